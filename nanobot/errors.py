@@ -1,0 +1,163 @@
+"""Every error nanobot raises on purpose; the class says whose fault it is.
+
+NanobotError
+├── UsageError                 the caller broke the contract; never retried
+│   ├── BotClosed              … by using a bot after `aclose()`
+│   ├── NestedRunRefused       … by a nested run that could only deadlock
+│   └── UnknownPreset          … by naming a preset that is not configured (also a KeyError)
+├── ConfigError                the configuration cannot be used (also a ValueError)
+├── ProviderError              the model service failed us
+│   ├── AuthenticationFailed   … it does not accept our key (401, 403)
+│   ├── RequestRejected        … it will never accept this request (400, 404, 409, 413, 422)
+│   ├── RateLimited            … it wants us to slow down (429)
+│   ├── ServiceUnavailable     … it is broken or overloaded right now (408, 5xx)
+│   ├── ConnectionFailed       … it cannot be reached, or hung up on us
+│   ├── ProviderTimeout        … it went silent past a named limit
+│   └── MalformedStream        … it sent bytes we cannot parse
+├── ToolError                  a tool failed; the model is told and may try again
+└── StoreError                 sessions could not be read or written
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+__all__ = [
+    "AuthenticationFailed",
+    "BotClosed",
+    "ConfigError",
+    "ConnectionFailed",
+    "MalformedStream",
+    "NanobotError",
+    "NestedRunRefused",
+    "ProviderError",
+    "ProviderTimeout",
+    "RateLimited",
+    "RequestRejected",
+    "ServiceUnavailable",
+    "StoreError",
+    "TimeoutPhase",
+    "ToolError",
+    "UnknownPreset",
+    "UsageError",
+]
+
+TimeoutPhase = Literal["connect", "first_token", "between_tokens", "request"]
+
+
+class NanobotError(Exception):
+    """Root of every error that nanobot raises on purpose."""
+
+
+class UsageError(NanobotError):
+    """The caller broke the contract; the message names what and the way out."""
+
+
+class BotClosed(UsageError):
+    """The bot was closed; make a new one with `Nanobot.from_config()`."""
+
+
+class NestedRunRefused(UsageError):
+    """A run started inside another run would wait for something that waits for it."""
+
+
+class UnknownPreset(UsageError, KeyError):
+    """A model preset that the configuration does not define."""
+
+    def __init__(self, name: str, known: tuple[str, ...]) -> None:
+        self.name = name
+        self.known = known
+        available = ", ".join(known) if known else "none (add one under modelPresets)"
+        super().__init__(f"model_preset {name!r} not found. Available: {available}")
+
+    def __str__(self) -> str:  # KeyError would show the repr of the message
+        return str(self.args[0])
+
+
+class ConfigError(NanobotError, ValueError):
+    """The configuration cannot be used; the message says what to set and where."""
+
+
+class ProviderError(NanobotError):
+    """The model service failed us.
+
+    Attributes:
+      provider: Name of the provider, as in the configuration.
+      status: HTTP status, if there was a response.
+      retry_after_s: Seconds the service asked us to wait, if it did.
+      body_excerpt: At most 500 characters of what the service said, without secrets.
+      retryable: Whether the same request may succeed later.
+    """
+
+    retryable: bool = False
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        provider: str,
+        status: int | None = None,
+        retry_after_s: float | None = None,
+        body_excerpt: str = "",
+    ) -> None:
+        super().__init__(message)
+        self.provider = provider
+        self.status = status
+        self.retry_after_s = retry_after_s
+        self.body_excerpt = body_excerpt
+
+
+class AuthenticationFailed(ProviderError):
+    """The service does not accept our key (401, 403)."""
+
+
+class RequestRejected(ProviderError):
+    """The service will never accept this request as it stands (400, 404, 409, 413, 422)."""
+
+
+class RateLimited(ProviderError):
+    """The service wants us to slow down (429); `retry_after_s` says for how long, if it told us."""
+
+    retryable = True
+
+
+class ServiceUnavailable(ProviderError):
+    """The service is broken or overloaded right now (408, 5xx)."""
+
+    retryable = True
+
+
+class ConnectionFailed(ProviderError):
+    """The service cannot be reached, or it hung up before it had finished."""
+
+    retryable = True
+
+
+class ProviderTimeout(ProviderError):
+    """The service went silent past a named limit; `phase` and `limit_s` say which."""
+
+    retryable = True
+
+    def __init__(
+        self, message: str, *, provider: str, phase: TimeoutPhase, limit_s: float
+    ) -> None:
+        super().__init__(message, provider=provider)
+        self.phase: TimeoutPhase = phase
+        self.limit_s = limit_s
+
+
+class MalformedStream(ProviderError):
+    """The service sent bytes that we cannot parse; `body_excerpt` shows where."""
+
+    retryable = True
+
+
+class ToolError(NanobotError):
+    """A tool failed in a way the model should hear about; raise it from a tool body.
+
+    The text of the error becomes the tool result, so write it for the model: what was wrong, and what to try instead.
+    """
+
+
+class StoreError(NanobotError):
+    """Sessions could not be read or written; the message names the file or server."""

@@ -1,0 +1,65 @@
+"""What the agent needs from a model service, whatever its wire format."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from msgspec import Struct, field
+
+from nanobot.messages import Delta, Message, ToolSpec
+
+__all__ = ["DeltaStream", "ModelRequest", "Provider"]
+
+
+class ModelRequest(Struct, frozen=True):
+    """One request to a model: everything that is shown and every limit that is asked for.
+
+    `tool_choice` is "auto" or "none"; `max_tokens` bounds the completion. None means the service's own default.
+    """
+
+    model: str
+    messages: Sequence[Message]
+    tools: Sequence[ToolSpec] = ()
+    tool_choice: str = "auto"
+    max_tokens: int | None = None
+    temperature: float | None = None
+    reasoning_effort: str | None = None
+    extra_body: dict[str, Any] = field(default_factory=dict)
+
+
+class DeltaStream(Protocol):
+    """One open answer. Iterating gives the deltas of one network read at a time, never an empty batch.
+
+    Iteration raises `ProviderError`; it ends normally only after `Finished` was delivered. `aclose()` is idempotent and,
+    also when cancelled, returns only after the connection went back to its pool or was closed.
+    """
+
+    def __aiter__(self) -> DeltaStream: ...
+
+    async def __anext__(self) -> Sequence[Delta]: ...
+
+    async def aclose(self) -> None: ...
+
+
+class Provider(Protocol):
+    """Code for one vendor API. Lives in one Trio run; `aclose()` ends it and is idempotent."""
+
+    @property
+    def name(self) -> str:
+        """The provider's name as in the configuration, for errors and results."""
+        ...
+
+    async def open(self, request: ModelRequest) -> DeltaStream:
+        """Send the request and return once the service has accepted it.
+
+        Raises:
+          ProviderError: The service refused, failed or could not be reached.
+
+        Cancellation closes the connection before it propagates.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Close every connection and process this provider owns."""
+        ...
