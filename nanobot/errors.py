@@ -138,9 +138,7 @@ class ProviderTimeout(ProviderError):
 
     retryable = True
 
-    def __init__(
-        self, message: str, *, provider: str, phase: TimeoutPhase, limit_s: float
-    ) -> None:
+    def __init__(self, message: str, *, provider: str, phase: TimeoutPhase, limit_s: float) -> None:
         super().__init__(message, provider=provider)
         self.phase: TimeoutPhase = phase
         self.limit_s = limit_s
