@@ -1,0 +1,79 @@
+"""Asking an engine for something and waiting for the result, from any loop or none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from ._call import Call
+from ._current_host import current_host
+from ._errors import HomeGone
+from ._home import Home
+from ._host_sync import SyncHost
+
+__all__ = ["ask", "ask_sync", "wait_settled", "wait_settled_sync"]
+
+T = TypeVar("T")
+
+
+async def ask(home: Home, call: Call[T], submit: Callable[[Call[T]], None]) -> T:
+    """Hand `call` to the engine by `submit`, which runs in its home, and wait for the result.
+
+    A cancelled caller cancels the call and leaves only when it has settled, then raises its own cancellation.
+
+    Raises:
+      HomeGone: The home's run has ended. Otherwise what the call raises.
+    """
+    home.do(submit, call)
+    await wait_settled(home, call)
+    return call.result()
+
+
+async def wait_settled(home: Home, call: Call[T], *, cancel_with_caller: bool = True) -> None:
+    """Wait until `call` has settled. By default a cancelled caller takes the call with it, as in `ask`."""
+    host = current_host(home)
+    notify = host.make_notify()
+    if not _follow(home, call, notify.notify):
+        return
+    if cancel_with_caller:
+        await host.wait_until(
+            lambda: call.settled, notify, on_cancel=lambda: cancel_soon(home, call)
+        )
+    else:
+        while not call.settled:
+            await notify.notified()
+
+
+def ask_sync(home: Home, call: Call[T], submit: Callable[[Call[T]], None], *, host: SyncHost) -> T:
+    """Like `ask`, blocking; `host` is the calling thread, which meanwhile serves what the engine asks of it."""
+    home.do(submit, call)
+    wait_settled_sync(home, call, host=host)
+    return call.result()
+
+
+def wait_settled_sync(home: Home, call: Call[T], *, host: SyncHost) -> None:
+    """Block until `call` has settled. Ctrl-C cancels it first."""
+    if not _follow(home, call, host.notify):
+        return
+    host.wait_until(lambda: call.settled, on_cancel=lambda: cancel_soon(home, call))
+
+
+def cancel_soon(home: Home, call: Call[T]) -> None:
+    """Cancel `call` from anywhere, also from `__del__`; a home that is gone has settled it already."""
+    try:
+        home.post(call.cancel)
+    except HomeGone:
+        pass
+
+
+def _follow(home: Home, call: Call[T], notify: Callable[[], None]) -> bool:
+    """Have `notify` called when the call settles; returns False if there is nothing to wait for."""
+    if call.settled:
+        return False
+    try:
+        home.do(call.on_settled, notify)
+    except HomeGone:
+        if not call.settled:  # a home that ends settles what is in it
+            raise
+        return False
+    return True

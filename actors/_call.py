@@ -1,0 +1,110 @@
+"""One piece of work asked of an engine: it settles exactly once and can be cancelled at any time before."""
+
+from __future__ import annotations
+
+import contextvars
+from collections.abc import Awaitable, Callable
+from typing import Generic, Literal, TypeVar
+
+import trio
+
+from ._errors import CallCancelled, HomeGone, Stopped
+
+__all__ = ["Call", "CallState"]
+
+T = TypeVar("T")
+CallState = Literal["waiting", "running", "settled"]
+
+
+class Call(Generic[T]):
+    """An async function to be run by an actor, and the cell that its result ends up in.
+
+    All methods belong to the engine's Trio run, except that anybody may read `settled` and, once that is true, `result()`.
+
+    Args:
+      body: Called without arguments; what it returns or raises is the result. It runs in `context`.
+      context: The caller's contextvars. A copy is taken if none is given.
+    """
+
+    __slots__ = ("_callbacks", "_error", "_scope", "_value", "body", "context", "state")
+
+    def __init__(
+        self, body: Callable[[], Awaitable[T]], *, context: contextvars.Context | None = None
+    ) -> None:
+        self.body = body
+        self.context = contextvars.copy_context() if context is None else context
+        self.state: CallState = "waiting"
+        self._scope = trio.CancelScope()
+        self._value: T | None = None
+        self._error: BaseException | None = None
+        self._callbacks: list[Callable[[], None]] = []
+
+    @property
+    def settled(self) -> bool:
+        """Whether there is a result."""
+        return self.state == "settled"
+
+    @property
+    def cancel_called(self) -> bool:
+        """Whether somebody asked for the end of this call."""
+        return self._scope.cancel_called
+
+    def result(self) -> T:
+        """The value, or raises what the body raised. May be asked for any number of times once settled."""
+        if self.state != "settled":
+            raise RuntimeError("this call has not settled yet")
+        if self._error is not None:
+            raise self._error
+        return self._value  # type: ignore[return-value]  # settled without an error: it is a T
+
+    def on_settled(self, callback: Callable[[], None]) -> None:
+        """Have `callback` called when the call settles; at once if it has. It must not raise."""
+        if self.state == "settled":
+            callback()
+        else:
+            self._callbacks.append(callback)
+
+    def settle(self, value: T) -> None:
+        """Give the call its value; does nothing if it is settled."""
+        if self.state != "settled":
+            self._value = value
+            self._finish()
+
+    def fail(self, error: BaseException) -> None:
+        """Give the call an error for its result; does nothing if it is settled."""
+        if self.state != "settled":
+            self._error = error
+            self._finish()
+
+    def cancel(self) -> None:
+        """End the call soon. One that still waits settles now; a running one when its `finally` blocks have run."""
+        self._scope.cancel()
+        if self.state == "waiting":
+            self.fail(CallCancelled("cancelled before it started"))
+
+    @trio.lowlevel.enable_ki_protection  # Ctrl-C belongs to the main task, not to whoever runs when it strikes
+    async def run(self) -> None:
+        """Run the body in the current task and settle with its result. Raises nothing but the task's own cancellation."""
+        if self.state != "waiting":
+            return
+        self.state = "running"
+        try:
+            with self._scope:
+                self.settle(await self.body())
+            self.fail(CallCancelled("cancelled"))  # only if the scope caught its own cancellation
+        except trio.Cancelled:
+            self.fail(Stopped("the engine was stopped while this call was running"))
+            raise
+        except (
+            GeneratorExit
+        ):  # Trio itself has crashed and drops its tasks; nothing may be awaited here
+            self.fail(HomeGone("the Trio run in which the engine lived has crashed"))
+            raise
+        except BaseException as error:  # noqa: BLE001 - a result like any other: it is raised where the result is asked for
+            self.fail(error)
+
+    def _finish(self) -> None:
+        self.state = "settled"
+        callbacks, self._callbacks = self._callbacks, []
+        for callback in callbacks:
+            callback()

@@ -1,0 +1,142 @@
+"""Calling back: an engine's task awaits an async function of its caller's, in the caller's loop."""
+
+from __future__ import annotations
+
+import contextvars
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar, TypeVarTuple, Unpack
+
+import trio
+
+from ._errors import HomeGone, HostGone
+from ._home import Home
+from ._host import Host
+from ._host_trio import TrioHost
+
+__all__ = ["call_host"]
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+LOOK_S = 1.0
+"""How often the engine looks whether a loop that owes an answer was closed. A closed loop tells nobody."""
+
+
+async def call_host(
+    home: Home,
+    host: Host,
+    context: contextvars.Context,
+    function: Callable[[Unpack[Ts]], Awaitable[T]],
+    *args: Unpack[Ts],
+) -> T:
+    """Run `function(*args)` on the caller's loop, in `context`, and return what it returns.
+
+    In the caller's own Trio run this is a plain await. Elsewhere the two sides are linked: cancelling this call cancels
+    the function and waits until it has ended; what the function raises is raised here.
+
+    Raises:
+      HostGone: The loop has ended, or cancelled the function on its own account.
+    """
+    if isinstance(host, TrioHost) and host.local:
+        return await function(*args)
+    answer: T = await _HostCall(home, host).run(context, function, args)
+    return answer
+
+
+class _HostCall:
+    """The engine's side of one call; `_settle` is the only way out and works once."""
+
+    __slots__ = ("_home", "_host", "_settled", "_task", "_value", "_error")
+
+    def __init__(self, home: Home, host: Host) -> None:
+        self._home = home
+        self._host = host
+        self._settled = False
+        self._task = trio.lowlevel.current_task()
+        self._value: Any = None
+        self._error: BaseException | None = None
+
+    async def run(
+        self,
+        context: contextvars.Context,
+        function: Callable[..., Awaitable[Any]],
+        args: tuple[Any, ...],
+    ) -> Any:
+        await trio.lowlevel.checkpoint_if_cancelled()
+        raise_cancel: Callable[[], object] | None = None
+        cancel = self._host.start(function, args, context, self._finished)
+        _watch().add(self)
+
+        def abort(raise_: Callable[[], object]) -> trio.lowlevel.Abort:
+            nonlocal raise_cancel
+            raise_cancel = raise_
+            try:
+                cancel()
+            except HostGone:
+                self._settled = True  # nobody will answer
+                _watch().calls.discard(self)
+                return trio.lowlevel.Abort.SUCCEEDED
+            return trio.lowlevel.Abort.FAILED
+
+        await trio.lowlevel.wait_task_rescheduled(abort)
+        if self._error is None:
+            return self._value
+        if type(self._error).__name__ == "CancelledError":  # asyncio's, without importing it
+            if raise_cancel is not None:
+                raise_cancel()
+            raise HostGone("the caller's loop cancelled its side of the call") from self._error
+        raise self._error
+
+    def _finished(self, value: Any, error: BaseException | None) -> None:
+        try:
+            self._home.post(self._settle, value, error)
+        except HomeGone:
+            pass  # the engine, and the task that waited, are gone
+
+    def _settle(self, value: Any, error: BaseException | None) -> None:
+        if self._settled:
+            return
+        self._settled = True
+        _watch().calls.discard(self)
+        self._value, self._error = value, error
+        trio.lowlevel.reschedule(self._task)
+
+    def look(self) -> None:
+        """Give up if the loop was closed under the call."""
+        if self._host.gone:
+            self._settle(None, HostGone("the caller's event loop was closed during the call"))
+
+
+class _Watch:
+    """The calls that are out in one home, and the one task that looks after them while there are any."""
+
+    __slots__ = ("_awake", "calls")
+
+    def __init__(self) -> None:
+        self.calls: set[_HostCall] = set()
+        self._awake = False
+
+    def add(self, call: _HostCall) -> None:
+        self.calls.add(call)
+        if not self._awake:
+            self._awake = True
+            trio.lowlevel.spawn_system_task(self._look_now_and_then, name="watch over host calls")
+
+    async def _look_now_and_then(self) -> None:
+        while self.calls:
+            await trio.sleep(LOOK_S)
+            for call in tuple(self.calls):
+                call.look()
+        self._awake = False
+
+
+_watches: trio.lowlevel.RunVar[_Watch] = trio.lowlevel.RunVar("actors_host_calls")
+
+
+def _watch() -> _Watch:
+    try:
+        return _watches.get()
+    except LookupError:
+        watch = _Watch()
+        _watches.set(watch)
+        return watch

@@ -1,0 +1,113 @@
+"""Actors by key: made when first written to, passing away when idle."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Generic, TypeVar
+
+import trio
+
+from ._errors import MailboxClosed
+from ._mailbox import Mailbox
+from ._restart import GiveUp, Restart, RestartHistory, RestartPolicy
+
+__all__ = ["Directory"]
+
+K = TypeVar("K")
+M = TypeVar("M")
+Behavior = Callable[[K, Mailbox[M]], Awaitable[None]]
+Undelivered = Callable[[M, BaseException], None]
+
+_log = logging.getLogger("actors.directory")
+
+
+class Directory(Generic[K, M]):
+    """One actor per key, in a nursery of the caller's.
+
+    An actor is a task that runs `behavior(key, mailbox)`, usually one `async for` over the mailbox. When the behavior returns
+    and the mailbox is empty the actor is gone, and the next message for its key makes a new one; what arrived in the meantime
+    is kept and the behavior is run again. An idle key costs nothing.
+
+    A behavior that raises takes nobody with it: it is run again with the same mailbox, as `policy` says. Past that the
+    messages it left are handed to `on_undelivered`, and so are those that a cancelled nursery leaves.
+
+    Cost, measured with benchmarks/actor_cost.py: see docs/actors.md.
+    """
+
+    def __init__(
+        self,
+        nursery: trio.Nursery,
+        behavior: Behavior[K, M],
+        *,
+        on_undelivered: Undelivered[M],
+        capacity: float = float("inf"),
+        idle_s: float = 30.0,
+        policy: RestartPolicy | None = None,
+    ) -> None:
+        self._nursery = nursery
+        self._behavior = behavior
+        self._on_undelivered = on_undelivered
+        self._capacity = capacity
+        self._idle_s = idle_s
+        self._policy = policy or RestartPolicy()
+        self._mailboxes: dict[K, Mailbox[M]] = {}
+        self._closed = False
+
+    def __len__(self) -> int:
+        return len(self._mailboxes)
+
+    def __iter__(self) -> Iterator[K]:
+        return iter(tuple(self._mailboxes))
+
+    def mailbox(self, key: K) -> Mailbox[M] | None:
+        """The mailbox of a living actor, or None; for looking, not for keeping."""
+        return self._mailboxes.get(key)
+
+    def post_nowait(self, key: K, message: M, *, urgent: bool = False) -> None:
+        """Send a message to the actor of `key`, making it if there is none.
+
+        Raises:
+          MailboxFull: The actor's mailbox is at its capacity.
+          MailboxClosed: The directory was closed.
+        """
+        mailbox = self._mailboxes.get(key)
+        if mailbox is None:
+            if self._closed:
+                raise MailboxClosed("this directory is closed")
+            mailbox = Mailbox(capacity=self._capacity, idle_s=self._idle_s)
+            mailbox.post_nowait(message, urgent=urgent)
+            self._mailboxes[key] = mailbox
+            self._nursery.start_soon(self._live, key, mailbox)
+        else:
+            mailbox.post_nowait(message, urgent=urgent)
+
+    def close(self) -> None:
+        """Make no further actors; the living ones keep their mailboxes until they pass away or are cancelled."""
+        self._closed = True
+
+    @trio.lowlevel.enable_ki_protection  # Ctrl-C belongs to the main task, not to whoever runs when it strikes
+    async def _live(self, key: K, mailbox: Mailbox[M]) -> None:
+        history = RestartHistory()
+        reason: BaseException = MailboxClosed("the actor was cancelled")
+        try:
+            while True:
+                try:
+                    await self._behavior(key, mailbox)
+                except Exception as failure:  # noqa: BLE001 - a behavior is a stranger's code
+                    history, decision = history.failed(self._policy, trio.current_time())
+                    match decision:
+                        case GiveUp(failures=failures):
+                            _log.error("actor %r failed %d times", key, failures, exc_info=failure)
+                            reason = failure
+                            break
+                        case Restart(delay_s=delay_s):
+                            _log.warning("actor %r failed; restarting", key, exc_info=failure)
+                            await trio.sleep(delay_s)
+                            continue
+                if not mailbox:
+                    break  # no checkpoint from here until the mailbox is out of the directory
+        finally:
+            del self._mailboxes[key]
+            for message in mailbox.close():
+                self._on_undelivered(message, reason)

@@ -1,0 +1,63 @@
+"""The loop, or none, that a caller runs in, as an engine elsewhere sees it."""
+
+from __future__ import annotations
+
+import contextvars
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol
+
+__all__ = ["AsyncHost", "Finished", "Host", "Notify"]
+
+Finished = Callable[[Any, BaseException | None], None]
+"""Told the value or the error of a host call, in the host's thread."""
+
+
+class Notify(Protocol):
+    """A wake-up for one waiter in the host; several before it looks are one."""
+
+    def notify(self) -> None:
+        """Wake the waiter. May be called in the engine's thread; never blocks, never raises."""
+        ...
+
+    async def notified(self) -> None:
+        """Wait, in the host, for a notification since the last look."""
+        ...
+
+
+class Host(Protocol):
+    """What an engine may ask of its caller's loop."""
+
+    @property
+    def gone(self) -> bool:
+        """Whether the loop has ended, so that nothing will ever be answered."""
+        ...
+
+    def start(
+        self,
+        function: Callable[..., Awaitable[Any]],
+        args: tuple[Any, ...],
+        context: contextvars.Context,
+        finished: Finished,
+    ) -> Callable[[], None]:
+        """Run an async function in the host, in `context`; returns what cancels it. Both may be called in any thread.
+
+        Raises:
+          HostGone: The loop has ended; so does the function that cancels.
+        """
+        ...
+
+
+class AsyncHost(Host, Protocol):
+    """A host whose callers can await."""
+
+    def make_notify(self) -> Notify:
+        """A wake-up for a task of this host."""
+        ...
+
+    async def wait_until(
+        self, done: Callable[[], bool], notify: Notify, *, on_cancel: Callable[[], None]
+    ) -> None:
+        """Wait until `done()`. If the caller is cancelled: call `on_cancel`, still wait until `done()`, then let the
+        cancellation go on. So whoever awaits never leaves before the work has ended, and never loses a cancellation.
+        """
+        ...

@@ -1,0 +1,159 @@
+"""Callers in an asyncio event loop, whoever made it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
+
+from ._errors import HostGone
+from ._host import Finished, Notify
+
+__all__ = ["AsyncioHost"]
+
+
+class _AsyncioNotify:
+    """A wake-up for one asyncio task. Notifications between two looks cost one crossing of the threads."""
+
+    __slots__ = ("_crossing", "_future", "_loop", "_pending")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._future: asyncio.Future[None] | None = None
+        self._pending = False
+        self._crossing = False
+
+    def notify(self) -> None:
+        # The flag is cleared in the loop before the waiter looks: what was true before this call is seen by that look.
+        if self._crossing:
+            return
+        self._crossing = True
+        try:
+            self._loop.call_soon_threadsafe(self._arrive)
+        except RuntimeError:
+            pass  # the loop is closed and the waiter with it
+
+    def _arrive(self) -> None:
+        self._crossing = False
+        if self._future is not None and not self._future.done():
+            self._future.set_result(None)
+        else:
+            self._pending = True
+
+    async def notified(self) -> None:
+        if self._pending:
+            self._pending = False
+            return
+        self._future = self._loop.create_future()
+        try:
+            await self._future
+        finally:
+            self._future = None
+
+
+class _HostCall:
+    """One coroutine run in the loop for an engine; its methods after `begin` run in the loop's thread."""
+
+    __slots__ = ("_args", "_cancelled", "_context", "_finished", "_function", "_loop", "_task")
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        function: Callable[..., Awaitable[Any]],
+        args: tuple[Any, ...],
+        context: contextvars.Context,
+        finished: Finished,
+    ) -> None:
+        self._loop = loop
+        self._function = function
+        self._args = args
+        self._context = context
+        self._finished = finished
+        self._task: asyncio.Task[Any] | None = None
+        self._cancelled = False
+
+    def begin(self) -> None:
+        if self._cancelled:
+            self._finished(None, asyncio.CancelledError())
+            return
+        try:
+            self._task = self._loop.create_task(self._run(), context=self._context)
+        except BaseException as error:  # noqa: BLE001 - a loop's task factory is a stranger's code
+            self._finished(None, error)
+            return
+        self._task.add_done_callback(self._done)
+
+    def cancel(self) -> None:
+        self._cancelled = True
+        if self._task is not None:
+            self._task.cancel()
+
+    def _run(self) -> Coroutine[Any, Any, Any]:
+        async def run() -> Any:
+            return await self._function(*self._args)
+
+        return run()
+
+    def _done(self, task: asyncio.Task[Any]) -> None:
+        if task.cancelled():
+            self._finished(None, asyncio.CancelledError())
+        else:
+            error = task.exception()
+            self._finished(None if error is not None else task.result(), error)
+
+
+class AsyncioHost:
+    """The caller's event loop."""
+
+    __slots__ = ("_loop",)
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+
+    @classmethod
+    def current(cls) -> AsyncioHost:
+        """The loop that runs in this thread; raises RuntimeError if there is none."""
+        return cls(asyncio.get_running_loop())
+
+    @property
+    def gone(self) -> bool:
+        return self._loop.is_closed()
+
+    def make_notify(self) -> Notify:
+        return _AsyncioNotify(self._loop)
+
+    async def wait_until(
+        self, done: Callable[[], bool], notify: Notify, *, on_cancel: Callable[[], None]
+    ) -> None:
+        try:
+            while not done():
+                await notify.notified()
+        except asyncio.CancelledError:
+            on_cancel()
+            while not done():
+                try:
+                    await notify.notified()
+                except asyncio.CancelledError:
+                    pass  # asked twice; the first one is raised below, as soon as the work has ended
+            raise
+        except BaseException:  # the coroutine is being closed: there is no waiting any more
+            on_cancel()
+            raise
+
+    def start(
+        self,
+        function: Callable[..., Awaitable[Any]],
+        args: tuple[Any, ...],
+        context: contextvars.Context,
+        finished: Finished,
+    ) -> Callable[[], None]:
+        call = _HostCall(self._loop, function, args, context, finished)
+        self._post(call.begin)
+        return lambda: self._post(call.cancel)
+
+    def _post(self, function: Callable[[], object]) -> None:
+        try:
+            self._loop.call_soon_threadsafe(function)
+        except RuntimeError:
+            raise HostGone("the caller's event loop is closed") from None

@@ -1,0 +1,118 @@
+"""An actor's inbox: one reader, any number of senders in the same Trio run."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Generic, TypeVar
+
+import trio
+
+from ._errors import MailboxClosed, MailboxFull
+from ._notify import TrioNotify
+
+__all__ = ["Mailbox"]
+
+M = TypeVar("M")
+
+
+class Mailbox(Generic[M]):
+    """Messages in the order they were posted, bounded by `capacity`.
+
+    There are two lanes. Urgent messages are read first; they are for what a message being worked on is waiting for, so
+    they are never refused for lack of room.
+
+    Iterating gives messages until the mailbox was empty for `idle_s` seconds, or was closed. Between the test that finds it
+    empty and the end of the iteration there is no checkpoint: an actor that leaves its loop has missed nothing so far.
+    """
+
+    __slots__ = ("_closed", "_lane", "_notify", "_urgent", "capacity", "idle_s")
+
+    def __init__(self, *, capacity: float = float("inf"), idle_s: float = float("inf")) -> None:
+        self.capacity = capacity
+        self.idle_s = idle_s
+        self._lane: deque[M] = deque()
+        self._urgent: deque[M] = deque()
+        self._notify = TrioNotify()
+        self._closed = False
+
+    def __len__(self) -> int:
+        return len(self._lane) + len(self._urgent)
+
+    def post_nowait(self, message: M, *, urgent: bool = False) -> None:
+        """Put a message at the end of its lane.
+
+        Raises:
+          MailboxFull: The ordinary lane is at its capacity.
+          MailboxClosed: Nobody reads here any more.
+        """
+        if self._closed:
+            raise MailboxClosed("the actor behind this mailbox is gone")
+        if urgent:
+            self._urgent.append(message)
+        else:
+            if len(self._lane) >= self.capacity:
+                raise MailboxFull(int(self.capacity))
+            self._lane.append(message)
+        self._notify.notify()
+
+    def withdraw(self, message: M) -> bool:
+        """Take back a message that was not read yet; returns whether it was still here. O(n), for rare use."""
+        for lane in (self._urgent, self._lane):
+            for index, waiting in enumerate(lane):
+                if waiting is message:
+                    del lane[index]
+                    return True
+        return False
+
+    def position(self, message: M) -> int | None:
+        """How many messages are before this one, or None if it is not here. O(n)."""
+        for index, waiting in enumerate((*self._urgent, *self._lane)):
+            if waiting is message:
+                return index
+        return None
+
+    def get_nowait(self) -> M:
+        """Read the next message; raises `trio.WouldBlock` if there is none."""
+        if self._urgent:
+            return self._urgent.popleft()
+        if self._lane:
+            return self._lane.popleft()
+        raise trio.WouldBlock
+
+    def get_urgent_nowait(self) -> M:
+        """Read the next urgent message; raises `trio.WouldBlock` if there is none."""
+        if self._urgent:
+            return self._urgent.popleft()
+        raise trio.WouldBlock
+
+    def notify(self) -> None:
+        """Wake the reader without a message, so that it looks again at whatever it waits for."""
+        self._notify.notify()
+
+    async def notified(self) -> None:
+        """Wait until something was posted, or `notify()` was called, since the last look."""
+        await self._notify.notified()
+
+    def __aiter__(self) -> Mailbox[M]:
+        return self
+
+    async def __anext__(self) -> M:
+        if not self and not self._closed:
+            with trio.move_on_after(self.idle_s):
+                while not self and not self._closed:
+                    await self._notify.notified()
+        else:
+            await trio.lowlevel.checkpoint()
+        try:
+            return self.get_nowait()
+        except trio.WouldBlock:
+            raise StopAsyncIteration from None
+
+    def close(self) -> tuple[M, ...]:
+        """Refuse all further messages and return those that were never read, in reading order. Idempotent."""
+        self._closed = True
+        left = (*self._urgent, *self._lane)
+        self._urgent.clear()
+        self._lane.clear()
+        self._notify.notify()
+        return left

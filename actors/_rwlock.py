@@ -1,0 +1,120 @@
+"""A fair readers–writer lock whose holds can be shared and handed on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from ._notify import TrioNotify
+from ._turnstile import Turnstile
+
+__all__ = ["Hold", "ReadWriteLock"]
+
+Listener = Callable[[], None]
+T = TypeVar("T")
+
+
+class Hold:
+    """One place in a lock's queue, and then inside it; belongs to no task.
+
+    A hold begins with one owner. `share()` adds one for work that outlives the first; the lock is given back when the last
+    owner has called `release()`. Releasing a hold that was not granted yet withdraws it.
+    """
+
+    __slots__ = ("_granted", "_lock", "_on_grant", "_owners", "exclusive")
+
+    def __init__(self, lock: ReadWriteLock, exclusive: bool, on_grant: Listener) -> None:
+        self._lock = lock
+        self._on_grant = on_grant
+        self._owners = 1
+        self._granted = False
+        self.exclusive = exclusive
+
+    @property
+    def granted(self) -> bool:
+        """Whether the lock was ours at some time; stays true after the release."""
+        return self._granted
+
+    @property
+    def released(self) -> bool:
+        """Whether the last owner has let go."""
+        return self._owners == 0
+
+    def share(self) -> Hold:
+        """Add an owner, so that the lock stays held until that one too has called `release()`."""
+        if self._owners == 0:
+            raise RuntimeError("a released hold cannot be shared")
+        self._owners += 1
+        return self
+
+    def release(self) -> None:
+        """Give up one owner's part."""
+        if self._owners == 0:
+            raise RuntimeError("this hold was released already")
+        self._owners -= 1
+        if self._owners == 0:
+            self._lock._give_back(self)
+
+
+class ReadWriteLock:
+    """Many shared holders or one exclusive holder, first come, first served.
+
+    The policy is `Turnstile`'s; this class only remembers who wants to be told. `request` never blocks and suits code that
+    waits for several things at once; `acquire` waits. `on_contention` is called whenever somebody starts to wait.
+    """
+
+    __slots__ = ("_turnstile", "on_contention")
+
+    def __init__(self, *, on_contention: Listener | None = None) -> None:
+        self._turnstile: Turnstile[Hold] = Turnstile()
+        self.on_contention = on_contention
+
+    @property
+    def contended(self) -> bool:
+        """Whether anybody waits for the lock."""
+        return self._turnstile.contended
+
+    @property
+    def waiting(self) -> int:
+        """How many wait for the lock."""
+        return len(self._turnstile.waiting)
+
+    @property
+    def holders(self) -> int:
+        """How many holds are inside."""
+        return len(self._turnstile.inside)
+
+    @property
+    def exclusively_held(self) -> bool:
+        """Whether one exclusive hold is inside."""
+        return self._turnstile.exclusive_inside
+
+    def request(self, *, exclusive: bool, on_grant: Listener) -> Hold:
+        """Join the queue. `on_grant` is called once, when the hold is granted; perhaps before this returns."""
+        hold = Hold(self, exclusive, on_grant)
+        self._wake(self._turnstile.arrive(hold, exclusive=exclusive))
+        if not hold.granted and self.on_contention is not None:
+            self.on_contention()
+        return hold
+
+    async def acquire(self, *, exclusive: bool) -> Hold:
+        """Wait until the hold is granted. A cancelled wait leaves the queue, and lets in those it held back."""
+        notify = TrioNotify()
+        hold = self.request(exclusive=exclusive, on_grant=notify.notify)
+        try:
+            await notify.notified()
+        except BaseException:
+            hold.release()
+            raise
+        return hold
+
+    def _give_back(self, hold: Hold) -> None:
+        leave = self._turnstile.leave if hold.granted else self._turnstile.withdraw
+        self._wake(leave(hold))
+
+    @staticmethod
+    def _wake(granted: tuple[Hold, ...]) -> None:
+        for hold in granted:
+            hold._granted = True
+        for hold in granted:
+            hold._on_grant()
