@@ -20,6 +20,7 @@ from ._errors import (
 )
 from ._home import Home, shared_home, trio_home
 from ._host import AsyncHost, Host, Notify
+from ._host_sync import SyncHost
 from ._mailbox import Mailbox
 from ._notify import TrioNotify
 from ._restart import GiveUp, Restart, RestartHistory, RestartPolicy
@@ -55,6 +56,7 @@ __all__ = [
     "RestartPolicy",
     "Stopped",
     "Supervisor",
+    "SyncHost",
     "TrioNotify",
     "Turnstile",
     "ask",

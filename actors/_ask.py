@@ -11,12 +11,12 @@ from ._errors import HomeGone
 from ._home import Home
 from ._host_sync import SyncHost
 
-__all__ = ["ask", "ask_sync", "wait_settled", "wait_settled_sync"]
+__all__ = ["ask", "ask_sync", "cancel_soon", "wait_settled", "wait_settled_sync"]
 
 T = TypeVar("T")
 
 
-async def ask(home: Home, call: Call[T], submit: Callable[[Call[T]], None]) -> T:
+async def ask(home: Home, call: Call[T], submit: Callable[[Call[T]], object]) -> T:
     """Hand `call` to the engine by `submit`, which runs in its home, and wait for the result.
 
     A cancelled caller cancels the call and leaves only when it has settled, then raises its own cancellation.
@@ -24,38 +24,49 @@ async def ask(home: Home, call: Call[T], submit: Callable[[Call[T]], None]) -> T
     Raises:
       HomeGone: The home's run has ended. Otherwise what the call raises.
     """
-    home.do(submit, call)
-    await wait_settled(home, call)
+    host = current_host(home)
+    notify = host.make_notify()
+    home.do(_begin, call, submit, notify.notify)
+    await host.wait_until(lambda: call.settled, notify, on_cancel=lambda: cancel_soon(home, call))
     return call.result()
 
 
-async def wait_settled(home: Home, call: Call[T], *, cancel_with_caller: bool = True) -> None:
-    """Wait until `call` has settled. By default a cancelled caller takes the call with it, as in `ask`."""
+def ask_sync(
+    home: Home, call: Call[T], submit: Callable[[Call[T]], object], *, host: SyncHost
+) -> T:
+    """Like `ask`, blocking; `host` is the calling thread, which meanwhile serves what the engine asks of it."""
+    home.do(_begin, call, submit, host.notify)
+    host.wait_until(lambda: call.settled, on_cancel=lambda: cancel_soon(home, call))
+    return call.result()
+
+
+async def wait_settled(
+    home: Home, call: Call[T], *, on_cancel: Callable[[], object] | None = None
+) -> None:
+    """Wait until `call` has settled.
+
+    A cancelled caller leaves at once, unless there is `on_cancel`: then that is called, and the caller leaves when the call
+    has settled.
+    """
+    if call.settled:
+        return
     host = current_host(home)
     notify = host.make_notify()
     if not _follow(home, call, notify.notify):
         return
-    if cancel_with_caller:
-        await host.wait_until(
-            lambda: call.settled, notify, on_cancel=lambda: cancel_soon(home, call)
-        )
+    if on_cancel is not None:
+        await host.wait_until(lambda: call.settled, notify, on_cancel=on_cancel)
     else:
         while not call.settled:
             await notify.notified()
 
 
-def ask_sync(home: Home, call: Call[T], submit: Callable[[Call[T]], None], *, host: SyncHost) -> T:
-    """Like `ask`, blocking; `host` is the calling thread, which meanwhile serves what the engine asks of it."""
-    home.do(submit, call)
-    wait_settled_sync(home, call, host=host)
-    return call.result()
-
-
-def wait_settled_sync(home: Home, call: Call[T], *, host: SyncHost) -> None:
-    """Block until `call` has settled. Ctrl-C cancels it first."""
-    if not _follow(home, call, host.notify):
-        return
-    host.wait_until(lambda: call.settled, on_cancel=lambda: cancel_soon(home, call))
+def wait_settled_sync(
+    home: Home, call: Call[T], *, host: SyncHost, on_cancel: Callable[[], object]
+) -> None:
+    """Block until `call` has settled. Ctrl-C calls `on_cancel` first."""
+    if not call.settled and _follow(home, call, host.notify):
+        host.wait_until(lambda: call.settled, on_cancel=on_cancel)
 
 
 def cancel_soon(home: Home, call: Call[T]) -> None:
@@ -66,10 +77,13 @@ def cancel_soon(home: Home, call: Call[T]) -> None:
         pass
 
 
+def _begin(call: Call[T], submit: Callable[[Call[T]], object], notify: Callable[[], None]) -> None:
+    call.on_settled(notify)
+    submit(call)
+
+
 def _follow(home: Home, call: Call[T], notify: Callable[[], None]) -> bool:
     """Have `notify` called when the call settles; returns False if there is nothing to wait for."""
-    if call.settled:
-        return False
     try:
         home.do(call.on_settled, notify)
     except HomeGone:

@@ -90,7 +90,8 @@ class Call(Generic[T]):
         self.state = "running"
         try:
             with self._scope:
-                self.settle(await self.body())
+                value = await self.body()
+                self.settle(value)
             self.fail(CallCancelled("cancelled"))  # only if the scope caught its own cancellation
         except trio.Cancelled:
             self.fail(Stopped("the engine was stopped while this call was running"))
@@ -105,6 +106,9 @@ class Call(Generic[T]):
 
     def _finish(self) -> None:
         self.state = "settled"
+        # The context usually holds whatever made this call, and the body its owner: without these two the cycle is gone
+        # and memory comes back at once instead of at the next full collection.
+        del self.body, self.context
         callbacks, self._callbacks = self._callbacks, []
         for callback in callbacks:
             callback()

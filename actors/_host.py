@@ -55,7 +55,7 @@ class AsyncHost(Host, Protocol):
         ...
 
     async def wait_until(
-        self, done: Callable[[], bool], notify: Notify, *, on_cancel: Callable[[], None]
+        self, done: Callable[[], bool], notify: Notify, *, on_cancel: Callable[[], object]
     ) -> None:
         """Wait until `done()`. If the caller is cancelled: call `on_cancel`, still wait until `done()`, then let the
         cancellation go on. So whoever awaits never leaves before the work has ended, and never loses a cancellation.

@@ -124,7 +124,7 @@ class AsyncioHost:
         return _AsyncioNotify(self._loop)
 
     async def wait_until(
-        self, done: Callable[[], bool], notify: Notify, *, on_cancel: Callable[[], None]
+        self, done: Callable[[], bool], notify: Notify, *, on_cancel: Callable[[], object]
     ) -> None:
         try:
             while not done():

@@ -34,7 +34,7 @@ class SyncHost:
         """Wake the thread, so that it looks again at what it waits for. May be called in any thread."""
         self._work.put(None)
 
-    def wait_until(self, done: Callable[[], bool], *, on_cancel: Callable[[], None]) -> None:
+    def wait_until(self, done: Callable[[], bool], *, on_cancel: Callable[[], object]) -> None:
         """Block until `done()`, serving host calls. On Ctrl-C: call `on_cancel`, block until `done()`, then raise.
 
         A second Ctrl-C leaves at once; the work ends on its own.
@@ -48,6 +48,16 @@ class SyncHost:
             except BaseException:
                 self._left = True
                 raise
+            raise
+
+    def wait_once(self, *, done: Callable[[], bool], on_cancel: Callable[[], object]) -> None:
+        """Block until `notify()` is called, serving host calls. On Ctrl-C as `wait_until`."""
+        try:
+            while (work := self._work.get()) is not None:
+                work()
+        except BaseException:
+            on_cancel()
+            self.wait_until(done, on_cancel=on_cancel)
             raise
 
     def close(self) -> None:

@@ -55,7 +55,7 @@ class TrioHost:
         return TrioNotify() if self.local else _ThreadsafeTrioNotify(self._token)
 
     async def wait_until(
-        self, done: Callable[[], bool], notify: Notify, *, on_cancel: Callable[[], None]
+        self, done: Callable[[], bool], notify: Notify, *, on_cancel: Callable[[], object]
     ) -> None:
         try:
             while not done():

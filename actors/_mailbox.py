@@ -38,6 +38,11 @@ class Mailbox(Generic[M]):
     def __len__(self) -> int:
         return len(self._lane) + len(self._urgent)
 
+    @property
+    def urgent(self) -> tuple[M, ...]:
+        """The urgent messages that were not read yet, in reading order."""
+        return tuple(self._urgent)
+
     def post_nowait(self, message: M, *, urgent: bool = False) -> None:
         """Put a message at the end of its lane.
 

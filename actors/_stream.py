@@ -83,6 +83,11 @@ class CreditStream(Generic[T]):
         """Events that the reader has not taken yet."""
         return len(self._queue)
 
+    @property
+    def connected(self) -> bool:
+        """Whether a reader has begun to read."""
+        return self._on_readable is not None
+
     def connect(self, on_readable: Callable[[], None]) -> None:
         """Have `on_readable` called after each event, from the producer's thread; at once if there is something to read."""
         self._on_readable = on_readable

@@ -1,0 +1,77 @@
+"""nanobot runs an agent around a model: tools, sessions, memory, streamed events, structured results.
+
+Importing this package costs next to nothing; each name brings what it needs when it is first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from ._version import __version__
+
+if TYPE_CHECKING:
+    from .agent import (
+        STREAM_EVENT_REASONING_COMPLETED,
+        STREAM_EVENT_REASONING_DELTA,
+        STREAM_EVENT_RUN_COMPLETED,
+        STREAM_EVENT_RUN_FAILED,
+        STREAM_EVENT_RUN_STARTED,
+        STREAM_EVENT_TEXT_COMPLETED,
+        STREAM_EVENT_TEXT_DELTA,
+        STREAM_EVENT_TOOL_COMPLETED,
+        STREAM_EVENT_TOOL_FAILED,
+        STREAM_EVENT_TOOL_STARTED,
+        STREAM_EVENT_TYPES,
+        RunResult,
+        StreamEvent,
+        StreamEventType,
+    )
+    from .sdk import Nanobot, RunStream
+    from .sessions import SessionInfo, SessionSnapshot
+    from .tools import RunContext, tool
+
+__all__ = [
+    "STREAM_EVENT_REASONING_COMPLETED",
+    "STREAM_EVENT_REASONING_DELTA",
+    "STREAM_EVENT_RUN_COMPLETED",
+    "STREAM_EVENT_RUN_FAILED",
+    "STREAM_EVENT_RUN_STARTED",
+    "STREAM_EVENT_TEXT_COMPLETED",
+    "STREAM_EVENT_TEXT_DELTA",
+    "STREAM_EVENT_TOOL_COMPLETED",
+    "STREAM_EVENT_TOOL_FAILED",
+    "STREAM_EVENT_TOOL_STARTED",
+    "STREAM_EVENT_TYPES",
+    "Nanobot",
+    "RunContext",
+    "RunResult",
+    "RunStream",
+    "SessionInfo",
+    "SessionSnapshot",
+    "StreamEvent",
+    "StreamEventType",
+    "__version__",
+    "tool",
+]
+
+_SOURCES = {
+    "Nanobot": "nanobot.sdk",
+    "RunStream": "nanobot.sdk",
+    "SessionInfo": "nanobot.sessions",
+    "SessionSnapshot": "nanobot.sessions",
+    "RunContext": "nanobot.tools",
+    "tool": "nanobot.tools",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(_SOURCES.get(name, "nanobot.agent")), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -2,6 +2,7 @@
 
 NanobotError
 ├── UsageError                 the caller broke the contract; never retried
+│   ├── InvalidArgument        … by a value that cannot be used (also a ValueError)
 │   ├── BotClosed              … by using a bot after `aclose()`
 │   ├── NestedRunRefused       … by a nested run that could only deadlock
 │   └── UnknownPreset          … by naming a preset that is not configured (also a KeyError)
@@ -27,6 +28,7 @@ __all__ = [
     "BotClosed",
     "ConfigError",
     "ConnectionFailed",
+    "InvalidArgument",
     "MalformedStream",
     "NanobotError",
     "NestedRunRefused",
@@ -51,6 +53,10 @@ class NanobotError(Exception):
 
 class UsageError(NanobotError):
     """The caller broke the contract; the message names what and the way out."""
+
+
+class InvalidArgument(UsageError, ValueError):
+    """An argument has a value that cannot be used; the message names it and what would do."""
 
 
 class BotClosed(UsageError):

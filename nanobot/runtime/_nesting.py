@@ -1,0 +1,57 @@
+"""Runs inside runs: which of them can only deadlock. Pure.
+
+A run started by a tool, a hook or a subagent of another run is nested in it. It shares its root's hold of the lock, for the
+root may be waiting for it, and it goes ahead of runs that have not started, for they may be waiting for the root. What is
+left to go wrong is a circle: everyone in it waits for the next. It is looked for when a nested run is posted, and the run
+that would close it is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from nanobot.errors import NestedRunRefused
+
+from ._run import Run
+
+__all__ = ["Blockers", "refusal"]
+
+Blockers = Callable[[Run], Iterable[Run]]
+"""For a run that waits in a mailbox: the runs before it that it must wait for. For a running one: its live children."""
+
+
+def refusal(run: Run, blockers: Blockers) -> NestedRunRefused | None:
+    """Why a nested run must not be posted, or None if it may.
+
+    `blockers(run)` already counts `run` as standing in its session's mailbox.
+    """
+    parent = run.parent
+    if parent is None:
+        return None
+    if run.exclusive and (parent.hold is None or not parent.hold.exclusive):
+        return NestedRunRefused(
+            "a run with `model` or `model_preset` cannot start inside a run without: it would wait for every other run to end,"
+            " and so for the one it is in. Give the outer run the override too, or set agents.defaults.overridePolicy to"
+            ' "isolated".'
+        )
+    ancestors = set(_ancestors(run))
+    seen: set[Run] = set()
+    waiting_for = [*blockers(run)]
+    while waiting_for:
+        blocker = waiting_for.pop()
+        if blocker in ancestors:
+            return NestedRunRefused(
+                f"a run on session {run.session_key!r} cannot start here: that session is busy until the run that this one is"
+                " nested in has ended. Use another session_key, or start it after the outer run."
+            )
+        if blocker not in seen:
+            seen.add(blocker)
+            waiting_for.extend(blockers(blocker))
+    return None
+
+
+def _ancestors(run: Run) -> Iterable[Run]:
+    above = run.parent
+    while above is not None:
+        yield above
+        above = above.parent

@@ -1,0 +1,109 @@
+"""What a caller asks of one run, checked before anything happens."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypedDict
+
+from msgspec import Struct
+
+from nanobot.agent import AgentHook
+from nanobot.errors import InvalidArgument
+from nanobot.tools import Tool
+
+__all__ = ["RunOptions", "RunRequest", "make_request"]
+
+DEFAULT_SESSION_KEY = "sdk:default"
+
+
+class RunOptions(TypedDict, total=False):
+    """The keyword arguments of `run` and its kin.
+
+    Keys:
+      session_key: Conversation to continue, any string. Default "sdk:default".
+      channel: Label of where the message comes from; picks the format hint the model gets. Default "cli".
+      chat_id: Label of the chat within the channel. Default "direct".
+      sender_id: Label of who sent the message. Default "user".
+      media: Paths of files that go with the message. Images are shown to the model, others named to it.
+      ephemeral: Read the session's history, but leave no trace of this run anywhere.
+      hooks: `AgentHook`s for this run, after those of the bot.
+      model: A model for this run only.
+      model_preset: A configured preset for this run only; not together with `model`.
+      timeout_s: Seconds the whole run may take; past it, `stop_reason` is "timeout".
+      max_iterations: Model answers with tool calls that are followed up; default from the configuration (200).
+      tools: Further tools for this run.
+      deps: Anything; handed to tools as `RunContext.deps`, never stored.
+    """
+
+    session_key: str
+    channel: str
+    chat_id: str
+    sender_id: str
+    media: Sequence[str | Path] | None
+    ephemeral: bool
+    hooks: Sequence[AgentHook] | None
+    model: str | None
+    model_preset: str | None
+    timeout_s: float | None
+    max_iterations: int | None
+    tools: Sequence[Tool] | None
+    deps: Any
+
+
+class RunRequest(Struct, frozen=True, kw_only=True):
+    """A checked request; the fields are those of `RunOptions`."""
+
+    message: str
+    session_key: str = DEFAULT_SESSION_KEY
+    channel: str = "cli"
+    chat_id: str = "direct"
+    sender_id: str = "user"
+    media: tuple[str, ...] = ()
+    ephemeral: bool = False
+    hooks: tuple[AgentHook, ...] = ()
+    model: str | None = None
+    model_preset: str | None = None
+    timeout_s: float | None = None
+    max_iterations: int | None = None
+    tools: tuple[Tool, ...] = ()
+    deps: Any = None
+
+
+def make_request(message: str, options: RunOptions) -> RunRequest:
+    """Check a caller's arguments.
+
+    Raises:
+      InvalidArgument: One has a value that cannot be used; it is a `ValueError` too.
+      TypeError: There is no such argument.
+    """
+    unknown = options.keys() - RunOptions.__annotations__.keys()
+    if unknown:
+        known = ", ".join(sorted(RunOptions.__annotations__))
+        raise TypeError(f"unknown argument {sorted(unknown)[0]!r}; there are: message, {known}")
+    if options.get("model") is not None and options.get("model_preset") is not None:
+        raise InvalidArgument("model and model_preset are mutually exclusive")
+    if not isinstance(message, str):
+        raise InvalidArgument(f"message must be a string, not {type(message).__name__}")
+    for name in ("session_key", "channel", "chat_id", "sender_id"):
+        text = options.get(name, "")
+        if not isinstance(text, str):
+            raise InvalidArgument(f"{name} must be a string, not {type(text).__name__}")
+    timeout_s = options.get("timeout_s")
+    if timeout_s is not None and not timeout_s > 0:
+        raise InvalidArgument(f"timeout_s must be more than 0 seconds, not {timeout_s}")
+    max_iterations = options.get("max_iterations")
+    if max_iterations is not None and max_iterations < 1:
+        raise InvalidArgument(f"max_iterations must be at least 1, not {max_iterations}")
+    for hook in options.get("hooks") or ():
+        if not isinstance(hook, AgentHook):
+            raise InvalidArgument(f"hooks must be AgentHook instances, not {hook!r}")
+    checked: dict[str, Any] = {**options}
+    media = options.get("media")
+    if isinstance(media, str):
+        raise InvalidArgument("media must be a list of paths; put the one path in a list")
+    checked["media"] = tuple(os.fspath(path) for path in media or ())
+    checked["hooks"] = tuple(options.get("hooks") or ())
+    checked["tools"] = tuple(options.get("tools") or ())
+    return RunRequest(message=message, **checked)

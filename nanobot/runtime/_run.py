@@ -1,0 +1,75 @@
+"""One run, from being posted to having settled."""
+
+from __future__ import annotations
+
+import contextvars
+from collections.abc import Awaitable, Callable
+
+from actors import Call, CreditStream, Hold
+from nanobot.agent import RunResult, StreamEvent
+
+from ._run_events import RunEvents
+
+__all__ = ["CURRENT_RUN", "Run"]
+
+
+class Run:
+    """A call for a session's actor, with what has to be known about it while it lives.
+
+    Args:
+      session_key: The session whose actor will run it.
+      body: What to run, once the session is ours and the lock is held.
+      exclusive: Whether it needs the runtime's lock alone.
+      stream: Where its events go, or None if nobody reads them.
+
+    `parent` is the run in whose code this one was started, if that is still running; it was found through a contextvar, so
+    it follows tasks, threads and hooks. `partial` gives what there is of a result, once the turn has begun.
+    """
+
+    __slots__ = (
+        "call",
+        "children",
+        "events",
+        "exclusive",
+        "hold",
+        "parent",
+        "partial",
+        "session_key",
+        "waiters",
+    )
+
+    def __init__(
+        self,
+        session_key: str,
+        body: Callable[[Run], Awaitable[RunResult]],
+        *,
+        exclusive: bool = False,
+        stream: CreditStream[StreamEvent] | None = None,
+    ) -> None:
+        context = contextvars.copy_context()
+        self.session_key = session_key
+        self.exclusive = exclusive
+        self.events = None if stream is None else RunEvents(stream, lambda: self.waiters > 0)
+        self.parent: Run | None = CURRENT_RUN.get()
+        self.children: set[Run] = set()
+        self.hold: Hold | None = None
+        self.partial: Callable[[], RunResult] | None = None
+        self.waiters = 0
+        self.call: Call[RunResult] = Call(lambda: body(self), context=context)
+        context.run(CURRENT_RUN.set, self)
+
+    @property
+    def running(self) -> bool:
+        """Whether its body is being run right now."""
+        return self.call.state == "running"
+
+    @property
+    def settled(self) -> bool:
+        """Whether it has its result."""
+        return self.call.settled
+
+
+CURRENT_RUN: contextvars.ContextVar[Run | None] = contextvars.ContextVar(
+    "nanobot_run", default=None
+)
+"""The run that the current code belongs to: set in the context of each turn, its tools and its hooks."""

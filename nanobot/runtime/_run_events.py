@@ -1,0 +1,59 @@
+"""A run's events on their way to the reader, if there is one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from actors import CreditStream, ReaderStalled
+from nanobot.agent import ConsumerStalled, StreamEvent
+
+__all__ = ["RunEvents"]
+
+EVENT_BYTES = 256
+"""What an event weighs besides its text, measured with sys.getsizeof over its fields."""
+
+TERMINAL = frozenset({"run.completed", "run.failed"})
+
+
+class RunEvents:
+    """A turn's `Emit` over a credit stream.
+
+    `awaited` tells whether somebody waits for the run's end; `over` whether the terminal event has been sent.
+    """
+
+    __slots__ = ("_awaited", "over", "stream")
+
+    def __init__(self, stream: CreditStream[StreamEvent], awaited: Callable[[], bool]) -> None:
+        self.stream = stream
+        self.over = False
+        self._awaited = awaited
+
+    @property
+    def wanted(self) -> bool:
+        return True
+
+    async def __call__(self, event: StreamEvent) -> None:
+        size_bytes = _size_bytes(event)
+        try:
+            await self.stream.send(event, size_bytes)
+        except ReaderStalled as stalled:
+            if not self._awaited() or self.stream.connected:
+                raise ConsumerStalled(str(stalled)) from stalled
+            # Somebody waits for the result and nobody has begun to read: the events so far are not wanted.
+            self.stream.drop_all()
+            self.stream.send_nowait(event, size_bytes)
+
+    def nowait(self, event: StreamEvent) -> None:
+        if event.type in TERMINAL:
+            if self.over:
+                return
+            self.over = True
+            if self.stream.dropped:
+                event.metadata["events_dropped"] = self.stream.dropped
+        self.stream.send_nowait(event, _size_bytes(event))
+
+
+def _size_bytes(event: StreamEvent) -> int:
+    size_bytes = EVENT_BYTES + len(event.delta) + len(event.content)
+    result = event.metadata.get("result")
+    return size_bytes + len(result) if isinstance(result, str) else size_bytes

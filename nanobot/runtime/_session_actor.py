@@ -1,0 +1,75 @@
+"""The actor of one session: it runs that session's turns, one at a time, in the order they were posted."""
+
+from __future__ import annotations
+
+import trio
+
+from actors import Hold, Mailbox, ReadWriteLock
+
+from ._run import Run
+
+__all__ = ["SessionActor"]
+
+
+class SessionActor:
+    """Takes runs from the mailbox; for each waits for the lock, then runs it and waits for its end.
+
+    The order is always the same, head of the mailbox first and lock second, so that two sessions cannot wait for each other.
+    Nested runs come through the mailbox's urgent lane with a hold of their root's, and are run even while the head waits
+    for the lock: what holds the lock may be waiting for them.
+    """
+
+    def __init__(self, mailbox: Mailbox[Run], lock: ReadWriteLock) -> None:
+        self._mailbox = mailbox
+        self._lock = lock
+        self.occupant: Run | None = None
+
+    async def serve(self) -> None:
+        """Run turns until the mailbox was idle for its time. Cancellation ends the turn that is running first."""
+        async with trio.open_nursery() as turns:
+            async for run in self._mailbox:
+                if run.settled:
+                    continue  # it was cancelled while it waited
+                if run.hold is None:
+                    await self._admit(run, turns)
+                else:
+                    await self._turn(run, turns)
+
+    async def _admit(self, run: Run, turns: trio.Nursery) -> None:
+        hold = self._lock.request(exclusive=run.exclusive, on_grant=self._mailbox.notify)
+        try:
+            if not hold.granted:
+                run.call.on_settled(self._mailbox.notify)
+                await self._wait_for_lock(hold, run, turns)
+            if not run.settled:
+                run.hold = hold
+                await self._turn(run, turns)
+        finally:
+            hold.release()
+
+    async def _wait_for_lock(self, hold: Hold, run: Run, turns: trio.Nursery) -> None:
+        while not (hold.granted or run.settled):
+            try:
+                nested = self._mailbox.get_urgent_nowait()
+            except trio.WouldBlock:
+                await self._mailbox.notified()
+            else:
+                if not nested.settled:
+                    await self._turn(nested, turns)
+
+    async def _turn(self, run: Run, turns: trio.Nursery) -> None:
+        self.occupant = run
+        try:
+            run.call.context.run(turns.start_soon, run.call.run)
+            run.call.on_settled(self._mailbox.notify)
+            try:
+                while not run.settled:
+                    await self._mailbox.notified()
+            except trio.Cancelled:
+                # The turn is being cancelled too. Its lock and its place are given up when it has ended, not before.
+                with trio.CancelScope(shield=True):
+                    while not run.settled:
+                        await self._mailbox.notified()
+                raise
+        finally:
+            self.occupant = None

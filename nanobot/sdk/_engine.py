@@ -1,0 +1,193 @@
+"""One bot's runtime wherever it happens to live, found or made when it is first needed."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import TypeVarTuple, Unpack
+
+from actors import (
+    CallCancelled,
+    Home,
+    HomeGone,
+    Stopped,
+    SyncHost,
+    ask,
+    ask_sync,
+    cancel_soon,
+    current_home,
+    in_async_loop,
+    wait_settled,
+    wait_settled_sync,
+)
+from nanobot.agent import RunResult
+from nanobot.errors import BotClosed, UsageError
+from nanobot.runtime import Run, Runtime, closed
+
+__all__ = ["Engine"]
+
+Ts = TypeVarTuple("Ts")
+
+
+class Engine:
+    """Keeps a runtime alive for a bot: in the Trio run of whoever uses the bot first, else in the shared thread.
+
+    A runtime whose loop has ended, or that a fork left behind, is replaced at the next use: `make_runtime` makes it anew on
+    the same configuration and store. May be used from any thread.
+    """
+
+    def __init__(self, make_runtime: Callable[[Home], Runtime]) -> None:
+        self._make_runtime = make_runtime
+        self._lock = threading.Lock()
+        self._runtime: Runtime | None = None
+        self._closed = False
+
+    @property
+    def closed(self) -> bool:
+        """Whether `aclose` was called."""
+        return self._closed
+
+    @property
+    def runtime(self) -> Runtime | None:
+        """The living runtime, if there is one."""
+        return self._runtime
+
+    def open(self) -> Runtime:
+        """The runtime, made now if there is none.
+
+        Raises:
+          BotClosed: The bot was closed.
+        """
+        runtime = self._runtime
+        if not self._closed and runtime is not None and runtime.usable:
+            return runtime
+        with self._lock:
+            if self._closed:
+                raise closed()
+            if self._runtime is None or not self._runtime.usable:
+                self._runtime = self._make_runtime(current_home())
+                self._runtime.start()
+            return self._runtime
+
+    async def run(self, runtime: Runtime, run: Run) -> RunResult:
+        """Post a run and wait for its result. A cancelled caller takes the run with it, and leaves when it has ended."""
+        try:
+            await ask(runtime.home, run.call, lambda _: runtime.submit(run))
+        except (CallCancelled, Stopped):
+            pass  # told apart below
+        return settled_result(run)
+
+    def run_sync(self, runtime: Runtime, run: Run, host: SyncHost) -> RunResult:
+        """Blocking `run`. Ctrl-C takes the run with it."""
+        try:
+            ask_sync(runtime.home, run.call, lambda _: runtime.submit(run), host=host)
+        except (CallCancelled, Stopped):
+            pass  # told apart below
+        return settled_result(run)
+
+    async def result(self, runtime: Runtime, run: Run) -> RunResult:
+        """Wait for the result of a run that was posted. A cancelled caller just leaves."""
+        if not run.settled:
+            _do_if_alive(runtime, runtime.await_end, run)
+            try:
+                await wait_settled(runtime.home, run.call)
+            finally:
+                _do_if_alive(runtime, runtime.stop_awaiting, run)
+        return settled_result(run)
+
+    def result_sync(self, runtime: Runtime, run: Run, host: SyncHost) -> RunResult:
+        """Block until a run that was posted has its result. Ctrl-C takes the run with it."""
+        if not run.settled:
+            _do_if_alive(runtime, runtime.await_end, run)
+            wait_settled_sync(
+                runtime.home,
+                run.call,
+                host=host,
+                on_cancel=lambda: cancel_soon(runtime.home, run.call),
+            )
+        return settled_result(run)
+
+    async def cancel(self, runtime: Runtime, run: Run) -> None:
+        """Cancel a run and return when nothing of it is alive, also if the caller is cancelled meanwhile."""
+        if not run.settled:
+            cancel_soon(runtime.home, run.call)
+            await wait_settled(runtime.home, run.call, on_cancel=_nothing)
+
+    def cancel_sync(self, runtime: Runtime, run: Run, host: SyncHost) -> None:
+        """Blocking `cancel`."""
+        if not run.settled:
+            cancel_soon(runtime.home, run.call)
+            wait_settled_sync(runtime.home, run.call, host=host, on_cancel=_nothing)
+
+    async def aclose(self, drain_s: float) -> None:
+        """Refuse new runs, end the live ones, and return when nothing is alive. A cancelled caller ends the draining."""
+        runtime = self._close(drain_s)
+        if runtime is not None:
+            await wait_settled(
+                runtime.home,
+                runtime.end,
+                on_cancel=lambda: _do_if_alive(runtime, runtime.request_close),
+            )
+
+    def close_sync(self, drain_s: float) -> None:
+        """Blocking `aclose`."""
+        if in_async_loop():
+            raise UsageError("close() would block the event loop here; use `await bot.aclose()`")
+        runtime = self._close(drain_s)
+        if runtime is not None:
+            wait_settled_sync(
+                runtime.home,
+                runtime.end,
+                host=SyncHost(),
+                on_cancel=lambda: _do_if_alive(runtime, runtime.request_close),
+            )
+
+    def abandon(self) -> None:
+        """Close without waiting; for a bot that was forgotten. Safe in `__del__`."""
+        self._closed = True
+        runtime = self._runtime
+        if runtime is not None and runtime.usable:
+            try:
+                runtime.home.post(runtime.request_close)
+            except HomeGone:
+                pass  # and the runtime with it
+
+    def _close(self, drain_s: float) -> Runtime | None:
+        with self._lock:
+            self._closed = True
+            runtime = self._runtime
+        if runtime is None or runtime.end.settled or runtime.forked:
+            return None
+        _do_if_alive(runtime, runtime.request_close, drain_s)
+        return runtime
+
+
+def settled_result(run: Run) -> RunResult:
+    """The result of a settled run; a cancelled one has one too, with what there was.
+
+    Raises:
+      BotClosed: The bot, or the loop it lived in, ended before the run could. Otherwise what the run raised.
+    """
+    if not run.settled:
+        raise BotClosed("the event loop in which this bot lived has ended; the run did not start")
+    try:
+        return run.call.result()
+    except CallCancelled as cancelled:
+        if run.partial is not None:
+            return run.partial()
+        return RunResult(content="", stop_reason="cancelled", error=str(cancelled))
+    except Stopped as stopped:
+        raise BotClosed(f"{stopped}; the run did not finish") from stopped
+
+
+def _do_if_alive(
+    runtime: Runtime, function: Callable[[Unpack[Ts]], object], *args: Unpack[Ts]
+) -> None:
+    try:
+        runtime.home.do(function, *args)
+    except HomeGone:
+        pass  # whatever lived there has settled
+
+
+def _nothing() -> None:
+    """For waits that are seen through whether or not the caller is cancelled."""
