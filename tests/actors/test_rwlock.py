@@ -1,0 +1,147 @@
+"""The fair lock among tasks: exclusion, order, cancellation and shared holds, on a virtual clock."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import pytest
+import trio
+from hypothesis import given
+from hypothesis import strategies as st
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from actors import ReadWriteLock
+
+
+@dataclass
+class Visit:
+    """One task's plan: when it comes, how long it stays, when it is cancelled."""
+
+    exclusive: bool
+    comes_at: int
+    stays: int
+    cancelled_at: int | None
+
+
+@dataclass
+class Room:
+    """What was seen inside."""
+
+    readers: int = 0
+    writers: int = 0
+    arrivals: list[int] = field(default_factory=list)
+    entries: list[int] = field(default_factory=list)
+
+
+visits = st.lists(
+    st.builds(
+        Visit,
+        exclusive=st.booleans(),
+        comes_at=st.integers(0, 5),
+        stays=st.integers(0, 5),
+        cancelled_at=st.none() | st.integers(0, 8),
+    ),
+    max_size=14,
+)
+
+
+async def visit(number: int, plan: Visit, lock: ReadWriteLock, room: Room) -> None:
+    await trio.sleep(plan.comes_at)
+    deadline = float("inf") if plan.cancelled_at is None else float(plan.cancelled_at)
+    with trio.move_on_at(deadline):
+        room.arrivals.append(number)
+        hold = await lock.acquire(exclusive=plan.exclusive)
+        room.entries.append(number)
+        try:
+            room.writers += plan.exclusive
+            room.readers += not plan.exclusive
+            assert room.writers == 0 or (room.writers, room.readers) == (1, 0)
+            await trio.sleep(plan.stays)
+        finally:
+            room.writers -= plan.exclusive
+            room.readers -= not plan.exclusive
+            hold.release()
+
+
+@given(visits)
+def test_whatever_comes_and_is_cancelled_the_lock_excludes_in_order_and_ends_empty(
+    plans: list[Visit],
+) -> None:
+    room, lock = Room(), ReadWriteLock()
+
+    async def main() -> None:
+        with trio.fail_after(1000):
+            async with trio.open_nursery() as nursery:
+                for number, plan in enumerate(plans):
+                    nursery.start_soon(visit, number, plan, lock, room)
+
+    clock = MockClock(autojump_threshold=0)
+    trio.run(trio_at_zero(main), clock=clock)
+    assert (lock.holders, lock.waiting, lock.exclusively_held) == (0, 0, False)
+    position = {number: place for place, number in enumerate(room.arrivals)}
+    for place, earlier in enumerate(room.entries):
+        for later in room.entries[place + 1 :]:
+            conflict = plans[earlier].exclusive or plans[later].exclusive
+            assert not conflict or position[earlier] < position[later]
+
+
+def trio_at_zero(main):  # type: ignore[no-untyped-def]  # a shim between two async functions
+    """MockClock starts at 0, so plans may speak of absolute times."""
+
+    async def at_zero() -> None:
+        assert trio.current_time() == 0
+        await main()
+
+    return at_zero
+
+
+async def test_a_cancelled_writer_lets_in_the_readers_behind_it() -> None:
+    lock = ReadWriteLock()
+    entered: list[str] = []
+
+    async def reader(name: str) -> None:
+        await lock.acquire(exclusive=False)
+        entered.append(name)
+
+    async def writer(task_status: trio.TaskStatus[trio.CancelScope]) -> None:
+        with trio.CancelScope() as scope:
+            task_status.started(scope)
+            await lock.acquire(exclusive=True)
+
+    async with trio.open_nursery() as nursery:
+        await lock.acquire(exclusive=False)
+        scope = await nursery.start(writer)
+        await wait_all_tasks_blocked()
+        nursery.start_soon(reader, "behind the writer")
+        await wait_all_tasks_blocked()
+        assert entered == []
+        scope.cancel()
+        await wait_all_tasks_blocked()
+    assert entered == ["behind the writer"]
+
+
+async def test_a_shared_hold_is_kept_until_its_last_owner_lets_go() -> None:
+    lock = ReadWriteLock()
+    hold = await lock.acquire(exclusive=True)
+    hold.share()
+    hold.release()
+    assert lock.exclusively_held
+    hold.release()
+    assert not lock.exclusively_held
+    assert hold.released
+    with pytest.raises(RuntimeError, match="released already"):
+        hold.release()
+    with pytest.raises(RuntimeError, match="cannot be shared"):
+        hold.share()
+
+
+async def test_contention_is_announced_to_whoever_wants_to_make_room() -> None:
+    announced: list[int] = []
+    lock = ReadWriteLock(on_contention=lambda: announced.append(lock.waiting))
+    first = lock.request(exclusive=False, on_grant=lambda: None)
+    assert announced == []
+    second = lock.request(exclusive=True, on_grant=lambda: None)
+    assert announced == [1]
+    second.release()
+    first.release()
+    assert lock.holders == 0
