@@ -1,0 +1,161 @@
+"""Where processes begin and end: forks, exits and Ctrl-C, each in an interpreter of its own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+PRELUDE = """
+import asyncio, os, signal, sys, threading, time, trio
+from actors import *
+
+def submit(call):
+    trio.lowlevel.spawn_system_task(call.run, context=call.context)
+
+async def answer():
+    return 42
+
+async def hold():
+    print("entered", flush=True)
+    try:
+        await trio.sleep(60)
+    finally:
+        print("left", flush=True)
+"""
+
+
+def start(program: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-W", "error", "-c", PRELUDE + textwrap.dedent(program)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(process: subprocess.Popen[str]) -> tuple[str, str]:
+    try:
+        return process.communicate(timeout=30)
+    finally:
+        process.kill()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform has no fork")
+def test_a_forked_child_gets_an_engine_of_its_own_and_the_parent_keeps_its() -> None:
+    process = start(
+        """
+        import warnings
+        warnings.simplefilter("ignore", DeprecationWarning)  # 3.12 warns of fork with threads: that is the point here
+        async def main():
+            return await ask(current_home(), Call(answer), submit)
+        print(asyncio.run(main()), flush=True)
+        home = shared_home()
+        child = os.fork()
+        if child == 0:
+            assert not home.alive
+            try:
+                home.post(print)
+            except HomeGone as gone:
+                print("forked" in str(gone), flush=True)
+            print(asyncio.run(main()), flush=True)
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+        print(asyncio.run(main()), flush=True)
+        """
+    )
+    out, err = finish(process)
+    assert (process.returncode, err) == (0, "")
+    assert out.split() == ["42", "True", "42", "42"]
+
+
+def test_an_exiting_interpreter_lets_finally_blocks_run() -> None:
+    process = start(
+        """
+        ready = threading.Event()
+        async def body():
+            ready.set()
+            await hold()
+        shared_home().post(submit, Call(body))
+        ready.wait()
+        """
+    )
+    out, err = finish(process)
+    assert (process.returncode, err) == (0, "")
+    assert out.split() == ["entered", "left"]
+
+
+@pytest.mark.parametrize("host", ["asyncio", "sync", "trio"])
+def test_ctrl_c_ends_the_work_before_it_ends_the_program(host: str) -> None:
+    process = start(
+        f"""
+        async def main():
+            await ask(current_home(), Call(hold), submit)
+        try:
+            match {host!r}:
+                case "asyncio": asyncio.run(main())
+                case "trio": trio.run(main)
+                case "sync": ask_sync(shared_home(), Call(hold), submit, host=SyncHost())
+        except KeyboardInterrupt:
+            print("interrupted", flush=True)
+        """
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "entered\n"
+    process.send_signal(signal.SIGINT)
+    out, err = finish(process)
+    assert (process.returncode, err) == (0, "")
+    assert out.split() == ["left", "interrupted"]
+
+
+def test_a_second_ctrl_c_leaves_at_once() -> None:
+    process = start(
+        """
+        async def stubborn():
+            print("entered", flush=True)
+            try:
+                await trio.sleep(60)
+            finally:
+                with trio.CancelScope(shield=True):
+                    print("stubborn", flush=True)
+                    await trio.sleep(60)
+        try:
+            ask_sync(shared_home(), Call(stubborn), submit, host=SyncHost())
+        except KeyboardInterrupt:
+            print("interrupted", flush=True)
+            os._exit(0)
+        """
+    )
+    assert process.stdout is not None
+    for line in ("entered\n", "stubborn\n"):
+        assert process.stdout.readline() == line
+        process.send_signal(signal.SIGINT)
+    out, err = finish(process)
+    assert (process.returncode, err) == (0, "")
+    assert out.split() == ["interrupted"]
+
+
+def test_a_crash_of_trio_itself_is_announced_and_the_next_caller_gets_a_new_run() -> None:
+    process = start(
+        """
+        import logging
+        logging.getLogger("actors").addHandler(logging.NullHandler())
+        async def crash():
+            raise ZeroDivisionError("a system task that fails is how Trio crashes")
+        home = shared_home()
+        ended = threading.Event()
+        home.at_end("test", ended.set)
+        home.post(lambda: trio.lowlevel.spawn_system_task(crash))
+        assert ended.wait(10)
+        home_again = shared_home()
+        assert home_again is not home and home_again.alive
+        print(ask_sync(home_again, Call(answer), submit, host=SyncHost()))
+        """
+    )
+    out, err = finish(process)
+    assert process.returncode == 0, err
+    assert out.split() == ["42"]
