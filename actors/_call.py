@@ -57,6 +57,11 @@ class Call(Generic[T]):
             raise self._error
         return self._value  # type: ignore[return-value]  # settled without an error: it is a T
 
+    @property
+    def failure(self) -> BaseException | None:
+        """What `result()` would raise, or None."""
+        return self._error
+
     def on_settled(self, callback: Callable[[], None]) -> None:
         """Have `callback` called when the call settles; at once if it has. It must not raise."""
         if self.state == "settled":

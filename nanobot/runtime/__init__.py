@@ -1,15 +1,19 @@
 """The live system: one actor per session, the lock that override runs take, and what a run needs to be carried out."""
 
+from ._providers import Providers
 from ._request import RunOptions, RunRequest, make_request
 from ._run import CURRENT_RUN, Run
 from ._runtime import Runtime, closed
+from ._turn_maker import TurnMaker
 
 __all__ = [
     "CURRENT_RUN",
+    "Providers",
     "Run",
     "RunOptions",
     "RunRequest",
     "Runtime",
+    "TurnMaker",
     "closed",
     "make_request",
 ]

@@ -57,6 +57,8 @@ class Run:
         self.waiters = 0
         self.call: Call[RunResult] = Call(lambda: body(self), context=context)
         context.run(CURRENT_RUN.set, self)
+        if self.events is not None:
+            self.call.on_settled(self._end_events)
 
     @property
     def running(self) -> bool:
@@ -67,6 +69,10 @@ class Run:
     def settled(self) -> bool:
         """Whether it has its result."""
         return self.call.settled
+
+    def _end_events(self) -> None:
+        if self.events is not None:
+            self.events.end(self.call.failure)
 
 
 CURRENT_RUN: contextvars.ContextVar[Run | None] = contextvars.ContextVar(

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from actors import CreditStream, ReaderStalled
-from nanobot.agent import ConsumerStalled, StreamEvent
+from actors import CallCancelled, CreditStream, ReaderStalled
+from nanobot.agent import (
+    STREAM_EVENT_RUN_COMPLETED,
+    STREAM_EVENT_RUN_FAILED,
+    ConsumerStalled,
+    StreamEvent,
+)
 
 __all__ = ["RunEvents"]
 
 EVENT_BYTES = 256
 """What an event weighs besides its text, measured with sys.getsizeof over its fields."""
 
-TERMINAL = frozenset({"run.completed", "run.failed"})
+TERMINAL = frozenset({STREAM_EVENT_RUN_COMPLETED, STREAM_EVENT_RUN_FAILED})
 
 
 class RunEvents:
@@ -51,6 +56,23 @@ class RunEvents:
             if self.stream.dropped:
                 event.metadata["events_dropped"] = self.stream.dropped
         self.stream.send_nowait(event, _size_bytes(event))
+
+    def end(self, failure: BaseException | None) -> None:
+        """Close the stream. A run that never got to its turn says here why."""
+        if failure is not None and not self.over:
+            cancelled = isinstance(failure, CallCancelled)
+            self.nowait(
+                StreamEvent(
+                    STREAM_EVENT_RUN_FAILED,
+                    iteration=0,
+                    error=str(failure) or type(failure).__name__,
+                    metadata={
+                        "reason": "cancelled" if cancelled else "error",
+                        "exception_type": type(failure).__name__,
+                    },
+                )
+            )
+        self.stream.close()
 
 
 def _size_bytes(event: StreamEvent) -> int:

@@ -142,8 +142,8 @@ class Engine:
                 on_cancel=lambda: _do_if_alive(runtime, runtime.request_close),
             )
 
-    def abandon(self) -> None:
-        """Close without waiting; for a bot that was forgotten. Safe in `__del__`."""
+    def __del__(self) -> None:
+        """Close without waiting: a bot that nobody holds any more must not keep connections and processes open."""
         self._closed = True
         runtime = self._runtime
         if runtime is not None and runtime.usable:
@@ -180,9 +180,7 @@ def settled_result(run: Run) -> RunResult:
         raise BotClosed(f"{stopped}; the run did not finish") from stopped
 
 
-def _do_if_alive(
-    runtime: Runtime, function: Callable[[Unpack[Ts]], object], *args: Unpack[Ts]
-) -> None:
+def _do_if_alive(runtime: Runtime, function: Callable[[Unpack[Ts]], object], *args: *Ts) -> None:
     try:
         runtime.home.do(function, *args)
     except HomeGone:

@@ -119,7 +119,9 @@ class RunStream:
           RuntimeError: They were asked for before.
         """
         if self._streaming:
-            raise RuntimeError("stream_events() can be used once per run; keep the events, or start another run")
+            raise RuntimeError(
+                "stream_events() can be used once per run; keep the events, or start another run"
+            )
         self._streaming = True
         return EventReader(self._engine, self._runtime, self._run, self._stream)
 

@@ -1,0 +1,59 @@
+"""The loop: one turn of an agent, from the user's message to its answer, and the hooks that look on."""
+
+from ._emit import NOBODY, ConsumerStalled, Emit
+from ._events import (
+    STREAM_EVENT_REASONING_COMPLETED,
+    STREAM_EVENT_REASONING_DELTA,
+    STREAM_EVENT_RUN_COMPLETED,
+    STREAM_EVENT_RUN_FAILED,
+    STREAM_EVENT_RUN_STARTED,
+    STREAM_EVENT_TEXT_COMPLETED,
+    STREAM_EVENT_TEXT_DELTA,
+    STREAM_EVENT_TOOL_COMPLETED,
+    STREAM_EVENT_TOOL_FAILED,
+    STREAM_EVENT_TOOL_STARTED,
+    STREAM_EVENT_TYPES,
+    StreamEvent,
+    StreamEventType,
+)
+from ._hook import AgentHook
+from ._hook_context import AgentHookContext, HookToolCall, ModelAnswer
+from ._journal import NO_JOURNAL, Journal
+from ._limits import Limits
+from ._model_settings import ModelSettings
+from ._parts import TurnParts
+from ._result import RunResult, StopReason
+from ._tally import Estimate
+from ._turn import Turn
+
+__all__ = [
+    "NOBODY",
+    "NO_JOURNAL",
+    "STREAM_EVENT_REASONING_COMPLETED",
+    "STREAM_EVENT_REASONING_DELTA",
+    "STREAM_EVENT_RUN_COMPLETED",
+    "STREAM_EVENT_RUN_FAILED",
+    "STREAM_EVENT_RUN_STARTED",
+    "STREAM_EVENT_TEXT_COMPLETED",
+    "STREAM_EVENT_TEXT_DELTA",
+    "STREAM_EVENT_TOOL_COMPLETED",
+    "STREAM_EVENT_TOOL_FAILED",
+    "STREAM_EVENT_TOOL_STARTED",
+    "STREAM_EVENT_TYPES",
+    "AgentHook",
+    "AgentHookContext",
+    "ConsumerStalled",
+    "Emit",
+    "Estimate",
+    "HookToolCall",
+    "Journal",
+    "Limits",
+    "ModelAnswer",
+    "ModelSettings",
+    "RunResult",
+    "StopReason",
+    "StreamEvent",
+    "StreamEventType",
+    "Turn",
+    "TurnParts",
+]

@@ -1,0 +1,44 @@
+"""How a turn can end, other than by answering."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import trio
+
+from ._result import StopReason
+
+__all__ = ["ERRORS", "TurnStopped", "is_cancellation"]
+
+ERRORS: Final[dict[StopReason, str]] = {
+    "cancelled": "The run was cancelled.",
+    "timeout": "The run did not finish in time.",
+    "consumer_stalled": "The reader of the run's events fell too far behind.",
+    "error": "The run failed.",
+}
+"""What a result says in `error` if there is nothing better to say. A stop reason that is not here is no failure."""
+
+
+class TurnStopped(Exception):
+    """Something that is nobody's bug ends the turn here: it has a result, with this stop reason and error.
+
+    Attributes:
+      stop_reason: The result's stop reason.
+      error: The result's error.
+      exception: What was raised where it happened, if anything was.
+    """
+
+    def __init__(
+        self, stop_reason: StopReason, error: str, exception: Exception | None = None
+    ) -> None:
+        super().__init__(error)
+        self.stop_reason: StopReason = stop_reason
+        self.error = error
+        self.exception = exception
+
+
+def is_cancellation(error: BaseException) -> bool:
+    """Whether it is nothing but a Trio cancellation, alone or as a nursery raises several."""
+    if isinstance(error, BaseExceptionGroup):
+        return all(is_cancellation(each) for each in error.exceptions)
+    return isinstance(error, trio.Cancelled)

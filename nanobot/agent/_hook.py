@@ -1,0 +1,79 @@
+"""What users subclass to look on at a run or to step in."""
+
+from __future__ import annotations
+
+from ._hook_context import AgentHookContext, HookToolCall
+
+__all__ = ["AgentHook"]
+
+
+class AgentHook:
+    """Observe or change a run: subclass it, override what you need, pass instances as `hooks=[...]`.
+
+    Methods run in the loop, thread and context of whoever called the SDK, hook after hook in the order of the list.
+    All but `wants_streaming` and `finalize_content` may be `async def` or plain functions. The run waits for them.
+
+    What a hook raises is logged to `nanobot.hooks` and the run goes on, with three exceptions: `reraise=True` makes a
+    hook's errors fail the run; a failing `before_execute_tool` keeps its tool from being run; a failing
+    `finalize_content` fails the run, whatever `reraise` says. When the run is cancelled, the method that is running
+    is cancelled too.
+
+    Args:
+      reraise: Whether what this hook raises fails the run.
+    """
+
+    reraise: bool = False  # on the class too, for subclasses that do not call __init__
+
+    def __init__(self, reraise: bool = False) -> None:
+        self.reraise = reraise
+
+    def wants_streaming(self) -> bool:
+        """Return True to get `on_stream` and `on_stream_end`. Asked once, at the start of each run."""
+        return False
+
+    async def before_run(self, context: AgentHookContext) -> None:
+        """Before anything else of the run."""
+
+    async def before_iteration(self, context: AgentHookContext) -> None:
+        """Before the model is asked; `context.messages` is what it will be shown."""
+
+    async def on_stream(self, context: AgentHookContext, delta: str) -> None:
+        """For each piece of text as the model says it, once."""
+
+    async def on_stream_end(self, context: AgentHookContext, *, resuming: bool) -> None:
+        """When an answer's text is complete; `resuming` says that tools and another answer follow."""
+
+    async def before_execute_tools(self, context: AgentHookContext) -> None:
+        """Before the tools of an answer are run; `context.tool_calls` may be changed as in `before_execute_tool`."""
+
+    async def before_execute_tool(self, context: AgentHookContext, call: HookToolCall) -> None:
+        """Before one tool is run. `call.deny(reason)` keeps it from running; `call.arguments` may be rewritten.
+
+        The first denial is final: hooks further down the list are not asked. If this method raises, the call is
+        denied, for a guard that cannot decide must not let things pass.
+        """
+
+    async def after_execute_tool(
+        self, context: AgentHookContext, call: HookToolCall, result: str, outcome: str
+    ) -> None:
+        """After one tool call has ended; `outcome` is "ok", "error", "denied" or "timed_out"."""
+
+    async def after_iteration(self, context: AgentHookContext) -> None:
+        """After an answer and its tools, with `response`, `usage`, `tool_results` and `tool_events` filled."""
+
+    def finalize_content(self, context: AgentHookContext, content: str) -> str:
+        """Return the answer as it should be returned and stored; each hook gets what the one before returned.
+
+        If it raises, the run fails, and the text is neither returned nor stored. Pieces that were streamed before are
+        not taken back.
+        """
+        return content
+
+    async def after_run(self, context: AgentHookContext) -> None:
+        """After a run that ended by itself, with `final_content` and `stop_reason`."""
+
+    async def on_error(self, context: AgentHookContext) -> None:
+        """After a run that failed, timed out or was cancelled, with `error` and, if there was one, `exception`."""
+
+    async def on_finally(self, context: AgentHookContext) -> None:
+        """After every run, last of all."""

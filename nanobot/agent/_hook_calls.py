@@ -1,0 +1,91 @@
+"""Calling hooks, on the caller's side of the crossing: in a loop of any kind, so nothing here may touch Trio."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from inspect import isawaitable
+
+from ._hook import AgentHook
+from ._hook_context import AgentHookContext, HookToolCall
+
+__all__ = ["call_all", "finalize", "guard", "start", "stream"]
+
+_log = logging.getLogger("nanobot.hooks")
+
+
+async def _call(
+    hook: AgentHook, method: str, args: tuple[object, ...], kwargs: dict[str, object]
+) -> None:
+    try:
+        outcome = getattr(hook, method)(*args, **kwargs)
+        if isawaitable(outcome):
+            await outcome
+    except Exception:  # strangers' code: a broken observer must not break the run it observes
+        if getattr(hook, "reraise", False):
+            raise
+        _log.exception("%s.%s failed; the run goes on", type(hook).__qualname__, method)
+
+
+async def call_all(
+    hooks: tuple[AgentHook, ...], method: str, args: tuple[object, ...], kwargs: dict[str, object]
+) -> None:
+    for hook in hooks:
+        await _call(hook, method, args, kwargs)
+
+
+async def start(
+    askable: tuple[AgentHook, ...], before_run: tuple[AgentHook, ...], context: AgentHookContext
+) -> tuple[AgentHook, ...]:
+    await call_all(before_run, "before_run", (context,), {})
+    return tuple([hook for hook in askable if _wants_streaming(hook)])
+
+
+def _wants_streaming(hook: AgentHook) -> bool:
+    try:
+        return bool(hook.wants_streaming())
+    except Exception:  # strangers' code, as above
+        if getattr(hook, "reraise", False):
+            raise
+        _log.exception("%s.wants_streaming failed; it gets no stream", type(hook).__qualname__)
+        return False
+
+
+async def stream(
+    hooks: tuple[AgentHook, ...], context: AgentHookContext, deltas: Sequence[str]
+) -> None:
+    for delta in deltas:
+        await call_all(hooks, "on_stream", (context, delta), {})
+
+
+async def guard(
+    hooks: tuple[AgentHook, ...], context: AgentHookContext, call: HookToolCall
+) -> None:
+    for hook in hooks:
+        try:
+            outcome: object = hook.before_execute_tool(context, call)
+            if isawaitable(outcome):
+                await outcome
+        except Exception as error:  # strangers' code; it fails closed
+            if getattr(hook, "reraise", False):
+                raise
+            _log.exception(
+                "%s.before_execute_tool failed; %s is not run", type(hook).__qualname__, call.name
+            )
+            call.deny(f"the check before this tool failed ({type(error).__name__})")
+        if call.denied is not None:
+            return
+
+
+async def finalize(hooks: tuple[AgentHook, ...], context: AgentHookContext, content: str) -> str:
+    for hook in hooks:
+        changed: object = hook.finalize_content(context, content)
+        if isawaitable(changed):
+            changed = await changed
+        if not isinstance(changed, str):
+            raise TypeError(
+                f"{type(hook).__qualname__}.finalize_content returned {type(changed).__name__}, not the text to show; "
+                'return "" to show nothing'
+            )
+        content = changed
+    return content

@@ -1,0 +1,34 @@
+"""Where a turn writes down what was said, as it becomes final."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, Protocol
+
+from nanobot.messages import Message
+
+__all__ = ["NO_JOURNAL", "Journal"]
+
+
+class Journal(Protocol):
+    """Keeps a turn's messages. All that was recorded, in order, is at any time a history that providers accept."""
+
+    async def record(self, messages: Sequence[Message]) -> None:
+        """Append messages, all or none; they are durable on return.
+
+        A turn calls this shielded from cancellation, with a deadline (`Limits.settle_s`): if that strikes, the
+        journal may or may not have the messages, and the turn will not call again.
+
+        Raises:
+          StoreError: They could not be written. The turn goes on without a journal, and its result says so.
+        """
+        ...
+
+
+class _NoJournal:
+    async def record(self, messages: Sequence[Message]) -> None:
+        return
+
+
+NO_JOURNAL: Final[Journal] = _NoJournal()
+"""For ephemeral runs."""

@@ -1,0 +1,59 @@
+"""All that one turn is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from nanobot.messages import Message
+from nanobot.providers import Provider
+from nanobot.tools import Cross, RunContext, Toolset, run_here
+
+from ._emit import NOBODY, Emit
+from ._hook import AgentHook
+from ._journal import NO_JOURNAL, Journal
+from ._limits import Limits
+from ._model_settings import ModelSettings
+from ._tally import Estimate, estimate_by_length
+
+__all__ = ["TurnParts"]
+
+_LIMITS: Final = Limits()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TurnParts:
+    """All that one turn is made of; whoever runs the turn brings it.
+
+    Attributes:
+      provider: The model service.
+      settings: Which model, and how it is asked.
+      messages: What the model is shown: the system message, the history, then the user's message. The turn appends to
+        the list what is said in it.
+      toolset: What the model may call.
+      tool_context: The run as tools see it, and for whom it is, for events and hooks.
+      limits: How far the turn may go.
+      hooks: The caller's hooks, in the order in which they run.
+      emit: Where events go.
+      journal: Where messages are kept.
+      cross: The way to the caller's loop, where hooks and the caller's async tools run.
+      estimate: Counts tokens where the provider does not.
+      user_message: What the journal gets for the user's message, if that is not what the model is shown
+        (`messages[-1]`).
+      model_preset: The preset's name, if the settings come from one.
+    """
+
+    provider: Provider
+    settings: ModelSettings
+    messages: list[Message]
+    toolset: Toolset
+    tool_context: RunContext
+    limits: Limits = _LIMITS
+    hooks: Sequence[AgentHook] = ()
+    emit: Emit = NOBODY
+    journal: Journal = NO_JOURNAL
+    cross: Cross = run_here
+    estimate: Estimate = estimate_by_length
+    user_message: Message | None = None
+    model_preset: str | None = None

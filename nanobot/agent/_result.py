@@ -1,0 +1,49 @@
+"""What a run hands back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+__all__ = ["RunResult", "StopReason"]
+
+StopReason: TypeAlias = Literal[
+    "completed",
+    "max_iterations",
+    "error",
+    "cancelled",
+    "empty_response",
+    "consumer_stalled",
+    "timeout",
+    "budget",
+]
+"""Why a run stopped. Only for the first, second and fifth is `RunResult.error` None."""
+
+
+@dataclass(slots=True)
+class RunResult:
+    """What a run hands back: the answer, and what it took to get it.
+
+    A model that failed is a result too: `error` is set, and `content` holds what arrived before the failure.
+
+    Attributes:
+      content: The final answer as text; after a failure or a cancel the part that was there.
+      tools_used: Names of the tools whose call succeeded, in the order they ended, repeats kept.
+      messages: All that the model was shown and said, in OpenAI chat shape, the system message first.
+      usage: `prompt_tokens`, `completion_tokens` and `total_tokens` summed over the run's requests, and
+        `cached_tokens` or `reasoning_tokens` where the provider reports them. `metadata["usage_estimated"]` is True
+        if some are our estimate.
+      stop_reason: Why the run stopped, see `StopReason`.
+      error: What went wrong, in words; None if nothing did.
+      metadata: `latency_ms`, `ttft_ms` (from the start of the turn to the model's first delta, None without one),
+        `model`, `provider`, `iterations`, `request_count`, `finish_reason`, and `persisted` (False if the turn could
+        not be stored).
+    """
+
+    content: str
+    tools_used: list[str] = field(default_factory=list)
+    messages: list[dict[str, Any]] = field(default_factory=list)
+    usage: dict[str, int] = field(default_factory=dict)
+    stop_reason: str | None = None
+    error: str | None = None
+    metadata: dict[str, Any] = field(default_factory=dict)

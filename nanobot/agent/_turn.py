@@ -1,0 +1,350 @@
+"""One turn: from the user's message to the final answer to it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from itertools import count
+from typing import Final
+
+import trio
+
+from nanobot.errors import StoreError
+from nanobot.messages import Message
+
+from ._emit import ConsumerStalled
+from ._ending import ERRORS, TurnStopped, is_cancellation
+from ._events import (
+    STREAM_EVENT_RUN_COMPLETED,
+    STREAM_EVENT_RUN_FAILED,
+    STREAM_EVENT_RUN_STARTED,
+    StreamEvent,
+)
+from ._hook_context import AgentHookContext
+from ._hook_points import HookPoints
+from ._iteration import Iteration
+from ._next_step import Step
+from ._parts import TurnParts
+from ._result import RunResult, StopReason
+from ._tally import Tally
+from ._transcript import Transcript
+
+__all__ = ["Turn"]
+
+_log = logging.getLogger("nanobot.agent")
+
+_NO_ANSWER: Final = (
+    "I stopped after {rounds} rounds of tool calls, as many as this run allows, without an answer."
+)
+
+
+class Turn:
+    """One turn of a session: asks the model, runs the tools it wants, asks again, until there is an answer.
+
+    Runs once, in one Trio task, and knows nothing of other turns. Events come in this order, each with the iteration it
+    belongs to (`*` any number, `?` perhaps; several tools of one iteration may run, and end, in any order):
+
+        run.started ( (reasoning.delta* reasoning.completed)? text.delta* )*  text.completed(resuming=True)
+        (tool.started tool.ended)* ... ( (reasoning.delta* reasoning.completed)? text.delta* )*
+        text.completed(resuming=False) run.completed
+
+    A turn that fails, is cancelled or runs out of time stops anywhere in it, tells the end of each tool it had
+    announced, and says `run.failed`. So the terminal event is `run.failed` exactly if the result's `error` is set. A
+    turn that hit `max_iterations`, or whose model had nothing to say, did what it was allowed to and ends with
+    `run.completed`; the result's `stop_reason` tells.
+    """
+
+    def __init__(self, parts: TurnParts) -> None:
+        self._parts = parts
+        context = None
+        self._hooks: HookPoints | None = None
+        if parts.hooks:
+            context = AgentHookContext(parts.tool_context.session_key, parts.tool_context.deps)
+            self._hooks = HookPoints(parts.hooks, parts.cross, context)
+        self._transcript = Transcript(parts.messages, context)
+        self._tally = Tally(parts.estimate)
+        self._iteration: Iteration | None = None
+        self._open: Iteration | None = None  # the iteration whose messages are not kept yet
+        self._content = ""
+        self._tools_used: list[str] = []
+        self._persisted = True
+        self._withheld = False
+        self._finally_reached = False
+        self._result: RunResult | None = None
+
+    async def run(self) -> RunResult:
+        """Run the turn; return its result, also if the model failed, time ran out or the reader stalled.
+
+        Raises:
+          trio.Cancelled: The surrounding scope was cancelled. First, shielded from it and bounded by
+          `Limits.settle_s`, the
+            partial answer and an outcome for every tool call are kept, hooks are told, and `run.failed` is sent;
+            `result` has what stands.
+          Exception: A bug, here or in a hook that reraises or in `finalize_content`, in a provider or a journal; all of
+            the above is done first, except that text which `finalize_content` failed on is neither kept nor shown.
+        """
+        try:
+            stop_reason = await self._converse_in_time()
+            await self._tell_hooks_of_the_end()
+        except TurnStopped as stopped:
+            return await self._fail(stopped.stop_reason, stopped.error, stopped.exception)
+        except ConsumerStalled as stalled:
+            return await self._fail("consumer_stalled", str(stalled), stalled)
+        except BaseException as error:
+            if is_cancellation(error):
+                await self._fail("cancelled", "", None)
+            else:
+                await self._fail("error", str(error) or type(error).__name__, error)
+            raise
+        return self._complete(stop_reason)
+
+    def result(self, stop_reason: StopReason, error: str | None = None) -> RunResult:
+        """What stands: the result of a turn that has ended, else what it would be if the turn ended now, for this
+        reason.
+
+        For a run that never got to its turn, and for one whose `run` raised.
+        """
+        if self._result is not None:
+            return self._result
+        parts, tally = self._parts, self._tally
+        metadata = {
+            "latency_ms": tally.elapsed_ms(),
+            "ttft_ms": tally.ttft_ms,
+            "model": parts.settings.model,
+            "provider": parts.provider.name,
+            "iterations": 0 if self._iteration is None else self._iteration.index + 1,
+            "request_count": tally.request_count,
+            "finish_reason": None if self._iteration is None else self._iteration.finish_reason,
+        }
+        if tally.estimated:
+            metadata["usage_estimated"] = True
+        if not self._persisted:
+            metadata["persisted"] = False
+        return RunResult(
+            content=self._content,
+            tools_used=list(self._tools_used),
+            messages=self._transcript.to_openai(),
+            usage=tally.usage.to_dict(),
+            stop_reason=stop_reason,
+            error=error or ERRORS.get(stop_reason),
+            metadata=metadata,
+        )
+
+    async def _converse_in_time(self) -> StopReason:
+        timeout_s = self._parts.limits.timeout_s
+        if timeout_s is None:
+            return await self._converse()
+        with trio.move_on_after(timeout_s):
+            return await self._converse()
+        raise TurnStopped("timeout", f"The run did not finish within {timeout_s:g} s.")
+
+    async def _converse(self) -> StopReason:
+        """From the user's message to the kept answer; returns why the turn stopped."""
+        self._tally.start()
+        self._tell_start()
+        user_message = self._parts.user_message or self._parts.messages[-1]
+        await self._record((user_message,))
+        if self._hooks is not None:
+            await self._hooks.start()
+        for index in count():
+            closing = index >= self._parts.limits.max_iterations
+            iteration = self._open_iteration(index, closing=closing)
+            step = await iteration.answer()
+            match step:
+                case Step.RUN_TOOLS | Step.REFUSE_CALLS:
+                    assert iteration.round is not None
+                    await iteration.end_text()
+                    await (
+                        iteration.round.run()
+                        if step is Step.RUN_TOOLS
+                        else iteration.round.refuse()
+                    )
+                    await self._keep(iteration.messages(iteration.segment.text))
+                    if self._hooks is not None:
+                        await self._hooks.reach("after_iteration")
+                case Step.FILTERED:
+                    raise TurnStopped(
+                        "error", "The model service's content filter ended the answer."
+                    )
+                case _:
+                    empty = step is Step.GIVE_UP
+                    if empty and closing:
+                        await iteration.say(_NO_ANSWER.format(rounds=index))
+                    stop_reason: StopReason = (
+                        "max_iterations" if closing else "empty_response" if empty else "completed"
+                    )
+                    await self._conclude(iteration, stop_reason)
+                    return stop_reason
+        raise AssertionError("count() never ends")
+
+    def _open_iteration(self, index: int, *, closing: bool) -> Iteration:
+        self._iteration = self._open = Iteration(
+            index,
+            closing=closing,
+            parts=self._parts,
+            transcript=self._transcript,
+            tally=self._tally,
+            hooks=self._hooks,
+        )
+        return self._iteration
+
+    async def _conclude(self, iteration: Iteration, stop_reason: StopReason) -> None:
+        """Make the text the answer: through the hooks, into the journal, then to the reader."""
+        await iteration.end_text()
+        content = iteration.segment.text
+        if self._hooks is not None:
+            try:
+                content = await self._hooks.finalize(content)
+            except Exception:
+                self._withheld = True
+                raise
+            self._hooks.context.final_content = content
+            self._hooks.context.stop_reason = stop_reason
+        self._content = content
+        await self._keep(iteration.messages(content))
+        await iteration.tell_text_completed(content)
+        if self._hooks is not None:
+            await self._hooks.reach("after_iteration")
+
+    async def _tell_hooks_of_the_end(self) -> None:
+        if self._hooks is not None:
+            self._hooks.context.usage = self._tally.usage.to_dict()
+            await self._hooks.reach("after_run")
+            self._finally_reached = True
+            await self._hooks.reach("on_finally")
+
+    def _complete(self, stop_reason: StopReason) -> RunResult:
+        self._result = result = self.result(stop_reason)
+        if self._parts.emit.wanted:
+            self._parts.emit.nowait(
+                StreamEvent(
+                    STREAM_EVENT_RUN_COMPLETED,
+                    content=result.content,
+                    result=result,
+                    iteration=self._index,
+                    usage=dict(result.usage),
+                    metadata=dict(result.metadata),
+                )
+            )
+        return result
+
+    async def _fail(
+        self, stop_reason: StopReason, error: str, exception: BaseException | None
+    ) -> RunResult:
+        """End a turn that did not get to its answer: keep what there is, tell hooks, tell the reader."""
+        await self._salvage()
+        self._result = result = self.result(stop_reason, error)
+        if self._hooks is not None:
+            await self._tell_hooks_of_failure(self._hooks, result, exception)
+        if self._parts.emit.wanted:
+            metadata = {**result.metadata, "reason": stop_reason}
+            if exception is not None:
+                metadata["exception_type"] = type(exception).__name__
+            self._parts.emit.nowait(
+                StreamEvent(
+                    STREAM_EVENT_RUN_FAILED,
+                    content=result.content,
+                    iteration=self._index,
+                    usage=dict(result.usage),
+                    error=result.error,
+                    metadata=metadata,
+                )
+            )
+        return result
+
+    async def _salvage(self) -> None:
+        """Keep the iteration that the end of the turn interrupted, as legal history."""
+        iteration = self._open
+        if iteration is None:
+            return
+        text = iteration.segment.text
+        self._content = await self._presentable(text)
+        if iteration.round is None:
+            await self._keep(iteration.messages(self._content, interrupted=True))
+        else:
+            iteration.round.tell_the_rest()
+            await self._keep(iteration.messages(text))
+
+    async def _presentable(self, text: str) -> str:
+        """A partial answer as hooks want it shown; "" if they fail: what they filter must not get out."""
+        if self._hooks is None or not text:
+            return text
+        if self._withheld:
+            return ""
+        with self._settling():
+            try:
+                return await self._hooks.finalize(text)
+            except Exception:  # noqa: BLE001 - strangers' code, in a run that has failed already
+                _log.exception("finalize_content failed on a partial answer; it is dropped")
+        return ""
+
+    async def _tell_hooks_of_failure(
+        self, hooks: HookPoints, result: RunResult, exception: BaseException | None
+    ) -> None:
+        context = hooks.context
+        context.final_content = result.content
+        context.stop_reason = result.stop_reason
+        context.error = result.error
+        context.exception = exception
+        context.usage = dict(result.usage)
+        for point in ("on_error",) if self._finally_reached else ("on_error", "on_finally"):
+            with self._settling():
+                try:
+                    await hooks.reach(point)
+                except Exception:  # noqa: BLE001 - a hook that reraises, but another reason came first
+                    _log.exception("%s failed in a run that had failed before", point)
+
+    async def _keep(self, messages: Sequence[Message]) -> None:
+        """What an iteration leaves behind is final now."""
+        assert self._open is not None
+        if self._open.round is not None:
+            self._tools_used += self._open.round.succeeded
+        self._open = None
+        self._transcript.extend(messages)
+        if messages:
+            await self._record(messages)
+
+    async def _record(self, messages: Sequence[Message]) -> None:
+        """Write messages down, all or none. After a failure no more is written: what is there stays legal."""
+        if not self._persisted:
+            return
+        self._persisted = (
+            False  # unless it returns: a bug in the journal, too, must not be asked again
+        )
+        with self._settling():
+            try:
+                await self._parts.journal.record(messages)
+            except StoreError as error:
+                _log.error("this turn is not stored from here on: %s", error)
+                return
+            self._persisted = True
+            return
+        _log.error(
+            "this turn is not stored from here on: the store took longer than %g s",
+            self._parts.limits.settle_s,
+        )
+
+    def _settling(self) -> trio.CancelScope:
+        """A scope for what a turn does whatever happens around it, for a while."""
+        return trio.CancelScope(
+            shield=True, deadline=trio.current_time() + self._parts.limits.settle_s
+        )
+
+    def _tell_start(self) -> None:
+        if self._parts.emit.wanted:
+            run = self._parts.tool_context
+            metadata = {
+                "session_key": run.session_key,
+                "channel": run.channel,
+                "chat_id": run.chat_id,
+                "sender_id": run.sender_id,
+                "model": self._parts.settings.model,
+                "model_preset": self._parts.model_preset,
+            }
+            self._parts.emit.nowait(
+                StreamEvent(STREAM_EVENT_RUN_STARTED, iteration=0, metadata=metadata)
+            )
+
+    @property
+    def _index(self) -> int:
+        return 0 if self._iteration is None else self._iteration.index

@@ -1,0 +1,63 @@
+"""What must agree between the parts of a configuration, beyond the type of each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from zoneinfo import ZoneInfo
+
+from ._issues import Issue, dotted
+from ._schema import Settings
+
+__all__ = ["DIRECT_PRESET", "contradictions", "provider_key"]
+
+DIRECT_PRESET = "default"
+"""The preset that the model fields of `agents.defaults` form by themselves."""
+
+
+def provider_key(name: str) -> str:
+    """The name under which providers are compared: `lmStudio`, `lm-studio` and `lm_studio` are one."""
+    return name.replace("-", "").replace("_", "").lower()
+
+
+def contradictions(settings: Settings) -> Iterator[Issue]:
+    """List what cannot be used although each value by itself is fine."""
+    defaults = settings.agents.defaults
+    presets = settings.model_presets
+    known = ", ".join(presets) if presets else "none"
+    if DIRECT_PRESET in presets:
+        yield Issue(
+            dotted(("modelPresets", DIRECT_PRESET)),
+            "the name is reserved for the model in agents.defaults; choose another",
+        )
+    if defaults.model_preset not in (None, "", DIRECT_PRESET, *presets):
+        yield Issue(
+            "agents.defaults.modelPreset", f"names no preset of modelPresets; known: {known}"
+        )
+    for index, fallback in enumerate(defaults.fallback_models):
+        if isinstance(fallback, str) and fallback not in (DIRECT_PRESET, *presets):
+            yield Issue(
+                f"agents.defaults.fallbackModels.{index}",
+                f"names no preset of modelPresets; known: {known}",
+            )
+    if defaults.dream.model_override not in (None, "", DIRECT_PRESET, *presets):
+        yield Issue(
+            "agents.defaults.dream.modelOverride",
+            f"names no preset of modelPresets; known: {known}",
+        )
+    if defaults.zone and not _is_zone(defaults.zone):
+        yield Issue("agents.defaults.timezone", "expected an IANA time zone such as Asia/Tokyo")
+    seen: dict[str, str] = {}
+    for name in settings.providers:
+        twin = seen.setdefault(provider_key(name), name)
+        if twin != name:
+            yield Issue(
+                dotted(("providers", name)), f"is the same provider as {dotted((twin,))}; keep one"
+            )
+
+
+def _is_zone(name: str) -> bool:
+    try:
+        ZoneInfo(name)
+    except (LookupError, ValueError, OSError):  # unknown name, a path, a folder of zones
+        return False
+    return True

@@ -1,0 +1,570 @@
+"""The shape of `config.json`: one frozen Struct per section, one described field per key.
+
+Keys are camelCase in the file and snake_case here. A JSON schema and the reference page are generated from these
+classes, so each field carries its description, and its limits are part of its type. `silent_keys` are keys that other
+versions write and this one does not use: they are kept on write and not reported as unknown.
+"""
+# Annotations are evaluated as the classes are made: as strings they would cost each process 5 ms at the first load.
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias
+
+from msgspec import NODEFAULT, Meta, Struct, field, structs
+
+__all__ = [
+    "AgentDefaults",
+    "AgentsSettings",
+    "ApiSettings",
+    "ChannelsSettings",
+    "Config",
+    "DreamSettings",
+    "ExecSettings",
+    "FallbackModel",
+    "FileToolSettings",
+    "GatewaySettings",
+    "HeartbeatSettings",
+    "McpServer",
+    "ModelPreset",
+    "ProviderSettings",
+    "ReasoningEffort",
+    "Section",
+    "SessionsSettings",
+    "Settings",
+    "TimeoutSettings",
+    "ToolsSettings",
+    "WebFetchSettings",
+    "WebSearchSettings",
+    "WebSettings",
+    "WebSocketChannel",
+]
+
+ReasoningEffort: TypeAlias = Literal[
+    "none", "minimal", "low", "medium", "high", "xhigh", "max", "adaptive"
+]
+
+_Text: TypeAlias = Annotated[str, Meta(min_length=1)]
+_Secret: TypeAlias = Annotated[str, Meta(extra_json_schema={"writeOnly": True})]
+_Url: TypeAlias = Annotated[
+    str,
+    Meta(
+        pattern=r"^(https?://[^\s/]\S*)?$(?!\n)",
+        extra={"expected": "a URL that starts with http:// or https://"},
+    ),
+]
+_ProxyUrl: TypeAlias = Annotated[
+    str,
+    Meta(
+        pattern=r"^((https?|socks5h?)://[^\s/]\S*)?$(?!\n)",
+        extra={"expected": "a URL that starts with http://, https:// or socks5://"},
+    ),
+]
+_Count: TypeAlias = Annotated[int, Meta(ge=0, le=2**53)]
+_Positive: TypeAlias = Annotated[int, Meta(ge=1, le=2**53)]
+_Port: TypeAlias = Annotated[int, Meta(ge=0, le=65535)]
+_Temperature: TypeAlias = Annotated[float, Meta(ge=0, le=2)]
+# A week bounds every wait: longer ones are mistakes, and some event loops overflow on them.
+_Seconds: TypeAlias = Annotated[float, Meta(gt=0, le=604_800)]
+_SecondsOrOff: TypeAlias = Annotated[float, Meta(ge=0, le=604_800)]
+
+
+class Section(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """One object of the file.
+
+    `repr` shows what differs from the defaults, but no text: any may be secret, and sections reach logs and tracebacks.
+    """
+
+    silent_keys: ClassVar[frozenset[str]] = frozenset()
+    """Keys that are kept without being reported; one that ends in `*` stands for all that begin so."""
+
+    open_keys: ClassVar[bool] = False
+    """Whether this section holds keys of others as well (channels), so that none is reported."""
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{name}={_shown(value)}" for name, value in _changes(self))
+        return f"{type(self).__name__}({shown})"
+
+
+def _changes(section: Section) -> Iterator[tuple[str, object]]:
+    for known in structs.fields(section):
+        default = known.default
+        if known.default_factory is not NODEFAULT:
+            default = known.default_factory()
+        value = getattr(section, known.name)
+        if value != default:
+            yield known.name, value
+
+
+def _shown(value: object) -> str:
+    return repr(value) if isinstance(value, Section | bool | int | float | None) else "…"
+
+
+class DreamSettings(Section, frozen=True, kw_only=True):
+    """Consolidation of memory in the background."""
+
+    enabled: Annotated[
+        bool, Meta(description="Whether memory is consolidated in the background.")
+    ] = True
+    interval_h: Annotated[
+        _Positive, Meta(description="Hours between two consolidations, when `cron` is not set.")
+    ] = 2
+    cron: Annotated[str | None, Meta(description="Cron expression that replaces the interval.")] = (
+        None
+    )
+    model_override: Annotated[
+        str | None, Meta(description="Name of the preset that consolidates; null uses the default.")
+    ] = None
+
+
+class FallbackModel(Section, frozen=True, kw_only=True):
+    """A model to fall back to, written out instead of named as a preset."""
+
+    model: Annotated[_Text, Meta(description="Model to ask when the ones before it failed.")]
+    provider: Annotated[
+        str, Meta(description="Provider that serves it; `auto` finds out from the model's name.")
+    ] = "auto"
+    max_tokens: Annotated[
+        _Positive | None, Meta(description="Most tokens of one answer; null takes the default's.")
+    ] = None
+    context_window_tokens: Annotated[
+        _Positive | None,
+        Meta(description="Context window in tokens; null takes what is known of the model."),
+    ] = None
+    temperature: Annotated[
+        _Temperature | None, Meta(description="Sampling temperature; null takes the default's.")
+    ] = None
+    reasoning_effort: Annotated[
+        ReasoningEffort | None,
+        Meta(description="How hard the model thinks; never taken over from another model."),
+    ] = None
+
+
+class AgentDefaults(Section, frozen=True, kw_only=True):
+    """What every agent starts from: model, limits and habits."""
+
+    silent_keys: ClassVar[frozenset[str]] = frozenset(
+        {
+            "botIcon",
+            "botName",
+            "contextBlockLimit",
+            "disabledSkills",
+            "failOnToolError",
+            "idleCompactCheckIntervalSeconds",
+            "toolHintMaxLength",
+            "unifiedSession",
+        }
+    )
+
+    workspace: Annotated[
+        _Text, Meta(description="Folder in which the agent's tools work; `~` is your home folder.")
+    ] = "~/.nanobot/workspace"
+    model_preset: Annotated[
+        str | None,
+        Meta(description="Name of the preset to use; it wins over the model fields beside it."),
+    ] = None
+    model: Annotated[
+        _Text | None,
+        Meta(
+            description="Model to use. Null means `anthropic/claude-opus-4-5`, or the usual model of "
+            "the only provider that has a key."
+        ),
+    ] = None
+    provider: Annotated[
+        _Text,
+        Meta(description="Provider that serves the model; `auto` finds out from the model's name."),
+    ] = "auto"
+    max_tokens: Annotated[_Positive, Meta(description="Most tokens of one answer.")] = 8192
+    context_window_tokens: Annotated[
+        _Positive | None,
+        Meta(
+            description="Context window in tokens. Null takes what is known of the model, else 200000."
+        ),
+    ] = None
+    temperature: Annotated[
+        _Temperature | None,
+        Meta(description="Sampling temperature; null leaves it to the service."),
+    ] = 0.1
+    reasoning_effort: Annotated[
+        ReasoningEffort | None,
+        Meta(description="How hard the model thinks; null leaves it to the service."),
+    ] = None
+    fallback_models: Annotated[
+        tuple[FallbackModel | _Text, ...],
+        Meta(description="Presets (by name) or models to ask in turn when the model fails."),
+    ] = ()
+    max_tool_iterations: Annotated[_Positive, Meta(description="Most model calls of one run.")] = (
+        200
+    )
+    max_concurrent_subagents: Annotated[
+        _Positive, Meta(description="Most subagents that work at the same time.")
+    ] = 1
+    max_tool_result_chars: Annotated[
+        _Positive,
+        Meta(description="Most characters of one tool result that the model is shown."),
+    ] = 16_000
+    provider_retry_mode: Annotated[
+        Literal["standard", "persistent"],
+        Meta(description="How long failed requests are repeated: a few times, or patiently."),
+    ] = "standard"
+    timezone: Annotated[
+        str | None,
+        Meta(description="IANA time zone that the model is told; null is the system's own."),
+    ] = None
+    timezone_mode: Annotated[
+        Literal["auto", "manual"],
+        Meta(description="`auto` ignores `timezone` and follows the system."),
+    ] = "manual"
+    idle_compact_after_minutes: Annotated[
+        _Count,
+        Meta(description="Minutes of silence after which a session is compacted; 0 never."),
+    ] = 15
+    consolidation_ratio: Annotated[
+        float,
+        Meta(
+            ge=0.1, le=0.95, description="Part of the token budget that compaction aims to leave."
+        ),
+    ] = 0.5
+    override_policy: Annotated[
+        Literal["exclusive", "isolated"],
+        Meta(
+            description="Whether a run with its own model excludes all others, or overlaps with them."
+        ),
+    ] = "exclusive"
+    dream: Annotated[
+        DreamSettings, Meta(description="Consolidation of memory in the background.")
+    ] = field(default_factory=DreamSettings)
+
+    @property
+    def zone(self) -> str | None:
+        """The configured time zone, or None to follow the system."""
+        return self.timezone if self.timezone_mode == "manual" else None
+
+
+class AgentsSettings(Section, frozen=True, kw_only=True):
+    """Settings of the agents."""
+
+    defaults: Annotated[AgentDefaults, Meta(description="What every agent starts from.")] = field(
+        default_factory=AgentDefaults
+    )
+
+
+class ModelPreset(Section, frozen=True, kw_only=True):
+    """A named model with its sampling and limits."""
+
+    silent_keys: ClassVar[frozenset[str]] = frozenset({"label"})
+
+    model: Annotated[_Text, Meta(description="Model to use.")]
+    provider: Annotated[
+        _Text,
+        Meta(description="Provider that serves the model; `auto` finds out from the model's name."),
+    ] = "auto"
+    max_tokens: Annotated[_Positive, Meta(description="Most tokens of one answer.")] = 8192
+    context_window_tokens: Annotated[
+        _Positive | None,
+        Meta(
+            description="Context window in tokens. Null takes what is known of the model, else 200000."
+        ),
+    ] = None
+    temperature: Annotated[
+        _Temperature | None,
+        Meta(description="Sampling temperature; null leaves it to the service."),
+    ] = 0.1
+    reasoning_effort: Annotated[
+        ReasoningEffort | None,
+        Meta(description="How hard the model thinks; null leaves it to the service."),
+    ] = None
+
+
+class TimeoutSettings(Section, frozen=True, kw_only=True):
+    """How long one request may stay silent, by phase, in seconds."""
+
+    connect_s: Annotated[_Seconds, Meta(description="Until the connection stands.")] = 10.0
+    first_token_s: Annotated[
+        _Seconds, Meta(description="From the request to the first byte of the answer.")
+    ] = 300.0
+    between_tokens_s: Annotated[
+        _Seconds, Meta(description="Longest silence inside the answer.")
+    ] = 90.0
+    request_s: Annotated[_Seconds, Meta(description="The whole request.")] = 1800.0
+
+
+class ProviderSettings(Section, frozen=True, kw_only=True):
+    """How to reach one provider."""
+
+    silent_keys: ClassVar[frozenset[str]] = frozenset({"profile", "region"})
+
+    api_key: Annotated[
+        _Secret | None,
+        Meta(description="Key; null or empty falls back to the provider's environment variable."),
+    ] = None
+    api_base: Annotated[
+        _Url | None,
+        Meta(description="Base URL; null takes the provider's own. Custom providers must set it."),
+    ] = None
+    api_type: Annotated[
+        Literal["auto", "chat_completions", "responses"] | None,
+        Meta(description="Which of OpenAI's two wire formats to speak."),
+    ] = "auto"
+    extra_headers: Annotated[
+        Mapping[str, str] | None, Meta(description="HTTP headers to add to every request.")
+    ] = None
+    extra_body: Annotated[
+        Mapping[str, Any] | None,
+        Meta(description="Fields to merge into every request body, over ours."),
+    ] = None
+    extra_query: Annotated[
+        Mapping[str, str] | None, Meta(description="Query parameters to add to every request.")
+    ] = None
+    proxy: Annotated[
+        _ProxyUrl | None, Meta(description="Proxy to go through, http(s) or socks5.")
+    ] = None
+    thinking_style: Annotated[
+        Literal["thinking_type", "enable_thinking", "reasoning_split"] | None,
+        Meta(description="How a custom provider wants thinking to be switched on."),
+    ] = None
+    display_name: Annotated[str | None, Meta(description="Name to show to people.")] = None
+    timeouts: Annotated[
+        TimeoutSettings, Meta(description="How long one request may stay silent, by phase.")
+    ] = field(default_factory=TimeoutSettings)
+
+
+class ExecSettings(Section, frozen=True, kw_only=True):
+    """The shell tool."""
+
+    enable: Annotated[bool, Meta(description="Whether the agent may run commands.")] = True
+    timeout: Annotated[
+        _SecondsOrOff, Meta(description="Seconds one command may run; 0 has no limit.")
+    ] = 60
+    path_prepend: Annotated[str, Meta(description="Put before PATH.")] = ""
+    path_append: Annotated[str, Meta(description="Put after PATH.")] = ""
+    sandbox: Annotated[
+        str, Meta(description="Sandbox to run commands in, such as `bwrap`; empty for none.")
+    ] = ""
+    sandbox_ro_binds: Annotated[
+        tuple[str, ...], Meta(description="Paths that the sandbox may read.")
+    ] = ()
+    sandbox_rw_binds: Annotated[
+        tuple[str, ...], Meta(description="Paths that the sandbox may write.")
+    ] = ()
+    allowed_env_keys: Annotated[
+        tuple[str, ...], Meta(description="Environment variables that commands may see.")
+    ] = ()
+    allow_patterns: Annotated[
+        tuple[str, ...], Meta(description="Regular expressions of the only commands allowed.")
+    ] = ()
+    deny_patterns: Annotated[
+        tuple[str, ...], Meta(description="Regular expressions of commands to refuse.")
+    ] = ()
+
+
+class FileToolSettings(Section, frozen=True, kw_only=True):
+    """The file tools."""
+
+    enable: Annotated[bool, Meta(description="Whether the agent may use files.")] = True
+
+
+class WebSearchSettings(Section, frozen=True, kw_only=True):
+    """The web search tool."""
+
+    provider: Annotated[str, Meta(description="Search service to ask.")] = "duckduckgo"
+    api_key: Annotated[_Secret, Meta(description="Key of the search service.")] = ""
+    base_url: Annotated[_Url, Meta(description="Base URL of a search service of your own.")] = ""
+    max_results: Annotated[_Positive, Meta(description="Results of one search.")] = 5
+    timeout: Annotated[_Seconds, Meta(description="Seconds one search may take.")] = 30
+
+
+class WebFetchSettings(Section, frozen=True, kw_only=True):
+    """The tool that reads web pages."""
+
+    use_jina_reader: Annotated[
+        bool,
+        Meta(description="Whether page addresses may go to a third party that renders them."),
+    ] = False
+
+
+class WebSettings(Section, frozen=True, kw_only=True):
+    """The web tools."""
+
+    enable: Annotated[bool, Meta(description="Whether the agent may use the web.")] = True
+    proxy: Annotated[
+        _ProxyUrl | None, Meta(description="Proxy of the web tools, http(s) or socks5.")
+    ] = None
+    user_agent: Annotated[str | None, Meta(description="User-Agent header of the web tools.")] = (
+        None
+    )
+    search: Annotated[WebSearchSettings, Meta(description="The web search tool.")] = field(
+        default_factory=WebSearchSettings
+    )
+    fetch: Annotated[WebFetchSettings, Meta(description="The tool that reads web pages.")] = field(
+        default_factory=WebFetchSettings
+    )
+
+
+class McpServer(Section, frozen=True, kw_only=True):
+    """One MCP server whose tools the agent may use."""
+
+    silent_keys: ClassVar[frozenset[str]] = frozenset({"auth"})
+
+    type: Annotated[
+        Literal["stdio", "sse", "streamableHttp"] | None,
+        Meta(description="Transport; null is guessed from `command` or `url`."),
+    ] = None
+    command: Annotated[str, Meta(description="Program to start.")] = ""
+    args: Annotated[tuple[str, ...], Meta(description="Arguments of the program.")] = ()
+    env: Annotated[Mapping[str, str], Meta(description="Environment variables of the program.")] = (
+        field(default_factory=dict)
+    )
+    cwd: Annotated[str, Meta(description="Folder to start the program in.")] = ""
+    url: Annotated[_Url, Meta(description="Address of a server that runs elsewhere.")] = ""
+    headers: Annotated[Mapping[str, str], Meta(description="HTTP headers for that server.")] = (
+        field(default_factory=dict)
+    )
+    tool_timeout: Annotated[_Seconds, Meta(description="Seconds one tool call may take.")] = 30
+    enabled_tools: Annotated[
+        tuple[str, ...], Meta(description="Tools to offer; `*` is all of them.")
+    ] = ("*",)
+
+
+class ToolsSettings(Section, frozen=True, kw_only=True):
+    """What the agent may do."""
+
+    silent_keys: ClassVar[frozenset[str]] = frozenset(
+        {"cliApps", "imageGeneration", "maxSessionMessagesPerMinute", "my", "webuiAllow*"}
+    )
+
+    exec: Annotated[ExecSettings, Meta(description="The shell tool.")] = field(
+        default_factory=ExecSettings
+    )
+    file: Annotated[FileToolSettings, Meta(description="The file tools.")] = field(
+        default_factory=FileToolSettings
+    )
+    web: Annotated[WebSettings, Meta(description="The web tools.")] = field(
+        default_factory=WebSettings
+    )
+    restrict_to_workspace: Annotated[
+        bool, Meta(description="Whether tools must stay inside the workspace.")
+    ] = True
+    ssrf_whitelist: Annotated[
+        tuple[str, ...],
+        Meta(description="Private networks (CIDR) that the web tools may reach."),
+    ] = ()
+    mcp_servers: Annotated[
+        Mapping[str, McpServer], Meta(description="MCP servers by a name of your choice.")
+    ] = field(default_factory=dict)
+
+
+class ApiSettings(Section, frozen=True, kw_only=True):
+    """The OpenAI-compatible server."""
+
+    host: Annotated[
+        _Text, Meta(description="Address to listen on; beyond loopback a key is required.")
+    ] = "127.0.0.1"
+    port: Annotated[_Port, Meta(description="Port to listen on.")] = 8900
+    timeout: Annotated[_Seconds, Meta(description="Seconds one request may take.")] = 120.0
+    api_key: Annotated[_Secret, Meta(description="Key that clients must send.")] = ""
+
+
+class WebSocketChannel(Section, frozen=True, kw_only=True):
+    """The WebSocket channel of the gateway."""
+
+    open_keys: ClassVar[bool] = True
+
+    enabled: Annotated[bool, Meta(description="Whether the gateway opens this channel.")] = True
+    host: Annotated[_Text, Meta(description="Address to listen on.")] = "127.0.0.1"
+    port: Annotated[_Port, Meta(description="Port to listen on.")] = 8765
+    path: Annotated[str, Meta(description="Path of the endpoint.")] = "/"
+    token: Annotated[_Secret, Meta(description="Token that clients must send.")] = ""
+
+
+class ChannelsSettings(Section, frozen=True, kw_only=True):
+    """Where people reach the agent. Settings of channels that are not known here are kept."""
+
+    open_keys: ClassVar[bool] = True
+
+    websocket: Annotated[WebSocketChannel, Meta(description="The WebSocket channel.")] = field(
+        default_factory=WebSocketChannel
+    )
+
+
+class HeartbeatSettings(Section, frozen=True, kw_only=True):
+    """Regular looks at the workspace's HEARTBEAT.md."""
+
+    enabled: Annotated[bool, Meta(description="Whether the gateway looks by itself.")] = True
+    interval_s: Annotated[_Seconds, Meta(description="Seconds between two looks.")] = 1800
+    keep_recent_messages: Annotated[
+        _Count, Meta(description="Messages of earlier looks that are kept.")
+    ] = 8
+
+
+class GatewaySettings(Section, frozen=True, kw_only=True):
+    """The gateway process."""
+
+    host: Annotated[_Text, Meta(description="Address to listen on.")] = "127.0.0.1"
+    port: Annotated[_Port, Meta(description="Port to listen on.")] = 18_790
+    restart_mode: Annotated[
+        str, Meta(description="How the gateway restarts itself when it is asked to.")
+    ] = "auto"
+    heartbeat: Annotated[HeartbeatSettings, Meta(description="Regular looks at HEARTBEAT.md.")] = (
+        field(default_factory=HeartbeatSettings)
+    )
+
+
+class SessionsSettings(Section, frozen=True, kw_only=True):
+    """Where sessions are kept."""
+
+    store: Annotated[
+        Literal["sqlite", "postgres", "memory"],
+        Meta(description="Store of the sessions: a local file, a server, or nothing durable."),
+    ] = "sqlite"
+    url: Annotated[
+        _Secret | None, Meta(description="Address of the PostgreSQL server, with its password.")
+    ] = None
+
+
+class Settings(Section, frozen=True, kw_only=True):
+    """Everything that `config.json` may say."""
+
+    silent_keys: ClassVar[frozenset[str]] = frozenset({"$schema", "transcription"})
+
+    agents: Annotated[AgentsSettings, Meta(description="Settings of the agents.")] = field(
+        default_factory=AgentsSettings
+    )
+    model_presets: Annotated[
+        Mapping[str, ModelPreset], Meta(description="Models with their settings, by name.")
+    ] = field(default_factory=dict)
+    providers: Annotated[
+        Mapping[str, ProviderSettings],
+        Meta(
+            description="Providers by name. A name that is not in the catalog is an OpenAI-compatible "
+            "service of your own and needs `apiBase`."
+        ),
+    ] = field(default_factory=dict)
+    tools: Annotated[ToolsSettings, Meta(description="What the agent may do.")] = field(
+        default_factory=ToolsSettings
+    )
+    api: Annotated[ApiSettings, Meta(description="The OpenAI-compatible server.")] = field(
+        default_factory=ApiSettings
+    )
+    channels: Annotated[ChannelsSettings, Meta(description="Where people reach the agent.")] = (
+        field(default_factory=ChannelsSettings)
+    )
+    gateway: Annotated[GatewaySettings, Meta(description="The gateway process.")] = field(
+        default_factory=GatewaySettings
+    )
+    sessions: Annotated[SessionsSettings, Meta(description="Where sessions are kept.")] = field(
+        default_factory=SessionsSettings
+    )
+
+
+class Config(Settings, frozen=True, kw_only=True):
+    """Settings as they were read, and where they came from.
+
+    `path` is where the file is, or would be. `source` is the file that was read, or None for the built-in defaults.
+    `unknown_keys` are the dotted paths of keys that nothing uses. `tree` is the file's own object: known keys in
+    camelCase, unknown ones as they were, `${VAR}` not replaced; writes start from it. Do not change it: see `changed`.
+    """
+
+    path: Path | None = None
+    source: Path | None = None
+    unknown_keys: tuple[str, ...] = ()
+    tree: Mapping[str, Any] = field(default_factory=dict)

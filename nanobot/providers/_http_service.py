@@ -1,0 +1,264 @@
+"""One endpoint that takes JSON by POST and streams its answer: what every HTTP vendor's provider stands on."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Final
+
+import httpx
+import trio
+
+from nanobot._version import __version__
+from nanobot.errors import (
+    ConfigError,
+    ConnectionFailed,
+    MalformedStream,
+    ProviderError,
+    ProviderTimeout,
+    RequestRejected,
+    TimeoutPhase,
+    UsageError,
+)
+
+from ._answer_body import AnswerBody
+from ._endpoint import Endpoint
+from ._http_errors import ERROR_BODY_BYTES, error_from_response, without_secrets
+from ._transport import PoolTransport
+
+__all__ = ["HTTPService"]
+
+_ERROR_BODY_WITHIN_S: Final = 5.0
+"""How long the explanation of an error is waited for: the status is worth reporting without it."""
+
+_NOT_TO_CONFIGURE: Final = frozenset({"host", "content-length", "transfer-encoding", "connection"})
+"""Headers that follow from the address and the body; a configured value could only contradict them."""
+
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_HEADER_VALUE = re.compile(r"[\t\x20-\x7e]*")
+_SECRET_WORDS: Final = ("auth", "key", "token", "secret", "password", "cookie")
+
+
+class HTTPService:
+    """Posts to one path of an endpoint and turns whatever goes wrong into our errors. Lives in one Trio run.
+
+    Args:
+      endpoint: Where the service is and how it wants to be spoken to. Its `extra_headers` win over ours, but
+      for the
+        headers that follow from the address and the body; its `extra_query` is added to the URL.
+      path: Appended to the base URL, unless that ends with it already: "/chat/completions".
+      headers: What the vendor wants on every request, with credentials.
+      transport: Used as it is and left open, so that several providers can share one. None makes a
+      `PoolTransport` that
+        `aclose` closes.
+
+    Raises:
+      ConfigError: The endpoint cannot be used; the text names the setting.
+
+    Attributes:
+      secrets: Texts of the endpoint that must not appear in errors.
+    """
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        path: str,
+        *,
+        headers: Mapping[str, str],
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        self._endpoint = endpoint
+        self._url = _request_url(endpoint, path)
+        self._shown_url = f"{self._url.scheme}://{self._url.netloc.decode('ascii')}{self._url.path}"
+        self._headers = _request_headers(endpoint, headers)
+        self.secrets = _secrets_of(endpoint)
+        self._own_transport: httpx.AsyncBaseTransport | None = None
+        if transport is None:
+            try:
+                transport = self._own_transport = PoolTransport(proxy=endpoint.proxy)
+            except ValueError as exc:
+                raise ConfigError(f"providers.{endpoint.name}.proxy: {exc}") from None
+        self._transport = transport
+        self._closed = False
+
+    @property
+    def name(self) -> str:
+        """The provider's name as in the configuration."""
+        return self._endpoint.name
+
+    async def post(self, body: bytes) -> AnswerBody:
+        """Send a JSON body and return the answer's once the service has accepted the request (status 2xx).
+
+        Raises:
+          ProviderError: The service refused, failed or could not be reached.
+          UsageError: `aclose` was called.
+
+        Cancellation closes the connection before it propagates.
+        """
+        if self._closed:
+            raise UsageError(f"provider {self.name!r} is closed; make a new one")
+        limits = self._endpoint.timeouts
+        timeouts: dict[str, float | None] = {
+            "connect": limits.connect_s,
+            "write": limits.first_token_s,
+            "read": limits.first_token_s,
+            "pool": None,  # waiting for one's turn is not the service's silence
+        }
+        request = httpx.Request(
+            "POST",
+            self._url,
+            headers=self._headers,
+            content=body,
+            extensions={"timeout": timeouts},
+        )
+        started_at = trio.current_time()
+        deadline = started_at + limits.request_s
+        response: httpx.Response | None = None
+        try:
+            with trio.CancelScope(deadline=deadline):
+                response = await self._transport.handle_async_request(request)
+        except httpx.LocalProtocolError:
+            raise RequestRejected(  # not chained: the text of h11's error may quote a header
+                f"{self.name}: this request is not legal HTTP", provider=self.name
+            ) from None
+        except httpx.TransportError as exc:
+            raise self._translated(exc) from exc
+        if response is None:
+            raise self._timed_out("request", limits.request_s)
+        timeouts["read"] = None  # from here on the body bounds its own reads
+        answer = AnswerBody(
+            response,
+            provider=self.name,
+            timeouts=limits,
+            sent_at=response.extensions.get("sent_at", started_at),
+            deadline=deadline,
+            secrets=self.secrets,
+        )
+        if not 200 <= response.status_code <= 299:
+            raise await self._refusal(response, answer)
+        encoding = response.headers.get("content-encoding", "identity")
+        if encoding.lower() != "identity":
+            await answer.aclose()
+            raise MalformedStream(
+                f"{self.name} compressed its answer ({encoding}) although it was asked not to",
+                provider=self.name,
+                status=response.status_code,
+            )
+        return answer
+
+    async def aclose(self) -> None:
+        """Refuse further requests, and close every connection unless the transport was handed in. Idempotent."""
+        self._closed = True
+        if self._own_transport is not None:
+            await self._own_transport.aclose()
+
+    async def _refusal(self, response: httpx.Response, answer: AnswerBody) -> ProviderError:
+        body = bytearray()
+        try:
+            with trio.move_on_after(_ERROR_BODY_WITHIN_S):
+                while len(body) < ERROR_BODY_BYTES and (received := await answer.read()):
+                    body += received
+        except (ConnectionFailed, ProviderTimeout):
+            pass  # the status says more than the end of its explanation
+        finally:
+            await answer.aclose()
+        return error_from_response(
+            provider=self.name,
+            status=response.status_code,
+            headers=response.headers,
+            body=bytes(body[:ERROR_BODY_BYTES]),
+            url=self._shown_url,
+            now=datetime.now(UTC),
+            secrets=self.secrets,
+        )
+
+    def _translated(self, exc: httpx.TransportError) -> ProviderError:
+        limits = self._endpoint.timeouts
+        reason = without_secrets(str(exc), self.secrets) or type(exc).__name__
+        match exc:
+            case httpx.ConnectTimeout():
+                return self._timed_out("connect", limits.connect_s)
+            case httpx.TimeoutException():
+                return self._timed_out("first_token", limits.first_token_s)
+            case httpx.ConnectError() | httpx.ProxyError():
+                hint = f"Check that {self._shown_url} is the right address and that it is up."
+                return ConnectionFailed(f"{self.name}: {reason}. {hint}", provider=self.name)
+            case _:
+                return ConnectionFailed(f"{self.name} gave no answer: {reason}", provider=self.name)
+
+    def _timed_out(self, phase: TimeoutPhase, limit_s: float) -> ProviderTimeout:
+        what = {
+            "connect": "could not be connected to",
+            "first_token": "did not begin to answer",
+            "request": "did not finish its answer",
+        }[phase]
+        return ProviderTimeout(
+            f"{self.name} {what} within {limit_s:g} s",
+            provider=self.name,
+            phase=phase,
+            limit_s=limit_s,
+        )
+
+
+def _request_url(endpoint: Endpoint, path: str) -> httpx.URL:
+    setting = f"providers.{endpoint.name}.apiBase"
+    try:
+        url = httpx.URL(endpoint.base_url.strip())
+    except (httpx.InvalidURL, ValueError) as exc:
+        raise ConfigError(f"{setting} is not a URL: {exc}") from None
+    if url.scheme not in ("http", "https") or not url.host:
+        raise ConfigError(
+            f"{setting} must be an http:// or https:// URL, like https://api.example.com/v1"
+        )
+    if url.userinfo:
+        raise ConfigError(
+            f"{setting} must not contain a user name or password; use apiKey or extraHeaders"
+        )
+    base = url.path.rstrip("/")
+    url = url.copy_with(path=base if base.endswith(path) else base + path, fragment=None)
+    return url.copy_merge_params(endpoint.extra_query) if endpoint.extra_query else url
+
+
+def _request_headers(endpoint: Endpoint, headers: Mapping[str, str]) -> httpx.Headers:
+    merged = httpx.Headers(
+        {
+            "content-type": "application/json",
+            "accept": "text/event-stream, application/json",
+            "accept-encoding": "identity",  # compressing an event stream delays its events
+            "user-agent": f"nanobot/{__version__}",
+        }
+    )
+    configured = {
+        name: value
+        for name, value in endpoint.extra_headers.items()
+        if name.strip().lower() not in _NOT_TO_CONFIGURE
+    }
+    for name, value in (*headers.items(), *configured.items()):
+        name, value = name.strip(), value.strip()
+        if not _HEADER_NAME.fullmatch(name):
+            raise ConfigError(
+                f"providers.{endpoint.name}.extraHeaders: {name!r} is not a header name"
+            )
+        if not _HEADER_VALUE.fullmatch(value):  # the value itself may be a secret
+            setting = f"extraHeaders.{name}" if name in configured else "apiKey"
+            raise ConfigError(
+                f"providers.{endpoint.name}.{setting} contains a line break or a character outside ASCII"
+            )
+        merged[name] = value
+    return merged
+
+
+def _secrets_of(endpoint: Endpoint) -> tuple[str, ...]:
+    """Return what must not be shown: the key, and every configured value that goes by the name of one."""
+    secrets = {endpoint.api_key.strip()}
+    for name, value in (*endpoint.extra_headers.items(), *endpoint.extra_query.items()):
+        if any(word in name.lower() for word in _SECRET_WORDS):
+            secrets.add(value.strip())
+            secrets.add(value.strip().rpartition(" ")[2])  # what follows "Bearer"
+    if endpoint.proxy is not None:
+        _, _, behind_scheme = endpoint.proxy.partition("://")
+        userinfo, at, _ = behind_scheme.rpartition("@")
+        if at:
+            secrets.update((userinfo, userinfo.partition(":")[2]))
+    return tuple(secrets - {""})

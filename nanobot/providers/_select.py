@@ -1,0 +1,292 @@
+"""From settings and a caller's wish to one model that can be asked: provider, endpoint, limits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from urllib.parse import urlsplit
+
+from msgspec import Struct, structs
+
+from nanobot.config import DIRECT_PRESET, Config, ModelPreset, ProviderSettings
+from nanobot.errors import ConfigError, UnknownPreset, UsageError
+
+from ._catalog import EMBEDDED_MODEL, Kind, PromptProfile, ProviderEntry
+from ._configured import Configured, config_place, configured_providers, find_provider
+from ._endpoint import Endpoint, Timeouts
+from ._known_models import KnownModel, known_model
+from ._match import Match, match_provider
+
+__all__ = ["DEFAULT_MODEL", "ConflictingSelectors", "ModelSelection", "select_model"]
+
+DEFAULT_MODEL = "anthropic/claude-opus-4-5"
+"""What is used when nobody names a model and its provider has a key."""
+
+# Assumed of models that the catalog does not know; most current ones have at least this much.
+_USUAL_CONTEXT_WINDOW = 200_000
+
+_EMBEDDED_NOTICE = (
+    f"No model is configured, so a small embedded model answers ({EMBEDDED_MODEL}, on this machine, "
+    "without tools). Set ANTHROPIC_API_KEY, OPENAI_API_KEY or another provider's key, or run "
+    "`nanobot onboard`."
+)
+
+
+class ConflictingSelectors(UsageError, ValueError):
+    """Both a model and a preset were asked for."""
+
+    def __init__(self) -> None:
+        super().__init__("model and model_preset are mutually exclusive")
+
+
+class ModelSelection(Struct, frozen=True, kw_only=True):
+    """One model, ready to be asked.
+
+    Attributes:
+      provider_name: As in the catalog or the configuration.
+      kind: The wire format to speak.
+      endpoint: Where, with the key.
+      key_source: Where the key is from: a config path, a variable's name, or "".
+      model: The model's name on the wire.
+      display_model: The model as the user configured it.
+      preset: The preset it is from, or None.
+      max_tokens: Most tokens of one answer: as configured, but no more than the model can and half its window.
+      context_window_tokens: What is configured, else what is known of the model, else 200,000.
+      temperature: None leaves it to the service, also where the model refuses any.
+      reasoning_effort: None leaves it to the service, also where the model does not reason.
+      prompt_profile: How much of a system prompt the model can take.
+      offers_tools: Whether it can be offered tools.
+      notice: A sentence to show to the user, or "".
+    """
+
+    provider_name: str
+    kind: Kind
+    endpoint: Endpoint
+    key_source: str
+    model: str
+    display_model: str
+    preset: str | None
+    max_tokens: int
+    context_window_tokens: int
+    temperature: float | None
+    reasoning_effort: str | None
+    prompt_profile: PromptProfile
+    offers_tools: bool
+    notice: str = ""
+
+
+def select_model(
+    config: Config,
+    *,
+    model: str | None = None,
+    model_preset: str | None = None,
+    env: Mapping[str, str],
+) -> ModelSelection:
+    """Decide which model to ask, and how. Pure: reads nothing but its arguments.
+
+    `model` drops the configured preset and provider, and keeps the configured limits; `model_preset` takes a
+    preset with all it says, where `default` stands for the model fields of `agents.defaults`. Without either,
+    the configured preset counts, then the configured model. If there is none, the default model is used when
+    its provider has a key, or else the usual model of the only provider that has one; without a configuration
+    file and any key, the embedded model.
+
+    Raises:
+      ConflictingSelectors: Both were given.
+      UsageError: The model's name is empty.
+      UnknownPreset: There is no such preset.
+      ConfigError: No provider can be used, or several could; the text says what to set, and where.
+    """
+    if model is not None and model_preset is not None:
+        raise ConflictingSelectors
+    configured = configured_providers(config, env)
+    wish, preset, notice = _wish(config, model, model_preset, configured)
+    match = match_provider(wish.model, provider=wish.provider, configured=configured)
+    return _selection(config, wish, preset, match, notice)
+
+
+def _wish(
+    config: Config,
+    model: str | None,
+    model_preset: str | None,
+    configured: tuple[Configured, ...],
+) -> tuple[ModelPreset, str | None, str]:
+    """What is asked for, written as a preset; the name of the preset it is from; a notice."""
+    defaults = config.agents.defaults
+    direct = ModelPreset(
+        model=defaults.model or DEFAULT_MODEL,
+        provider=defaults.provider,
+        max_tokens=defaults.max_tokens,
+        context_window_tokens=defaults.context_window_tokens,
+        temperature=defaults.temperature,
+        reasoning_effort=defaults.reasoning_effort,
+    )
+    if model is not None:
+        if not model.strip():
+            raise UsageError("model is empty; name a model such as openai/gpt-4.1")
+        # The configured window was meant for another model; it counts where nothing better is known.
+        known = known_model(model)
+        window = known.context_window if known else direct.context_window_tokens
+        override = structs.replace(
+            direct, model=model.strip(), provider="auto", context_window_tokens=window
+        )
+        return override, None, ""
+    name = model_preset if model_preset is not None else defaults.model_preset or DIRECT_PRESET
+    if name != DIRECT_PRESET:
+        if name not in config.model_presets:
+            raise UnknownPreset(name, (DIRECT_PRESET, *config.model_presets))
+        return config.model_presets[name], name, ""
+    if defaults.model is not None:
+        return direct, None, ""
+    chosen, notice = _unasked(config, configured)
+    return structs.replace(direct, model=chosen), None, notice
+
+
+def _unasked(config: Config, configured: tuple[Configured, ...]) -> tuple[str, str]:
+    """The model to use when nobody named one, and a notice."""
+    place = config_place(config)
+    provider = config.agents.defaults.provider
+    if provider != "auto":
+        named = find_provider(provider, configured)
+        # A provider that is unknown or lacks something is explained by the match that follows.
+        return (_usual_model(named, place) if named else DEFAULT_MODEL), ""
+    ready = [one for one in configured if one.ready]
+    if not ready and config.source is None:
+        return f"local/{EMBEDDED_MODEL}", _EMBEDDED_NOTICE
+    if not ready:
+        raise ConfigError(
+            "No provider is configured and no model is chosen: set the key of one in the environment, "
+            f"such as ANTHROPIC_API_KEY or OPENAI_API_KEY, or as providers.<name>.apiKey in {place}."
+        )
+    if any(one.name == "anthropic" for one in ready):
+        return DEFAULT_MODEL, ""
+    if len(ready) > 1:
+        names = ", ".join(one.name for one in ready)
+        raise ConfigError(
+            f"Several providers have what they need ({names}) and no model is chosen: "
+            f"set agents.defaults.model in {place}, such as {_example(ready)}."
+        )
+    return _usual_model(ready[0], place), ""
+
+
+def _usual_model(provider: Configured, place: str) -> str:
+    usual = provider.entry.default_model
+    if usual is None:
+        raise ConfigError(
+            f"No model is chosen for {provider.name}: set agents.defaults.model in {place}, "
+            f"such as {provider.name}/<model>."
+        )
+    return usual if usual.startswith(f"{provider.name}/") else f"{provider.name}/{usual}"
+
+
+def _example(ready: list[Configured]) -> str:
+    for provider in ready:
+        if provider.entry.default_model:
+            return _usual_model(provider, "")
+    return f"{ready[0].name}/<model>"
+
+
+def _selection(
+    config: Config, wish: ModelPreset, preset: str | None, match: Match, notice: str
+) -> ModelSelection:
+    provider, entry = match.provider, match.provider.entry
+    known = known_model(match.model)
+    if entry.kind == "local" and match.model != entry.default_model:
+        raise ConfigError(
+            f"The embedded provider has one model, local/{entry.default_model}; {wish.model!r} is "
+            "not it. To run others on this machine, use ollama, lm_studio or vllm."
+        )
+    window = wish.context_window_tokens or (
+        known.context_window if known else _USUAL_CONTEXT_WINDOW
+    )
+    if entry.kind == "local" and known:
+        window = min(window, known.context_window)  # the server is started with no more
+    most = min(wish.max_tokens, max(1, window // 2))
+    if known and known.max_output:
+        most = min(most, known.max_output)
+    reasons = known is None or known.reasoning != "none"
+    return ModelSelection(
+        provider_name=provider.name,
+        kind=_kind(entry, provider.settings, known),
+        endpoint=_endpoint(provider, config_place(config)),
+        key_source=provider.key_source if provider.api_key else "",
+        model=match.model,
+        display_model=wish.model,
+        preset=preset,
+        max_tokens=most,
+        context_window_tokens=window,
+        temperature=wish.temperature if known is None or known.accepts_temperature else None,
+        reasoning_effort=wish.reasoning_effort if reasons else None,
+        prompt_profile=entry.prompt_profile,
+        offers_tools=entry.offers_tools,
+        notice=notice,
+    )
+
+
+def _kind(entry: ProviderEntry, settings: ProviderSettings, known: KnownModel | None) -> Kind:
+    if entry.kind != "openai_chat":
+        return entry.kind
+    match settings.api_type:
+        case "responses":
+            return "openai_responses"
+        case "chat_completions":
+            return "openai_chat"
+    # Other services speak one format for all models; only the vendor and Azure distinguish.
+    if known and known.wire and entry.name in (known.vendor, f"azure_{known.vendor}"):
+        return known.wire
+    return "openai_chat"
+
+
+def _endpoint(provider: Configured, place: str) -> Endpoint:
+    settings = provider.settings
+    if not (provider.api_key.isascii() and provider.api_key.isprintable()):
+        raise ConfigError(
+            f"The key of {provider.name} ({provider.key_source}) holds characters that no key has; "
+            "copy it again."
+        )
+    for name, value in (settings.extra_headers or {}).items():
+        if not (name.isascii() and name.isprintable() and value.isprintable()):
+            raise ConfigError(
+                f"providers.{provider.name}.extraHeaders in {place} holds characters that cannot be sent."
+            )
+    timeouts = settings.timeouts
+    return Endpoint(
+        name=provider.name,
+        base_url=_base_url(provider, place),
+        api_key=provider.api_key,
+        extra_headers=dict(settings.extra_headers or {}),
+        extra_query=dict(settings.extra_query or {}),
+        extra_body=dict(settings.extra_body or {}),
+        proxy=settings.proxy or None,
+        timeouts=Timeouts(
+            connect_s=timeouts.connect_s,
+            first_token_s=timeouts.first_token_s,
+            between_tokens_s=timeouts.between_tokens_s,
+            request_s=timeouts.request_s,
+        ),
+        quirks=provider.entry.quirks,
+    )
+
+
+def _base_url(provider: Configured, place: str) -> str:
+    """Complete a base URL: no trailing slash, and the version path where a user left it out."""
+    entry = provider.entry
+    base = provider.base_url.strip().rstrip("/")
+    if entry.kind == "local":
+        return ""
+    try:
+        parts = urlsplit(base)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port or an IPv6 address that is none
+        usable = False
+    if not usable:
+        raise ConfigError(
+            f"The base URL of {provider.name} is no http(s) URL: correct "
+            f"providers.{provider.name}.apiBase in {place}"
+            + (f", or {' / '.join(entry.env_bases)}." if entry.env_bases else ".")
+        )
+    if entry.kind == "anthropic":
+        # Users of Anthropic's own clients write the base without the version.
+        return base if base.endswith("/v1") else f"{base}/v1"
+    if parts.path:
+        return base
+    usual = entry.api_path or urlsplit(entry.base_url).path
+    return base + usual

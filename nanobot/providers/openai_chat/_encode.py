@@ -1,0 +1,323 @@
+"""From our messages and tools to the bytes of a chat completions request.
+
+Each message is encoded by itself and the body is put together from the pieces, so that whoever keeps the pieces
+of a history encodes only what is new. Nothing is encoded twice.
+
+Source: https://platform.openai.com/docs/api-reference/chat/create
+"""
+
+from __future__ import annotations
+
+import base64
+import mimetypes
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import unquote, urlsplit
+
+import msgspec
+import trio
+from msgspec import Struct
+
+from nanobot.messages import (
+    AssistantMessage,
+    FilePart,
+    ImagePart,
+    Message,
+    Part,
+    SystemMessage,
+    TextPart,
+    ToolCall,
+    ToolMessage,
+    ToolSpec,
+    UserMessage,
+)
+
+from .._provider import ModelRequest
+
+__all__ = ["EncodedMessage", "encode_body", "encode_message", "encode_tools", "read_images"]
+
+_MAX_IMAGE_BYTES: Final = 20 * 1024 * 1024
+"""The largest image that is sent: services refuse larger ones, and a request holds it three times over."""
+
+_MAGIC: Final = (
+    (b"\x89PNG\r\n\x1a\n", "image/png"),
+    (b"\xff\xd8\xff", "image/jpeg"),
+    (b"GIF8", "image/gif"),
+    (b"BM", "image/bmp"),
+)
+
+_ENCODER: Final = msgspec.json.Encoder()
+_ARGUMENTS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+
+class EncodedMessage(Struct, frozen=True):
+    """One message as it goes on the wire.
+
+    A tool result may only be text. Its images travel in `after_results`, a user message that belongs behind the
+    last result of the same answer: between two results it would break the pairing of calls and results.
+    """
+
+    body: bytes
+    is_result: bool = False
+    after_results: bytes = b""
+
+
+def encode_message(message: Message, images: Mapping[str, str] | None = None) -> EncodedMessage:
+    """Encode one message. The same message and images give the same bytes.
+
+    Args:
+      message: Any of the four kinds. What a user message lists under `media` is not sent: whoever shows the
+      history to the
+        model has turned it into parts.
+      images: What `read_images` returned for the image parts that are files; one that is missing is sent as a
+      text that
+        says so.
+    """
+    known = images or {}
+    match message:
+        case SystemMessage():
+            return EncodedMessage(_json({"role": "system", "content": message.content}))
+        case UserMessage():
+            return EncodedMessage(
+                _json({"role": "user", "content": _content(message.content, known)})
+            )
+        case AssistantMessage():
+            return EncodedMessage(_json(_assistant(message)))
+        case ToolMessage():
+            return _tool_result(message, known)
+
+
+def encode_tools(tools: Sequence[ToolSpec]) -> bytes:
+    """Encode the tools that are offered, as the JSON array that the body takes."""
+    return _json(
+        [
+            {
+                "type": "function",
+                "function": {
+                    "name": tool.name,
+                    "description": tool.description,
+                    "parameters": tool.parameters,
+                },
+            }
+            for tool in tools
+        ]
+    )
+
+
+def encode_body(
+    request: ModelRequest,
+    messages: Iterable[EncodedMessage],
+    tools: bytes,
+    *,
+    quirks: frozenset[str] = frozenset(),
+    extra_body: Mapping[str, Any] | None = None,
+) -> bytes:
+    """Put a request's body together from encoded pieces.
+
+    `extra_body` (the endpoint's) and then `request.extra_body` are merged in last, object into object, and win.
+    Quirks: "max_completion_tokens" names the limit so; "no_stream_usage" does not ask for token counts.
+    """
+    fields: dict[str, Any] = {"model": request.model}
+    fields["messages"] = msgspec.Raw(b"[" + b",".join(_in_order(messages)) + b"]")
+    if request.tools:
+        fields["tools"] = msgspec.Raw(tools)
+        if request.tool_choice != "auto":  # which is what a service does with tools unasked
+            fields["tool_choice"] = request.tool_choice
+    if request.max_tokens is not None:
+        name = "max_completion_tokens" if "max_completion_tokens" in quirks else "max_tokens"
+        fields[name] = request.max_tokens
+    if request.temperature is not None:
+        fields["temperature"] = request.temperature
+    if request.reasoning_effort is not None:
+        fields["reasoning_effort"] = request.reasoning_effort
+    fields["stream"] = True
+    if "no_stream_usage" not in quirks:
+        fields["stream_options"] = {"include_usage": True}
+    for extra in (extra_body, request.extra_body):
+        if extra:
+            fields = _merged(fields, extra)
+    return _json(fields)
+
+
+async def read_images(messages: Iterable[Message]) -> dict[str, str]:
+    """Read the images that messages refer to by path, and return each path's `data:` URL.
+
+    Web and `data:` URLs need no reading. A file that cannot be read, or is larger than 20 MiB, is left out: a
+    history that mentions a picture which is gone must still be good for another turn. Reading happens in a
+    thread; a cancelled call abandons it.
+    """
+    parts = {
+        part.source: part
+        for message in messages
+        if isinstance(message, (UserMessage, ToolMessage)) and isinstance(message.content, tuple)
+        for part in message.content
+        if isinstance(part, ImagePart) and not _is_url(part.source)
+    }
+    if not parts:
+        return {}
+    return await trio.to_thread.run_sync(
+        _read_images_sync, tuple(parts.values()), abandon_on_cancel=True
+    )
+
+
+def _read_images_sync(parts: Sequence[ImagePart]) -> dict[str, str]:
+    urls = {}
+    for part in parts:
+        try:
+            path = Path(_local_path(part.source)).expanduser()
+            if not path.is_file() or path.stat().st_size > _MAX_IMAGE_BYTES:
+                continue
+            content = path.read_bytes()
+        except (OSError, ValueError, RuntimeError):  # gone, a name with a NUL, no such home
+            continue
+        media_type = part.media_type or _media_type(content, path)
+        encoded = base64.b64encode(content).decode("ascii")
+        urls[part.source] = f"data:{media_type};base64,{encoded}"
+    return urls
+
+
+def _media_type(content: bytes, path: Path) -> str:
+    """Trust the bytes before the name: services reject an image that is not what it says."""
+    for magic, media_type in _MAGIC:
+        if content.startswith(magic):
+            return media_type
+    if content.startswith(b"RIFF") and content[8:12] == b"WEBP":
+        return "image/webp"
+    guessed, _ = mimetypes.guess_type(path.name)
+    return guessed if guessed is not None and guessed.startswith("image/") else "image/png"
+
+
+def _is_url(source: str) -> bool:
+    return source[:8].lower().startswith(("http://", "https://", "data:"))
+
+
+def _local_path(source: str) -> str:
+    return unquote(urlsplit(source).path) if source[:7].lower() == "file://" else source
+
+
+def _content(
+    content: str | tuple[Part, ...], images: Mapping[str, str]
+) -> str | list[dict[str, Any]]:
+    return content if isinstance(content, str) else [_part(part, images) for part in content]
+
+
+def _part(part: Part, images: Mapping[str, str]) -> dict[str, Any]:
+    match part:
+        case TextPart():
+            return _text(part.text)
+        case ImagePart():
+            url = part.source if _is_url(part.source) else images.get(part.source)
+            if url is None:
+                return _text(f"[image not available: {part.source}]")
+            return {"type": "image_url", "image_url": {"url": url}}
+        case FilePart():
+            return _text(_file_reference(part))
+
+
+def _text(text: str) -> dict[str, Any]:
+    return {"type": "text", "text": text}
+
+
+def _file_reference(part: FilePart) -> str:
+    return f"[file: {part.path}, {part.media_type}]" if part.media_type else f"[file: {part.path}]"
+
+
+def _assistant(message: AssistantMessage) -> dict[str, Any]:
+    if not message.tool_calls:
+        return {"role": "assistant", "content": message.content}
+    return {
+        "role": "assistant",
+        "content": message.content or None,
+        "tool_calls": [_tool_call(call) for call in message.tool_calls],
+    }
+
+
+def _tool_call(call: ToolCall) -> dict[str, Any]:
+    ours = {
+        "id": call.id,
+        "type": "function",
+        "function": {"name": call.name, "arguments": _legal_arguments(call.arguments)},
+    }
+    return {**call.extra, **ours} if call.extra else ours
+
+
+def _legal_arguments(arguments: str) -> str:
+    """Return the arguments if they are a JSON object, else an empty one.
+
+    Services parse the arguments of past calls and refuse the whole history if they cannot. What was wrong with
+    them is told in the result of the call.
+    """
+    try:
+        _ARGUMENTS.decode(arguments)
+    except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
+        return "{}"
+    return arguments
+
+
+def _tool_result(message: ToolMessage, images: Mapping[str, str]) -> EncodedMessage:
+    content = message.content
+    if isinstance(content, str):
+        return EncodedMessage(_json(_result(message, content)), True)
+    texts: list[str] = []
+    pictures: list[dict[str, Any]] = []
+    for part in content:
+        encoded = _part(part, images)
+        if encoded["type"] == "image_url":
+            pictures.append(encoded)
+            texts.append(f"[image {len(pictures)} of this result follows the results]")
+        else:
+            texts.append(encoded["text"])
+    body = _json(_result(message, "\n".join(texts)))
+    if not pictures:
+        return EncodedMessage(body, True)
+    heading = _text(f"Images from the result of {message.name} (call {message.tool_call_id}):")
+    return EncodedMessage(body, True, _json({"role": "user", "content": [heading, *pictures]}))
+
+
+def _result(message: ToolMessage, content: str) -> dict[str, Any]:
+    return {"role": "tool", "tool_call_id": message.tool_call_id, "content": content}
+
+
+def _in_order(messages: Iterable[EncodedMessage]) -> list[bytes]:
+    """Return the pieces with every `after_results` moved behind the run of results that it belongs to."""
+    ordered: list[bytes] = []
+    waiting: list[bytes] = []
+    for message in messages:
+        if waiting and not message.is_result:
+            ordered += waiting
+            waiting = []
+        ordered.append(message.body)
+        if message.after_results:
+            waiting.append(message.after_results)
+    return ordered + waiting
+
+
+def _merged(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(ours)
+    for key, value in theirs.items():
+        present = merged.get(key)
+        both = isinstance(present, dict) and isinstance(value, Mapping)
+        merged[key] = _merged(present, value) if both else value  # type: ignore[arg-type]  # a dict here
+    return merged
+
+
+def _json(value: object) -> bytes:
+    try:
+        return _ENCODER.encode(value)
+    except UnicodeEncodeError:  # rare enough to look for the culprit only now
+        return _ENCODER.encode(_without_lone_surrogates(value))
+
+
+def _without_lone_surrogates(value: Any) -> Any:
+    """Return `value` with text that UTF-8 can carry: halves of a pair joined, halves alone replaced."""
+    if isinstance(value, str):
+        return value.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    if isinstance(value, Mapping):
+        return {
+            _without_lone_surrogates(key): _without_lone_surrogates(item)
+            for key, item in value.items()
+        }
+    if isinstance(value, (list, tuple)):
+        return [_without_lone_surrogates(item) for item in value]
+    return value

@@ -1,0 +1,76 @@
+"""The model services that one runtime talks to, each opened when it is first needed."""
+
+from __future__ import annotations
+
+import logging
+
+import trio
+
+from nanobot.errors import ConfigError
+from nanobot.providers import Provider
+from nanobot.providers._select import ModelSelection
+
+__all__ = ["Providers"]
+
+_log = logging.getLogger("nanobot.runtime")
+
+
+class Providers:
+    """One provider per configured service, shared by all runs, so that they share its connections.
+
+    Lives in one Trio run: connections belong to the run that opened them.
+
+    Args:
+      given: A provider to use for everything, whatever the configuration says. It is closed with the others.
+    """
+
+    def __init__(self, given: Provider | None = None) -> None:
+        self._given = given
+        self._open: dict[str, Provider] = {}
+
+    def provider(self, selection: ModelSelection) -> Provider:
+        """The provider to ask for this model.
+
+        Raises:
+          ConfigError: Nobody here speaks its wire format.
+        """
+        if self._given is not None:
+            return self._given
+        provider = self._open.get(selection.provider_name)
+        if provider is None:
+            provider = self._open[selection.provider_name] = _make(selection)
+        return provider
+
+    async def aclose(self) -> None:
+        """Close all of them at once; one that fails to close keeps none of the others open."""
+        providers = [*self._open.values(), *([] if self._given is None else [self._given])]
+        self._open.clear()
+        async with trio.open_nursery() as nursery:
+            for provider in providers:
+                nursery.start_soon(_close, provider)
+
+
+async def _close(provider: Provider) -> None:
+    try:
+        await provider.aclose()
+    except Exception:  # noqa: BLE001 - perhaps a stranger's provider; the others must still be closed
+        _log.exception("provider %s did not close cleanly", provider.name)
+
+
+def _make(selection: ModelSelection) -> Provider:
+    match selection.kind:
+        case "openai_chat":
+            # deferred: an HTTP client costs 60 ms to import, and a program may never ask this kind of service
+            from nanobot.providers.openai_chat import OpenAIChatProvider
+
+            return OpenAIChatProvider(selection.endpoint)
+        case "local":
+            # deferred: as above
+            from nanobot.providers.local import LocalProvider
+
+            return LocalProvider(name=selection.provider_name, model=selection.model)
+        case other:
+            raise ConfigError(
+                f"provider {selection.provider_name!r} speaks {other}, which this version does not. Reach its models"
+                " through an OpenAI-compatible service, such as openrouter or a custom provider with apiBase."
+            )

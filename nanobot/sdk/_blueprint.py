@@ -1,0 +1,88 @@
+"""What a bot's runtimes are made of, wherever they come to live."""
+
+from __future__ import annotations
+
+import weakref
+from datetime import datetime
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+from actors import Home
+from nanobot.agent import AgentHook, Limits
+from nanobot.config import Config, state_folder
+from nanobot.context import COMPACT, FULL, SystemPrompt
+from nanobot.providers import Provider
+from nanobot.runtime import Providers, Runtime, TurnMaker
+from nanobot.sessions import SessionStore
+from nanobot.tools import Toolset, Workspace
+
+__all__ = ["Blueprint"]
+
+
+class Blueprint:
+    """Everything that stays the same when a bot moves to another loop: configuration, store, tools, hooks.
+
+    It knows nothing of the bot, so that a living runtime does not keep a dropped bot alive.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        workspace: Path,
+        store: SessionStore,
+        toolset: Toolset,
+        hooks: tuple[AgentHook, ...],
+        provider: Provider | None,
+    ) -> None:
+        defaults = config.agents.defaults
+        self.toolset = toolset
+        self.overrides_are_exclusive = defaults.override_policy == "exclusive"
+        self._store = store
+        self._hooks = hooks
+        self._provider = provider
+        self._workspace = Workspace(
+            workspace,
+            restrict=config.tools.restrict_to_workspace,
+            forbidden=_forbidden(config),
+        )
+        self._limits = Limits(
+            max_iterations=defaults.max_tool_iterations,
+            max_tool_result_chars=defaults.max_tool_result_chars,
+        )
+        self._zone = ZoneInfo(defaults.zone) if defaults.zone else None
+        self._makers: weakref.WeakKeyDictionary[Runtime, TurnMaker] = weakref.WeakKeyDictionary()
+
+    def make_runtime(self, home: Home) -> Runtime:
+        """A runtime in `home`, with connections of its own."""
+        prompts = {
+            profile.name: SystemPrompt(
+                self._workspace.root, profile=profile, confined=self._workspace.restrict
+            )
+            for profile in (FULL, COMPACT)
+        }
+        maker = TurnMaker(
+            store=self._store,
+            prompt=lambda selection: prompts[selection.prompt_profile],
+            toolset=self.toolset,
+            hooks=self._hooks,
+            workspace=self._workspace,
+            limits=self._limits,
+            now=self._now,
+            providers=Providers(self._provider),
+        )
+        runtime = Runtime(home, on_stop=maker.providers.aclose)
+        self._makers[runtime] = maker
+        return runtime
+
+    def turn_maker(self, runtime: Runtime) -> TurnMaker:
+        """What makes the turns of that runtime."""
+        return self._makers[runtime]
+
+    def _now(self) -> datetime:
+        return datetime.now().astimezone() if self._zone is None else datetime.now(self._zone)
+
+
+def _forbidden(config: Config) -> tuple[Path, ...]:
+    """What no tool may read, wherever the workspace lies: the configuration, for its keys, and the sessions."""
+    path = config.path
+    return () if path is None else (path, state_folder(path) / "sessions")

@@ -1,0 +1,264 @@
+"""The SDK object: one configured agent, to be used from any loop or none."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Self, Unpack
+
+from msgspec.structs import replace
+
+from actors import CreditStream, Host, SyncHost, current_host, in_async_loop
+from nanobot.agent import AgentHook, RunResult, StreamEvent
+from nanobot.config import Config, load_config, workspace_path
+from nanobot.errors import ConfigError, InvalidArgument, UsageError
+from nanobot.providers import Provider
+from nanobot.providers._select import ModelSelection, select_model
+from nanobot.runtime import Run, RunOptions, RunRequest, Runtime, make_request
+from nanobot.sessions import InMemoryStore, SessionStore
+from nanobot.tools import Tool, Toolset
+from nanobot.tools.builtin import builtin_tools
+
+from ._blueprint import Blueprint
+from ._engine import Engine
+from ._event_stream import EventStream
+from ._run_stream import EventReader, RunStream
+from ._runtime_client import RuntimeClient
+from ._sessions_client import SessionsClient
+from ._sync_stream import SyncEventStream
+
+__all__ = ["Nanobot"]
+
+
+class Nanobot:
+    """One configured agent. Make it with `Nanobot.from_config()`; close it with `aclose()`, `async with` or `with`.
+
+    It may be used from several tasks, threads and event loops, at once or one after the other. Runs on one session key
+    follow each other in the order they were started; runs on different keys overlap. Nothing lives in the background before
+    the first run.
+
+    Attributes:
+      sessions: The conversations: `ingest`, `get`, `list`, `export`, `clear`, `delete`, `flush`.
+      runtime: What runs: `model`, `workspace`.
+    """
+
+    def __init__(
+        self,
+        *,
+        config: Config,
+        env: Mapping[str, str],
+        selection: ModelSelection,
+        workspace: Path,
+        provider: Provider | None,
+        tools: Sequence[Tool],
+        hooks: Sequence[AgentHook],
+    ) -> None:
+        """Use `Nanobot.from_config()`."""
+        self._config = config
+        self._env = env
+        self._selection = selection
+        self._store: SessionStore = InMemoryStore()
+        toolset = Toolset(builtin_tools() if config.tools.file.enable else ()).with_tools(tools)
+        self._blueprint = Blueprint(config, workspace, self._store, toolset, tuple(hooks), provider)
+        self._engine = Engine(self._blueprint.make_runtime)
+        self.sessions = SessionsClient(self._engine, self._store)
+        self.runtime = RuntimeClient(selection, workspace)
+
+    @classmethod
+    def from_config(
+        cls,
+        config_path: str | os.PathLike[str] | None = None,
+        *,
+        workspace: str | os.PathLike[str] | None = None,
+        model: str | None = None,
+        model_preset: str | None = None,
+        provider: Provider | None = None,
+        tools: Sequence[Tool] = (),
+        hooks: Sequence[AgentHook] = (),
+    ) -> Self:
+        """Make a bot from a configuration file. Reads the file and creates the workspace; starts nothing.
+
+        Args:
+          config_path: The file; default `~/.nanobot/config.json`, which may be missing.
+          workspace: The folder that tools work in, instead of the configured one.
+          model: The bot's model, instead of the configured one. The provider is found anew.
+          model_preset: The bot's preset, instead of the configured one. Not together with `model`.
+          provider: A provider object to ask instead of the configured service, for tests and for services of your own.
+          tools: Further tools for every run.
+          hooks: Hooks for every run, before those of the run itself.
+
+        Raises:
+          InvalidArgument: Both `model` and `model_preset` were given (a `ValueError`; before any I/O).
+          FileNotFoundError: There is no file at an explicit `config_path`.
+          UnknownPreset: The preset is not configured (a `KeyError`).
+          ConfigError: The configuration cannot be used (a `ValueError`), or the workspace cannot be made.
+        """
+        if model is not None and model_preset is not None:
+            raise InvalidArgument("model and model_preset are mutually exclusive")
+        env = dict(os.environ)
+        config = load_config(None if config_path is None else Path(config_path), env=env)
+        selection = select_model(config, model=model, model_preset=model_preset, env=env)
+        if provider is not None:  # what is known of the configured one does not hold for it
+            selection = replace(selection, prompt_profile="full", offers_tools=True, notice="")
+        folder = workspace_path(
+            config.agents.defaults.workspace if workspace is None else os.fspath(workspace), env
+        )
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(f"The workspace {folder} cannot be made: {error.strerror}") from error
+        return cls(
+            config=config,
+            env=env,
+            selection=selection,
+            workspace=folder,
+            provider=provider,
+            tools=tools,
+            hooks=hooks,
+        )
+
+    @property
+    def tools(self) -> Toolset:
+        """The tools that every run offers to the model."""
+        return self._blueprint.toolset
+
+    async def run(self, message: str, **options: Unpack[RunOptions]) -> RunResult:
+        """Run the agent once and return its result.
+
+        A model or provider that failed is a result too, with `error` set. The keyword arguments are described at `RunOptions`.
+
+        Raises:
+          InvalidArgument, UnknownPreset, UsageError: The call cannot be meant like this.
+          BotClosed: The bot was closed.
+          Exception: A bug, or a hook that reraises.
+
+        Cancellation: the run is cancelled with its caller, who gets out when nothing of the run is alive.
+        """
+        request, selection = self._request(message, options)
+        runtime = self._engine.open()
+        return await self._engine.run(
+            runtime, self._make_run(runtime, request, selection, None, None)
+        )
+
+    async def run_streamed(self, message: str, **options: Unpack[RunOptions]) -> RunStream:
+        """Start a run and return a handle on it. Takes and raises the same as `run`."""
+        request, selection = self._request(message, options)
+        runtime, run, stream = self._start(request, selection)
+        return RunStream(self._engine, runtime, run, stream)
+
+    def stream(self, message: str, **options: Unpack[RunOptions]) -> EventStream:
+        """Iterate over the events of a run, which starts with the first. Takes the same as `run`.
+
+        Leaving the iteration early cancels the run. Raises as `run` does; what only the run can tell, after `run.failed`.
+        """
+        request, selection = self._request(message, options)
+
+        def start() -> EventReader:
+            runtime, run, stream = self._start(request, selection)
+            return EventReader(self._engine, runtime, run, stream)
+
+        return EventStream(start)
+
+    def run_sync(self, message: str, **options: Unpack[RunOptions]) -> RunResult:
+        """Run the agent once, blocking; for programs without an event loop. Takes and raises the same as `run`.
+
+        Async hooks and tools run in this thread, in an asyncio loop. Ctrl-C cancels the run, waits for its end, and is raised.
+        """
+        request, selection = self._request(message, options)
+        runtime, host = self._open_sync("run_sync", "run")
+        try:
+            return self._engine.run_sync(
+                runtime, self._make_run(runtime, request, selection, None, host), host
+            )
+        finally:
+            host.close()
+
+    def stream_sync(self, message: str, **options: Unpack[RunOptions]) -> SyncEventStream:
+        """Iterate over the events of a run, blocking. Takes the same as `run`. Leaving early cancels the run."""
+        request, selection = self._request(message, options)
+        runtime, host = self._open_sync("stream_sync", "stream")
+        runtime, run, stream = self._start(request, selection, host)
+        return SyncEventStream(self._engine, runtime, run, stream, host)
+
+    async def aclose(self, *, drain_s: float = 0.0) -> None:
+        """Close the bot: refuse new runs, give the live ones `drain_s` seconds, cancel the rest, close connections and
+        processes, and return when nothing of the bot is alive. Idempotent. Sessions can still be read.
+        """
+        await self._engine.aclose(drain_s)
+
+    def close(self, *, drain_s: float = 0.0) -> None:
+        """Blocking `aclose`, for programs without an event loop."""
+        self._engine.close_sync(drain_s)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _request(self, message: str, options: RunOptions) -> tuple[RunRequest, ModelSelection]:
+        request = make_request(message, options)
+        if request.model is None and request.model_preset is None:
+            return request, self._selection
+        return request, select_model(
+            self._config, model=request.model, model_preset=request.model_preset, env=self._env
+        )
+
+    def _start(
+        self, request: RunRequest, selection: ModelSelection, host: Host | None = None
+    ) -> tuple[Runtime, Run, CreditStream[StreamEvent]]:
+        runtime = self._engine.open()
+        stream = CreditStream[StreamEvent]()
+        run = self._make_run(runtime, request, selection, stream, host)
+        stream.may_wait = lambda: not runtime.contended(run)
+        runtime.home.do(runtime.submit, run)
+        return runtime, run, stream
+
+    def _make_run(
+        self,
+        runtime: Runtime,
+        request: RunRequest,
+        selection: ModelSelection,
+        stream: CreditStream[StreamEvent] | None,
+        host: Host | None,
+    ) -> Run:
+        body = partial(
+            self._blueprint.turn_maker(runtime).carry_out,
+            request=request,
+            selection=selection,
+            home=runtime.home,
+            host=current_host(runtime.home) if host is None else host,
+        )
+        return Run(
+            request.session_key,
+            body,
+            exclusive=self._blueprint.overrides_are_exclusive
+            and (request.model is not None or request.model_preset is not None),
+            stream=stream,
+        )
+
+    def _open_sync(self, name: str, instead: str) -> tuple[Runtime, SyncHost]:
+        if in_async_loop():
+            raise UsageError(
+                f"{name}() would block the event loop here; use `await bot.{instead}(...)`"
+            )
+        return self._engine.open(), SyncHost()

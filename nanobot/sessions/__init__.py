@@ -1,0 +1,23 @@
+"""Where sessions are kept: the store's Protocol, what it holds, and the store in memory."""
+
+from ._in_memory import InMemoryStore
+from ._lease import Lease, Leased, SessionFenced, SessionGone, open_lease
+from ._record import Compaction, Position, SessionRecord
+from ._snapshot import SessionInfo, SessionSnapshot, snapshot_of
+from ._store import SessionStore
+
+__all__ = [
+    "Compaction",
+    "InMemoryStore",
+    "Lease",
+    "Leased",
+    "Position",
+    "SessionFenced",
+    "SessionGone",
+    "SessionInfo",
+    "SessionRecord",
+    "SessionSnapshot",
+    "SessionStore",
+    "open_lease",
+    "snapshot_of",
+]

@@ -1,0 +1,79 @@
+"""What a store keeps of one session."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from nanobot.errors import UsageError
+from nanobot.messages import Message
+
+__all__ = ["Compaction", "Position", "SessionRecord", "merged_metadata"]
+
+
+class Position(Struct, frozen=True, gc=False):
+    """Where a session stands. Equal positions mean that nothing at all was written in between.
+
+    Attributes:
+      epoch: Names one life of the session; `clear`, `replace` and `delete` begin another. Never used twice in a store.
+      sequence: Number of the last message; the first of an epoch is 1, and 0 means that there is none.
+      version: Grows with every write in the store, also with one that only touches metadata.
+    """
+
+    epoch: int
+    sequence: int
+    version: int
+
+
+class Compaction(Struct, frozen=True, gc=False):
+    """A summary that stands for the start of a session when it is shown; the messages themselves stay stored.
+
+    Attributes:
+      through: Number of the last message that the summary covers.
+      summary: The text shown in their place.
+    """
+
+    through: int
+    summary: str
+
+
+class SessionRecord(Struct, frozen=True):
+    """One session as it was read: all of its facts, and as many of its last messages as were asked for.
+
+    `messages` ends with the message that has the number `position.sequence`. Times are timezone-aware.
+    """
+
+    key: str
+    position: Position
+    messages: tuple[Message, ...]
+    metadata: dict[str, Any]
+    created_at: datetime
+    updated_at: datetime
+    compaction: Compaction | None = None
+
+    @property
+    def first_sequence(self) -> int:
+        """Number of `messages[0]`, or of the next message to come if none was read."""
+        return self.position.sequence - len(self.messages) + 1
+
+
+def merged_metadata(kept: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `kept` with the entries of `patch` put over it; an entry of None removes the key.
+
+    Values are copied and become what JSON would carry.
+
+    Raises:
+      UsageError: A value cannot be stored as JSON.
+
+    Source: RFC 7396 (JSON Merge Patch), on the top level only.
+    """
+    try:
+        copied: dict[str, Any] = msgspec.to_builtins(dict(patch), str_keys=True)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise UsageError(f"session metadata cannot be stored as JSON: {error}") from error
+    merged = {**kept, **copied}
+    return {key: value for key, value in merged.items() if value is not None}

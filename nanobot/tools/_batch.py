@@ -1,0 +1,208 @@
+"""Run the tool calls of one iteration, and account for each of them whatever happens."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from typing import Final, TypeAlias
+
+import trio
+from msgspec.structs import replace
+
+from nanobot.messages import ToolCall
+
+from ._cross import Cross, run_here
+from ._execute import MAX_RESULT_CHARS, execute, no_failure
+from ._result import ToolResult, cancelled_before_start, interrupted
+from ._run_context import RunContext
+from ._toolset import Toolset
+
+__all__ = ["Batch", "OnResult", "OnStart", "execute_all"]
+
+OnStart: TypeAlias = Callable[[int, ToolCall], Awaitable["ToolCall | ToolResult | None"]]
+"""Called before each call. May return the call with other arguments, or the result it shall have without being run."""
+
+OnResult: TypeAlias = Callable[[int, ToolResult], Awaitable[None]]
+"""Called as each call ends."""
+
+_AT_ONCE: Final = 32
+"""Read-only calls of one iteration that run at once. A model that asks for hundreds gets them all, a few at a time."""
+
+
+class Batch:
+    """The calls of one iteration and what became of each; keeps the account while `execute_all` runs them.
+
+    Attributes:
+      calls: The calls, in the model's order.
+    """
+
+    __slots__ = ("_finished", "_started", "calls")
+
+    def __init__(self, calls: Sequence[ToolCall]) -> None:
+        self.calls: Final = tuple(calls)
+        self._started = [False] * len(self.calls)
+        self._finished: list[ToolResult | None] = [None] * len(self.calls)
+
+    @property
+    def results(self) -> tuple[ToolResult, ...]:
+        """One result per call, in the order of the calls, at any time: what would stand if the run ended now.
+
+        A call that has ended has its own result. One that runs is `interrupted_may_have_run`, and one that does not
+        run yet `cancelled_before_start`.
+        """
+        return tuple(
+            result or (interrupted(call) if started else cancelled_before_start(call))
+            for call, started, result in zip(self.calls, self._started, self._finished, strict=True)
+        )
+
+    @property
+    def settled(self) -> bool:
+        """Whether every call has ended by itself."""
+        return None not in self._finished
+
+    def start(self, index: int) -> None:
+        """The call starts now."""
+        self._started[index] = True
+
+    def finish(self, index: int, result: ToolResult) -> None:
+        """The call ended; what it has now stays."""
+        self._finished[index] = result
+
+
+async def execute_all(
+    batch: Batch,
+    toolset: Toolset,
+    context: RunContext,
+    *,
+    cross: Cross = run_here,
+    max_result_chars: int = MAX_RESULT_CHARS,
+    on_start: OnStart | None = None,
+    on_result: OnResult | None = None,
+) -> tuple[ToolResult, ...]:
+    """Run the calls of one iteration and return one result per call, in the order of the calls.
+
+    Neighbors that are read-only run at once; every other call runs alone, after all before it and before all behind
+    it. A call that fails changes nothing for the others.
+
+    `on_start` is called in the order of the calls, each time before the call it announces, and `on_result` as each call
+    ends; neither is called twice at once. A result is in `batch` before `on_result` is told of it.
+
+    Raises:
+      trio.Cancelled: The surrounding scope was cancelled. `batch.results` has an outcome for every call.
+      Exception: Whatever a callback raised; the calls that run are cancelled first.
+    """
+    run = _Run(batch, toolset, context, cross, max_result_chars, on_start, on_result)
+    for group in _groups(batch.calls, toolset):
+        if len(group) == 1:
+            if await run.admit(group[0]):
+                await run.finish(group[0])
+        else:
+            await run.at_once(group)
+    return batch.results
+
+
+def _groups(calls: Sequence[ToolCall], toolset: Toolset) -> Iterator[range]:
+    """Cut the calls into runs of neighbors that may run at once."""
+    start = 0
+    for index in range(1, len(calls) + 1):
+        if index == len(calls) or not (
+            _shares(calls[index - 1], toolset) and _shares(calls[index], toolset)
+        ):
+            yield range(start, index)
+            start = index
+
+
+def _shares(call: ToolCall, toolset: Toolset) -> bool:
+    tool = toolset.get(call.name)
+    return tool is None or (
+        tool.traits.read_only and not tool.traits.exclusive
+    )  # no tool: an error at once
+
+
+class _Run:
+    """The moving parts of one `execute_all`."""
+
+    def __init__(
+        self,
+        batch: Batch,
+        toolset: Toolset,
+        context: RunContext,
+        cross: Cross,
+        max_result_chars: int,
+        on_start: OnStart | None,
+        on_result: OnResult | None,
+    ) -> None:
+        self._batch = batch
+        self._calls = list(batch.calls)  # as `on_start` left them
+        self._toolset = toolset
+        self._context = context
+        self._cross = cross
+        self._max_result_chars = max_result_chars
+        self._on_start = on_start
+        self._on_result = on_result
+        self._telling = trio.Lock()
+
+    async def admit(self, index: int) -> bool:
+        """Announce a call; return False if it is settled with that."""
+        if self._on_start is not None:
+            answer = await self._on_start(index, self._calls[index])
+            if isinstance(answer, ToolResult):
+                await self._settle(index, answer)
+                return False
+            if answer is not None:
+                self._calls[index] = replace(self._calls[index], arguments=answer.arguments)
+        await (
+            trio.lowlevel.checkpoint_if_cancelled()
+        )  # or a tool would start, and run up to its first checkpoint
+        self._batch.start(index)
+        return True
+
+    async def finish(self, index: int) -> None:
+        """Run a call that was announced."""
+        result = await execute(
+            self._calls[index],
+            self._toolset,
+            self._context,
+            cross=self._cross,
+            max_result_chars=self._max_result_chars,
+        )
+        await self._settle(index, result)
+
+    async def at_once(self, group: range) -> None:
+        """Run several calls at once, announced one after the other.
+
+        Only callbacks raise here. What they raise is passed on as it is, without a group around it.
+        """
+        failures: list[Exception] = []
+        slots = trio.Semaphore(_AT_ONCE)
+
+        async def run(index: int) -> None:
+            try:
+                await self.finish(index)
+            except Exception as error:  # noqa: BLE001 - a callback is a stranger's code
+                failures.append(error)
+                nursery.cancel_scope.cancel()
+            finally:
+                slots.release()
+
+        try:
+            async with trio.open_nursery() as nursery:
+                try:
+                    for index in group:
+                        await slots.acquire()
+                        if await self.admit(index):
+                            nursery.start_soon(run, index)
+                        else:
+                            slots.release()
+                except Exception as error:  # noqa: BLE001 - a callback is a stranger's code
+                    failures.append(error)
+                    nursery.cancel_scope.cancel()
+        except BaseExceptionGroup as cancelled:  # by several tasks at once: one of them says it all
+            raise no_failure(cancelled) or cancelled from None
+        if failures:
+            raise failures[0]
+
+    async def _settle(self, index: int, result: ToolResult) -> None:
+        self._batch.finish(index, result)
+        if self._on_result is not None:
+            async with self._telling:
+                await self._on_result(index, result)

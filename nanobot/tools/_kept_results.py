@@ -1,0 +1,89 @@
+"""Results that are too long to show, kept as files in the workspace."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import re
+import time
+from typing import Final
+
+from nanobot.errors import ToolError
+
+from ._folder import Folder
+from ._workspace import Workspace
+
+__all__ = ["KEPT_FOR_S", "keep_result", "remove_old_results", "safe_name"]
+
+_PLACE: Final = ".nanobot/tool-results"
+
+KEPT_FOR_S: Final = 7 * 24 * 3600.0
+"""A week: longer than anybody goes on with a conversation that still shows the path, mostly."""
+
+_LOOK_AT: Final = 10_000
+"""Entries looked at in one folder while removing old results; the next time finds the rest."""
+
+_UNSAFE: Final = re.compile(r"[^A-Za-z0-9._-]")
+_LONGEST_NAME: Final = 80
+
+
+def safe_name(text: str) -> str:
+    """A file name for any text: itself if that is plain and short, else what is left of it and a digest.
+
+    Two texts never share a name, but for case on file systems that ignore it.
+    """
+    plain = _UNSAFE.sub("_", text)[:_LONGEST_NAME].lstrip(".")
+    if plain == text and text:
+        return text
+    return (
+        f"{plain or '_'}-{hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()[:12]}"
+    )
+
+
+def keep_result(workspace: Workspace, session_key: str, call_id: str, text: str) -> str:
+    """Write a result to a file of its own and return its path, relative to the workspace. Blocks.
+
+    Some services number their calls anew in each answer; a second result of the same call id gets another name.
+
+    Raises:
+      ToolError: The file could not be written.
+    """
+    folder = f"{_PLACE}/{safe_name(session_key)}"
+    content = text.encode("utf-8", "replace")
+    digest = hashlib.sha256(content).hexdigest()[:12]
+    for name in (safe_name(call_id), f"{safe_name(call_id)}-{digest}"):
+        path = f"{folder}/{name}.txt"
+        with contextlib.suppress(FileExistsError):
+            workspace.create_file(path, content)
+            return path
+    return path  # the same result of the same call: it is there already
+
+
+def remove_old_results(workspace: Workspace, *, older_than_s: float = KEPT_FOR_S) -> int:
+    """Remove kept results that are older, and the folders that are empty then; return how many files. Blocks.
+
+    Meant to be called now and then, when a bot starts. Does nothing if the place cannot be opened.
+    """
+    now = time.time()  # the file system's clock, which is no monotonic one
+    removed = 0
+    with contextlib.suppress(ToolError), workspace.open_folder(_PLACE) as place:
+        for entry in place.first(_LOOK_AT, look_at=_LOOK_AT).entries:
+            if entry.kind != "folder":
+                continue
+            with contextlib.suppress(
+                OSError, ToolError
+            ):  # in use, or gone: another bot may be doing the same
+                with place.open_folder(entry.name) as session:
+                    removed += _remove_old_files(session, now, older_than_s)
+                place.remove(entry.name, "folder")  # refused while something is left in it
+    return removed
+
+
+def _remove_old_files(folder: Folder, now: float, older_than_s: float) -> int:
+    removed = 0
+    for entry in folder.first(_LOOK_AT, look_at=_LOOK_AT).entries:
+        with contextlib.suppress(OSError):
+            if entry.kind == "file" and folder.age_of(entry.name, now=now) > older_than_s:
+                folder.remove(entry.name, "file")
+                removed += 1
+    return removed

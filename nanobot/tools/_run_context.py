@@ -1,0 +1,83 @@
+"""What a tool may know about the run that called it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from msgspec import Struct, field
+from msgspec.structs import replace
+
+from ._workspace import Workspace
+
+__all__ = ["CallState", "RunContext"]
+
+
+class CallState(Struct, eq=False):
+    """How far a call has come, where its thread and the engine can both see it.
+
+    Attributes:
+      started: Whether the tool's own code was reached; False while a call waits for a thread.
+      in_thread: Whether that code runs in a thread, where nothing can stop it.
+      abandoned: Whether nobody waits for the call any more.
+    """
+
+    started: bool = True
+    in_thread: bool = False
+    abandoned: bool = False
+
+
+class RunContext(Struct, frozen=True, kw_only=True, eq=False):
+    """What a tool may know about the run that called it.
+
+    A parameter with this annotation is filled in by nanobot and is no part of what the model sees:
+
+        @tool
+        async def refund(context: RunContext, order: str) -> str:
+            return await context.deps.shop.refund(order)
+
+    Attributes:
+      confined: The workspace as file tools see it: opens what lies inside and refuses the rest.
+      deps: What the caller passed as `deps=`, untouched; never stored, never shown to the model.
+      session_key: The session the run belongs to.
+      channel: The run's channel label.
+      chat_id: The run's chat label.
+      sender_id: The run's sender label.
+      tool_call_id: The id of this call.
+      iteration: The answer of the model that asked for this call, counted from 0.
+    """
+
+    confined: Workspace
+    deps: Any = None
+    session_key: str = "sdk:default"
+    channel: str = "cli"
+    chat_id: str = "direct"
+    sender_id: str = "user"
+    tool_call_id: str = ""
+    iteration: int = 0
+    _state: CallState = field(default_factory=CallState)
+
+    def __repr__(self) -> str:  # deps hold clients and keys; they must not reach a log through us
+        return f"RunContext(session_key={self.session_key!r}, tool_call_id={self.tool_call_id!r})"
+
+    @property
+    def workspace(self) -> Path:
+        """The folder the run works in, absolute."""
+        return self.confined.root
+
+    @property
+    def abandoned(self) -> bool:
+        """True once nobody waits for this call any more: the run was cancelled, or the tool's deadline passed.
+
+        Nothing can stop a thread. A sync tool that works for long looks here between pieces of its work, and returns.
+        """
+        return self._state.abandoned
+
+    @property
+    def state(self) -> CallState:
+        """How far this call has come; for those who run tools."""
+        return self._state
+
+    def for_call(self, tool_call_id: str, state: CallState) -> RunContext:
+        """The context of one call of this run."""
+        return replace(self, tool_call_id=tool_call_id, _state=state)

@@ -1,0 +1,12 @@
+"""The tools that come with nanobot. They hold no state: each call is told its workspace by the `RunContext`."""
+
+from .._tool import Tool
+from .list_dir import list_dir
+from .read_file import read_file
+
+__all__ = ["builtin_tools", "list_dir", "read_file"]
+
+
+def builtin_tools() -> tuple[Tool, ...]:
+    """All built-in tools."""
+    return (list_dir, read_file)
