@@ -7,23 +7,31 @@ form that can be walked beside a JSON tree: to rename keys, to list unknown ones
 from __future__ import annotations
 
 import types
-import typing
 from collections.abc import Mapping
 from functools import cache
-from typing import Annotated, Any, Literal, TypeAlias, Union, get_args, get_origin
+from typing import Annotated, Any, TypeAlias, Union, get_args, get_origin
 
-from msgspec import NODEFAULT, Meta, Struct, structs
+from msgspec import NODEFAULT, Struct, structs
 
 from ._schema import Section
 
-__all__ = ["Either", "Leaf", "Listing", "Member", "Record", "Shape", "Table", "shape_of"]
+__all__ = [
+    "Either",
+    "Leaf",
+    "Listing",
+    "Member",
+    "Record",
+    "Shape",
+    "Table",
+    "bare_type",
+    "shape_of",
+]
 
 
 class Leaf(Struct, frozen=True):
-    """A plain value: what msgspec converts it to, and how to say so to a person."""
+    """A plain value: the type that msgspec converts it to."""
 
     type: Any
-    expected: str
 
 
 class Listing(Struct, frozen=True):
@@ -79,7 +87,7 @@ def shape_of(section: type[Section]) -> Record:
 
 
 def _shape(annotation: Any) -> Shape:
-    bare = _bare(annotation)
+    bare = bare_type(annotation)
     if isinstance(bare, type) and issubclass(bare, Section):
         return shape_of(bare)
     origin, arguments = get_origin(bare), get_args(bare)
@@ -88,65 +96,16 @@ def _shape(annotation: Any) -> Shape:
     if origin is Mapping:
         return Table(_shape(arguments[1]))
     if origin in (Union, types.UnionType):
-        shapes = [_shape(argument) for argument in arguments]
-        nested = [shape for shape in shapes if not isinstance(shape, Leaf)]
-        plain = [shape for shape in shapes if isinstance(shape, Leaf)]
-        if nested and isinstance(nested[0], Record | Table | Listing):
-            return Either(nested[0], _joined(plain, nested[0]))
-        return Leaf(annotation, _joined(plain).expected)
-    return Leaf(annotation, _expected(annotation))
+        for argument in arguments:
+            nested = _shape(argument)
+            if isinstance(nested, Record | Table | Listing):
+                others = tuple(other for other in arguments if other is not argument)
+                return Either(nested, Leaf(Union[others]))  # noqa: UP007  # known only here
+    return Leaf(annotation)
 
 
-def _bare(annotation: Any) -> Any:
+def bare_type(annotation: Any) -> Any:
+    """A type without what is annotated to it."""
     while get_origin(annotation) is Annotated:
         annotation = get_args(annotation)[0]
     return annotation
-
-
-def _joined(leaves: list[Leaf], nested: Shape | None = None) -> Leaf:
-    words = [] if nested is None else ["a list" if isinstance(nested, Listing) else "an object"]
-    return Leaf(
-        Union[tuple(leaf.type for leaf in leaves)],  # noqa: UP007  # the members are only known here
-        " or ".join([*words, *(leaf.expected for leaf in leaves)]),
-    )
-
-
-def _expected(annotation: Any) -> str:
-    metas: list[Meta] = []
-    while get_origin(annotation) is Annotated:
-        annotation, *more = get_args(annotation)
-        metas += [meta for meta in more if isinstance(meta, Meta)]
-    for meta in metas:
-        if meta.extra and "expected" in meta.extra:
-            return str(meta.extra["expected"])
-    return f"{_named(annotation)}{_bounded(metas)}"
-
-
-def _named(bare: Any) -> str:
-    if get_origin(bare) is Literal:
-        return "one of " + ", ".join(str(choice) for choice in get_args(bare))
-    if bare is None or bare is types.NoneType:
-        return "null"
-    names: dict[Any, str] = {
-        str: "text",
-        int: "a whole number",
-        float: "a number",
-        bool: "true or false",
-        typing.Any: "anything",
-    }
-    return names[bare]
-
-
-def _bounded(metas: list[Meta]) -> str:
-    low = next((meta.ge for meta in metas if meta.ge is not None), None)
-    above = next((meta.gt for meta in metas if meta.gt is not None), None)
-    high = next((meta.le for meta in metas if meta.le is not None), None)
-    if high is not None and high >= 2**53:  # the largest whole number JSON carries exactly
-        high = None
-    if any(meta.min_length for meta in metas):
-        return " that is not empty"
-    if above is not None:
-        return f" above {above:g}" + (f", at most {high:g}" if high is not None else "")
-    if low is not None and high is not None:
-        return f" from {low:g} to {high:g}"
-    return f", at least {low:g}" if low is not None else ""

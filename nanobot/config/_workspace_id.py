@@ -21,7 +21,7 @@ _LONGEST_MARKER = 8192
 
 def read_workspace_id(workspace: Path) -> str | None:
     """The id in a workspace, or None when it has none yet. Nothing is created."""
-    text = _read(workspace_id_file(workspace))
+    text = _read(workspace_id_file(workspace)) or ""
     return text if _ID.fullmatch(text) else None
 
 
@@ -29,8 +29,8 @@ def claim_sessions_folder(config_path: Path, workspace: Path) -> Path:
     """Create the workspace if needed, give it an id, and return the private folder for its sessions.
 
     The id lives in the workspace, the workspace's path beside the sessions. A moved workspace keeps its sessions; a
-    copy, whose original is still there, starts its own; one that lost its id gets it back by its path. Safe against
-    other processes that do the same.
+    copy, whose original is still there, starts its own; one that lost its id gets it back by its path. Processes that
+    open a new workspace at the same moment agree.
 
     Raises:
       ConfigError: A folder cannot be made, or the sessions would lie inside the workspace, within reach of the tools.
@@ -60,24 +60,25 @@ def _claimed_id(config_path: Path, workspace: Path) -> str:
     if held is not None and not _is_copy(config_path, workspace, held):
         return held
     fresh = (held is None and _id_by_path(config_path, workspace)) or os.urandom(16).hex()
-    marker = workspace_id_file(workspace)
     # A workspace that cannot be written works too: its id is found again by its path.
     with contextlib.suppress(OSError):
-        marker.parent.mkdir(exist_ok=True)
-        return _first_to_write(marker, _set_aside(marker, unwanted=held) or fresh)
+        return _agreed_id(workspace, fresh, unwanted=held)
     return fresh
 
 
-def _set_aside(marker: Path, *, unwanted: str | None) -> str | None:
-    """Remove a spoiled or copied id; return the one that another process has put in its place meanwhile."""
-    aside = marker.with_name(f".{marker.name}.{os.urandom(16).hex()}.tmp")
-    try:
-        marker.rename(aside)
-    except FileNotFoundError:
-        return None
-    found = _read(aside)
-    aside.unlink()
-    return found if _ID.fullmatch(found) and found != unwanted else None
+def _agreed_id(workspace: Path, fresh: str, *, unwanted: str | None) -> str:
+    """Put an id in place unless another process was faster; return the one that stands."""
+    marker = workspace_id_file(workspace)
+    marker.parent.mkdir(exist_ok=True)
+    while True:
+        # One look decides. An id appears whole, by a link: what stands there without being one is spoiled.
+        standing = _read(marker)
+        if standing is not None and standing != unwanted and _ID.fullmatch(standing):
+            return standing
+        if standing is not None:
+            fresh = _set_aside(marker, unwanted) or fresh
+        if _is_first(marker, fresh):
+            return fresh
 
 
 def _is_copy(config_path: Path, workspace: Path, held: str) -> bool:
@@ -98,23 +99,39 @@ def _id_by_path(config_path: Path, workspace: Path) -> str | None:
     return None
 
 
-def _first_to_write(marker: Path, fresh: str) -> str:
-    """Write the id unless another process was faster; return the one that stands."""
-    temporary = marker.with_name(f".{marker.name}.{os.urandom(16).hex()}.tmp")
-    _write(temporary, fresh)
+def _set_aside(marker: Path, unwanted: str | None) -> str | None:
+    """Remove a spoiled or copied id; return the good one that another process has put in its place meanwhile."""
+    aside = _beside(marker)
+    try:
+        marker.rename(aside)
+    except FileNotFoundError:
+        return None
+    found = _read(aside) or ""
+    aside.unlink()
+    return found if _ID.fullmatch(found) and found != unwanted else None
+
+
+def _is_first(marker: Path, text: str) -> bool:
+    """Write a marker that does not exist yet; False when another process was faster."""
+    temporary = _beside(marker)
+    _write(temporary, text)
     try:
         os.link(temporary, marker)  # unlike a rename, a link never replaces
     except FileExistsError:
-        return read_workspace_id(marker.parent.parent) or fresh
+        return False
     except OSError:  # a file system without links
         temporary.replace(marker)
     finally:
         temporary.unlink(missing_ok=True)
-    return fresh
+    return True
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{os.urandom(8).hex()}.tmp")
 
 
 def _write(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.{os.urandom(16).hex()}.tmp")
+    temporary = _beside(path)
     try:
         with temporary.open("x", encoding="utf-8", errors="surrogateescape") as file:
             file.write(text + "\n")
@@ -126,11 +143,11 @@ def _write(path: Path, text: str) -> None:
         raise
 
 
-def _read(path: Path) -> str:
-    """The text of a marker, "" when it is missing or unreadable."""
+def _read(path: Path) -> str | None:
+    """The text of a marker, or None when there is none that can be read."""
     try:
         with path.open("rb") as file:
             content = file.read(_LONGEST_MARKER)
     except OSError:
-        return ""
+        return None
     return content.decode("utf-8", errors="surrogateescape").strip()

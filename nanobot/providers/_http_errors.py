@@ -56,7 +56,7 @@ _NAMED_KEY = re.compile(
 # Each alternative `|\Z` lets an unclosed element run to the end, so that hostile markup costs linear time.
 _TITLE = re.compile(r"<title[^>]*>(.*?)(?:</title|\Z)", re.IGNORECASE | re.DOTALL)
 _UNSEEN = re.compile(
-    r"<(script|style|head)\b.*?(?:</\1|\Z)|<!--.*?(?:-->|\Z)", re.IGNORECASE | re.DOTALL
+    r"<(script|style|head)\b.*?(?:</\1[^>]*>|\Z)|<!--.*?(?:-->|\Z)", re.IGNORECASE | re.DOTALL
 )
 _TAG = re.compile(r"<[^>]*(?:>|\Z)")
 

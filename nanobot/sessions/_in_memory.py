@@ -45,7 +45,8 @@ class _Ownership:
 class InMemoryStore:
     """Keeps sessions in memory: for tests, and for programs that want to forget.
 
-    Implements `SessionStore`. Lives in one Trio run. What is stored is shared, not copied: messages are frozen.
+    Implements `SessionStore`. Used by one Trio run at a time; leases end with the run that took them, so that one which
+    crashed, or was left behind by a fork, blocks nothing. What is stored is shared, not copied: messages are frozen.
     """
 
     def __init__(self, *, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
@@ -54,6 +55,7 @@ class InMemoryStore:
         self._numbers = count(1)  # epochs, tokens and versions: each only has to grow
         self._sessions: dict[str, _Session] = {}
         self._ownerships: dict[str, _Ownership] = {}
+        self._run: trio.lowlevel.TrioToken | None = None
         self._unflushed: set[str] = set()
         self._closed = False
 
@@ -68,6 +70,7 @@ class InMemoryStore:
         """See `SessionStore.acquire_lease`."""
         _refuse_negative(last, covered)
         self._refuse_if_closed()
+        self._forget_owners_of_another_run()
         ownership = self._ownerships.setdefault(key, _Ownership())
         ownership.attending += 1
         try:
@@ -259,8 +262,14 @@ class InMemoryStore:
 
     def _leave(self, key: str, ownership: _Ownership) -> None:
         ownership.attending -= 1
-        if not ownership.attending:
+        if not ownership.attending and self._ownerships.get(key) is ownership:
             del self._ownerships[key]
+
+    def _forget_owners_of_another_run(self) -> None:
+        run = trio.lowlevel.current_trio_token()
+        if run is not self._run:
+            self._ownerships.clear()
+            self._run = run
 
     def _refuse_if_closed(self) -> None:
         if self._closed:

@@ -59,12 +59,12 @@ async def execute(
         arguments = tool.convert(decode_arguments(call.arguments, _parameter_names(tool)))
         with trio.move_on_after(timeout_s) as deadline:
             value = await tool.invoke(arguments, context.for_call(call.id, state), cross)
-    except BaseException as error:  # noqa: BLE001 - a tool's body is a stranger's code
-        # Whatever it raises, SystemExit and asyncio's CancelledError included, is one failed call: it must end neither
-        # the turn nor the engine that a thousand other runs share.
-        if (passing := no_failure(error)) is error:
-            raise
-        if passing is not None:
+    except trio.Cancelled:
+        raise
+    except BaseException as error:  # noqa: BLE001 - see below
+        # A tool's body is a stranger's code. Whatever it raises, SystemExit and asyncio's CancelledError included, is
+        # one failed call: it must end neither the turn nor the engine that a thousand other runs share.
+        if (passing := no_failure(error)) is not None:
             raise passing from None
         return failed(call, _told(error), exception=error, elapsed_s=trio.current_time() - started)
     finally:

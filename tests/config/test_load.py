@@ -225,7 +225,7 @@ def test_every_wrong_value_is_named_with_what_was_expected() -> None:
         "agents.defaults.reasoningEffort": "expected one of none, minimal, low, medium, high, xhigh, "
         "max, adaptive or null",
         "agents.defaults.consolidationRatio": "expected a number from 0.1 to 0.95",
-        "agents.defaults.fallbackModels.0": "expected an object or text that is not empty",
+        "agents.defaults.fallbackModels.0": "expected an object, written {…}, or text that is not empty",
         "agents.defaults.fallbackModels.1.model": "is missing",
         "agents.defaults.fallbackModels.2.maxTokens": "expected a whole number, at least 1 or null",
         "modelPresets.fast.model": "is missing",

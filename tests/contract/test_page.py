@@ -15,13 +15,14 @@ import sys
 import textwrap
 from pathlib import Path
 from types import CodeType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from nanobot import Nanobot
 
-from .conftest import World  # type: ignore[import-not-found,unused-ignore]  # pytest imports it by path
+if TYPE_CHECKING:
+    from tests.contract.conftest import World
 
 PLAIN = {
     "result": """

@@ -58,3 +58,20 @@ async def test_a_thousand_turns_at_once_leave_no_trace_of_their_leases() -> None
             nursery.start_soon(turn, number)
     assert vars(store)["_ownerships"] == {}
     assert sum(info.message_count for info in await store.list_sessions()) == 666
+
+
+def test_a_lease_does_not_outlive_the_trio_run_that_took_it() -> None:
+    store = InMemoryStore()
+
+    async def crash() -> None:
+        lease = (await store.acquire_lease("a")).lease
+        await store.append(lease, [UserMessage("x")])
+
+    async def go_on() -> None:
+        with trio.fail_after(30):
+            async with open_lease(store, "a") as leased:
+                assert leased.position.sequence == 1
+
+    trio.run(crash)
+    trio.run(go_on)
+    trio.run(go_on)

@@ -210,7 +210,6 @@ def test_a_server_that_is_out_of_files_goes_on_when_some_are_free_again() -> Non
     import resource  # deferred: Windows has no such module
 
     with server_process() as (process, url):
-        assert ask(url).status_code == 200
         used = len(list(Path(f"/proc/{process.pid}/fd").iterdir()))
         resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (used + 2, used + 2))
         limits = httpx.Limits(max_keepalive_connections=1)

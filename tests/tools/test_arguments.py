@@ -145,7 +145,7 @@ def test_arguments_that_are_nested_without_end_are_told() -> None:
     value: Any = 1
     for _ in range(100_000):
         value = [value]
-    with pytest.raises(ToolError, match="nested too deeply|expected"):
+    with pytest.raises(ToolError, match=r"nested too deeply|expected"):
         convert_arguments({"query": "x", "tags": value}, PARAMETERS)
 
 

@@ -255,11 +255,13 @@ def test_what_does_not_fit_is_told_and_never_breaks(kind: Any, given: dict[str, 
     try:
         values = convert_arguments(given, parameters)
     except ToolError as error:
-        assert "Expected: it" in str(error)
-        assert not valid(parameters.schema, given)
+        told = str(error)
     else:
         assert values.keys() == {"it"}
         msgspec.convert(msgspec.to_builtins(values["it"]), kind)  # it is what the annotation says
+        return
+    assert "Expected: it" in told
+    assert not valid(parameters.schema, given)
 
 
 @pytest.mark.parametrize(
