@@ -211,7 +211,8 @@ class Turn:
             self._hooks.context.usage = self._tally.usage.to_dict()
             await self._hooks.reach("after_run")
             self._finally_reached = True
-            await self._hooks.reach("on_finally")
+            with self._settling():  # what others open in `before_run` they close here
+                await self._hooks.reach("on_finally")
 
     def _complete(self, stop_reason: StopReason) -> RunResult:
         self._result = result = self.result(stop_reason)
