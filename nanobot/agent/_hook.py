@@ -76,4 +76,4 @@ class AgentHook:
         """After a run that failed, timed out or was cancelled, with `error` and, if there was one, `exception`."""
 
     async def on_finally(self, context: AgentHookContext) -> None:
-        """After every run, last of all. Neither a cancel nor a deadline ends it, only `Limits.settle_s`."""
+        """After every run, last of all. A cancel does not reach it; it has a few seconds (`Limits.settle_s`)."""

@@ -17,6 +17,8 @@ _ID = re.compile(r"[0-9a-f]{32}")
 _OWNER = ".workspace"
 # An id or a path; what is longer was not written by us.
 _LONGEST_MARKER = 8192
+# Two are enough whoever else is at work; what fails this often is not a race.
+_ATTEMPTS = 8
 
 
 def read_workspace_id(workspace: Path) -> str | None:
@@ -59,7 +61,7 @@ def _claimed_id(config_path: Path, workspace: Path) -> str:
     held = read_workspace_id(workspace)
     if held is not None and not _is_copy(config_path, workspace, held):
         return held
-    fresh = (held is None and _id_by_path(config_path, workspace)) or os.urandom(16).hex()
+    fresh = _id_by_path(config_path, workspace) or os.urandom(16).hex()
     # A workspace that cannot be written works too: its id is found again by its path.
     with contextlib.suppress(OSError):
         return _agreed_id(workspace, fresh, unwanted=held)
@@ -70,7 +72,7 @@ def _agreed_id(workspace: Path, fresh: str, *, unwanted: str | None) -> str:
     """Put an id in place unless another process was faster; return the one that stands."""
     marker = workspace_id_file(workspace)
     marker.parent.mkdir(exist_ok=True)
-    while True:
+    for _ in range(_ATTEMPTS):
         # One look decides. An id appears whole, by a link: what stands there without being one is spoiled.
         standing = _read(marker)
         if standing is not None and standing != unwanted and _ID.fullmatch(standing):
@@ -79,6 +81,7 @@ def _agreed_id(workspace: Path, fresh: str, *, unwanted: str | None) -> str:
             fresh = _set_aside(marker, unwanted) or fresh
         if _is_first(marker, fresh):
             return fresh
+    raise OSError(f"{marker} can neither be read nor replaced")
 
 
 def _is_copy(config_path: Path, workspace: Path, held: str) -> bool:

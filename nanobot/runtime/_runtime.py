@@ -84,27 +84,10 @@ class Runtime:
         """Post a run to its session's actor. It settles in every case; with an error if it may not run."""
         if self._closing:
             run.call.fail(closed())
-            return
-        if self._directory is None:
+        elif self._directory is None:
             self._early.append(run)
-            return
-        parent = run.parent
-        nested = parent is not None and parent.running and parent in self._live
-        if not nested:
-            run.parent = None  # its outer run has ended, or belongs to another bot
-        elif (refused := refusal(run, self._blockers)) is not None:
-            run.call.fail(refused)
-            return
-        self._live[run] = None
-        run.call.on_settled(lambda: self._settled(run))
-        if parent is not None and parent.hold is not None and nested:
-            parent.children.add(run)
-            run.hold = hold = parent.hold.share()
-            run.call.on_settled(hold.release)
-        self._directory.post_nowait(run.session_key, run, urgent=nested)
-        actor = self._actors.get(run.session_key)
-        if actor is not None and actor.occupant is not None:
-            self._reconsider(actor.occupant)
+        else:
+            self._post(run, self._directory)
 
     def request_close(self, drain_s: float = 0.0) -> None:
         """Take no more runs; give the live ones `drain_s` seconds, then cancel them. `end` tells when that is done.
@@ -150,7 +133,7 @@ class Runtime:
                 )
                 early, self._early = self._early, []
                 for run in early:
-                    self.submit(run)
+                    self._post(run, self._directory)
                 await self._serve_until_closed()
                 nursery.cancel_scope.cancel()
         finally:
@@ -170,6 +153,25 @@ class Runtime:
             run.call.cancel()
         while self._live:
             await self._changed.notified()
+
+    def _post(self, run: Run, directory: Directory[str, Run]) -> None:
+        parent = run.parent
+        nested = parent is not None and parent.running and parent in self._live
+        if not nested:
+            run.parent = None  # its outer run has ended, or belongs to another bot
+        elif (refused := refusal(run, self._blockers)) is not None:
+            run.call.fail(refused)
+            return
+        self._live[run] = None
+        run.call.on_settled(lambda: self._settled(run))
+        if parent is not None and parent.hold is not None and nested:
+            parent.children.add(run)
+            run.hold = hold = parent.hold.share()
+            run.call.on_settled(hold.release)
+        directory.post_nowait(run.session_key, run, urgent=nested)
+        actor = self._actors.get(run.session_key)
+        if actor is not None and actor.occupant is not None:
+            self._reconsider(actor.occupant)
 
     async def _session(self, key: str, mailbox: Mailbox[Run]) -> None:
         actor = self._actors[key] = SessionActor(mailbox, self.lock)

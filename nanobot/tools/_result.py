@@ -24,6 +24,7 @@ __all__ = [
 ToolContent: TypeAlias = str | tuple[Part, ...]
 
 _DETAIL = 120
+_PARTS = (TextPart, ImagePart, FilePart)
 
 
 class ToolResult(Struct, frozen=True, eq=False):
@@ -97,7 +98,7 @@ def content_from_value(value: object, tool_name: str) -> ToolContent:
       TypeError, ValueError, RecursionError: The value cannot be shown.
     """
     match value:
-        case None | "" | b"" | ():
+        case None | "" | b"":
             return f"({tool_name} completed with no output)"
         case str():
             return _encodable(value)
@@ -105,10 +106,8 @@ def content_from_value(value: object, tool_name: str) -> ToolContent:
             return _text_from_bytes(bytes(value))
         case TextPart() | ImagePart() | FilePart():
             return (_encodable_part(value),)
-        case list() | tuple() if all(
-            isinstance(part, TextPart | ImagePart | FilePart) for part in value
-        ):
-            return tuple(_encodable_part(part) for part in value) if value else "[]"
+        case list() | tuple() if value and all(isinstance(part, _PARTS) for part in value):
+            return tuple(_encodable_part(part) for part in value)
     return msgspec.json.encode(value, enc_hook=_plain).decode()
 
 

@@ -157,11 +157,11 @@ class FunctionTool(Generic[P, R_co]):
         state = context.state
         state.started, state.in_thread = False, True
 
-        def called() -> object:
+        def called() -> tuple[object]:
             state.started = True
-            return call()
+            return (call(),)  # boxed, for Trio refuses a thread that returns a coroutine
 
-        result = await in_tool_thread(called)
+        (result,) = await in_tool_thread(called)
         # A wrapper around an async function looks sync from outside; what it returned is awaited where it belongs.
         return await cross(_awaited, result) if inspect.isawaitable(result) else result
 

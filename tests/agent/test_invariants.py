@@ -52,7 +52,7 @@ deltas = st.one_of(
     st.builds(TextDelta, pieces), st.builds(TextDelta, pieces), st.builds(ReasoningDelta, pieces), calls
 )
 reasons: st.SearchStrategy[FinishReason] = st.sampled_from(
-    ["stop", "stop", "tool_calls", "length", "content_filter", "unknown"]
+    ["stop", "stop", "stop", "tool_calls", "tool_calls", "length", "length", "unknown", "content_filter"]
 )
 failures = st.sampled_from(
     [ConnectionFailed("lost", provider="deltas"), ZeroDivisionError("a bug in a provider")]
@@ -71,13 +71,13 @@ def answers(draw: st.DrawFn) -> Sequence[Sequence[Delta] | Exception]:
         size = draw(st.integers(1, len(said)))
         batches.append(tuple(said[:size]))
         del said[:size]
-    if draw(st.integers(0, 5)) == 0:
+    if draw(st.integers(0, 9)) == 9:
         batches[draw(st.integers(0, len(batches) - 1)) :] = [draw(failures)]
     return batches
 
 
 refusals = st.just(RateLimited("slow down", provider="deltas"))
-scripts = st.lists(st.one_of(answers(), answers(), answers(), refusals), min_size=1, max_size=5)
+scripts = st.lists(st.one_of(*[answers()] * 9, refusals), min_size=1, max_size=5)
 
 
 @dataclass

@@ -129,6 +129,12 @@ def test_a_workspace_that_cannot_hold_an_id_works_too(instance: Instance) -> Non
     assert instance.claim("work") == folder
 
 
+def test_an_id_that_can_neither_be_read_nor_replaced_is_done_without(instance: Instance) -> None:
+    workspace_id_file(instance.folder / "work").mkdir(parents=True)
+    folder = instance.claim("work")
+    assert instance.claim("work") == folder
+
+
 def test_many_that_claim_at_once_agree(instance: Instance) -> None:
     claimed: list[Path] = []
     threads = [

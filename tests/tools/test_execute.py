@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import functools
+import itertools
 import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -77,6 +78,7 @@ class Odd:
         ((TextPart("see"), ImagePart("a.png")), (TextPart("see"), ImagePart("a.png"))),
         ([FilePart("a.pdf")], (FilePart("a.pdf"),)),
     ],
+    ids=itertools.count(),
 )
 async def test_whatever_a_tool_returns_is_shown(
     value: Any, content: Any, context: RunContext
@@ -365,7 +367,7 @@ async def test_a_sync_tool_that_outlives_its_deadline_is_told_so_and_can_see_it(
         abandoned.append(context.abandoned)
         started.set()
         while not context.abandoned:
-            pass
+            threading.Event().wait(0.001)
         abandoned.append(context.abandoned)
         ended.set()
 

@@ -75,6 +75,10 @@ class ServerChild:
         self._address: ServerAddress | None = None
 
     @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
     def running(self) -> bool:
         return self._process.returncode is None
 

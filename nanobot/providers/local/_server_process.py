@@ -101,12 +101,13 @@ def _exit_with_stdin() -> None:
 
 
 def _start(settings: ServerSettings, api_key: str) -> Server:
-    sys.path.append(settings.import_path)
+    sys.path.insert(0, settings.import_path)
     try:
         # deferred: what it writes must not reach the parent's pipe, and a broken wheel must be told in one line
         import xllamacpp
     except ImportError as exc:
         sys.exit(f"xllamacpp cannot be loaded: {exc}")
+    sys.path.remove(settings.import_path)
     try:
         return xllamacpp.Server(_parameters(xllamacpp.CommonParams(), settings, api_key))
     except Exception as exc:  # noqa: BLE001 - native code raises what it likes

@@ -135,7 +135,8 @@ class AnswerDecoder:
         Only after a finish reason or `[DONE]`; a service that says `[DONE]` and no reason gets "unknown".
         """
         deltas: list[Delta] = []
-        if self._half_character:
+        if self._half_character:  # whose other half never came
+            self._half_character = ""
             self._text("\ufffd", deltas)
         if self._think is not None:
             deltas += self._think.end()
