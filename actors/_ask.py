@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
+import trio
+
 from ._call import Call
 from ._current_host import current_host
 from ._errors import HomeGone
@@ -16,37 +18,63 @@ __all__ = ["ask", "ask_sync", "cancel_soon", "wait_settled", "wait_settled_sync"
 T = TypeVar("T")
 
 
+@trio.lowlevel.enable_ki_protection  # Ctrl-C is felt where we wait, not between posting the call and waiting for it
 async def ask(home: Home, call: Call[T], submit: Callable[[Call[T]], object]) -> T:
     """Hand `call` to the engine by `submit`, which runs in its home, and wait for the result.
 
-    A cancelled caller cancels the call and leaves only when it has settled, then raises its own cancellation.
+    A cancelled caller cancels the call and leaves only when it has settled, then raises its own cancellation. What
+    `submit` raises becomes the result. A call that was cancelled already is not submitted.
 
     Raises:
-      HomeGone: The home's run has ended. Otherwise what the call raises.
+      HomeGone: The home's run has ended, before or during the call. Otherwise what the call raises.
     """
     host = current_host(home)
     notify = host.make_notify()
-    home.do(_begin, call, submit, notify.notify)
-    await host.wait_until(lambda: call.settled, notify, on_cancel=lambda: cancel_soon(home, call))
-    return call.result()
+    home.at_end(notify, call._home_gone)
+    try:
+        home.do(_begin, call, submit, notify.notify)
+        await host.wait_until(
+            lambda: call.settled, notify, on_cancel=lambda: cancel_soon(home, call)
+        )
+        return call.result()
+    finally:
+        home.forget(notify)
+        del call, submit  # an error's traceback refers to this frame, and the call to the error
 
 
 def ask_sync(
     home: Home, call: Call[T], submit: Callable[[Call[T]], object], *, host: SyncHost
 ) -> T:
-    """Like `ask`, blocking; `host` is the calling thread, which meanwhile serves what the engine asks of it."""
-    home.do(_begin, call, submit, host.notify)
-    host.wait_until(lambda: call.settled, on_cancel=lambda: cancel_soon(home, call))
-    return call.result()
+    """Like `ask`, blocking; `host` is the calling thread, which meanwhile serves what the engine asks of it.
+
+    Raises:
+      RuntimeError: The calling thread is the one that would have to do the work.
+    """
+    _refuse_to_block(home)
+    key = object()
+    home.at_end(key, lambda: _home_gone(call, host))
+    try:
+        home.do(_begin, call, submit, host.notify)
+        host.wait_until(lambda: call.settled, on_cancel=lambda: cancel_soon(home, call))
+        return call.result()
+    finally:
+        home.forget(key)
+        if not call.settled:  # Ctrl-C, twice or between two lines: nobody waits any more
+            cancel_soon(home, call)
+        del call, submit  # as in `ask`
 
 
+@trio.lowlevel.enable_ki_protection  # as in `ask`
 async def wait_settled(
     home: Home, call: Call[T], *, on_cancel: Callable[[], object] | None = None
 ) -> None:
     """Wait until `call` has settled.
 
-    A cancelled caller leaves at once, unless there is `on_cancel`: then that is called, and the caller leaves when the call
-    has settled.
+    A cancelled caller leaves at once, unless there is `on_cancel`: then that is called, and the caller leaves when the
+    call has settled. A home that ends settles the call with `HomeGone`.
+
+    Raises:
+      HomeGone: The home's run had ended before, with the call unsettled.
     """
     if call.settled:
         return
@@ -54,19 +82,39 @@ async def wait_settled(
     notify = host.make_notify()
     if not _follow(home, call, notify.notify):
         return
-    if on_cancel is not None:
-        await host.wait_until(lambda: call.settled, notify, on_cancel=on_cancel)
-    else:
-        while not call.settled:
-            await notify.notified()
+    home.at_end(notify, call._home_gone)
+    try:
+        if on_cancel is not None:
+            await host.wait_until(lambda: call.settled, notify, on_cancel=on_cancel)
+        else:
+            while not call.settled:
+                await notify.notified()
+    finally:
+        home.forget(notify)
+        _forget_soon(home, call, notify.notify)
 
 
 def wait_settled_sync(
     home: Home, call: Call[T], *, host: SyncHost, on_cancel: Callable[[], object]
 ) -> None:
-    """Block until `call` has settled. Ctrl-C calls `on_cancel` first."""
-    if not call.settled and _follow(home, call, host.notify):
+    """Block until `call` has settled. Ctrl-C calls `on_cancel` first.
+
+    Raises:
+      HomeGone: The home's run had ended before, with the call unsettled.
+      RuntimeError: The calling thread is the one that would have to do the work.
+    """
+    if call.settled:
+        return
+    _refuse_to_block(home)
+    if not _follow(home, call, host.notify):
+        return
+    key = object()
+    home.at_end(key, lambda: _home_gone(call, host))
+    try:
         host.wait_until(lambda: call.settled, on_cancel=on_cancel)
+    finally:
+        home.forget(key)
+        _forget_soon(home, call, host.notify)
 
 
 def cancel_soon(home: Home, call: Call[T]) -> None:
@@ -79,7 +127,12 @@ def cancel_soon(home: Home, call: Call[T]) -> None:
 
 def _begin(call: Call[T], submit: Callable[[Call[T]], object], notify: Callable[[], None]) -> None:
     call.on_settled(notify)
-    submit(call)
+    if call.settled:
+        return  # it was cancelled before it was asked for
+    try:
+        submit(call)
+    except BaseException as error:  # noqa: BLE001 - a refusal is a result; else the caller would wait for ever
+        call.fail(error)
 
 
 def _follow(home: Home, call: Call[T], notify: Callable[[], None]) -> bool:
@@ -91,3 +144,23 @@ def _follow(home: Home, call: Call[T], notify: Callable[[], None]) -> bool:
             raise
         return False
     return True
+
+
+def _forget_soon(home: Home, call: Call[T], notify: Callable[[], None]) -> None:
+    if not call.settled:
+        try:
+            home.post(call.forget, notify)
+        except HomeGone:
+            pass
+
+
+def _refuse_to_block(home: Home) -> None:
+    if home.is_here:
+        raise RuntimeError(
+            "blocking here would stop the run that has to do the work; await it instead"
+        )
+
+
+def _home_gone(call: Call[T], host: SyncHost) -> None:
+    call._home_gone()
+    host.notify()

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextvars
+import logging
 from collections.abc import Awaitable, Callable
+from types import TracebackType
 from typing import Generic, Literal, TypeVar
 
 import trio
 
+from ._cancelled import split_cancelled
 from ._errors import CallCancelled, HomeGone, Stopped
 
 __all__ = ["Call", "CallState"]
@@ -15,18 +18,34 @@ __all__ = ["Call", "CallState"]
 T = TypeVar("T")
 CallState = Literal["waiting", "running", "settled"]
 
+STOPPED = "the engine was stopped while this call was running"
+
+_log = logging.getLogger("actors.call")
+
 
 class Call(Generic[T]):
     """An async function to be run by an actor, and the cell that its result ends up in.
 
-    All methods belong to the engine's Trio run, except that anybody may read `settled` and, once that is true, `result()`.
+    All methods belong to the engine's Trio run, but anybody may read `settled` and, once that is true, `result()`.
 
     Args:
-      body: Called without arguments; what it returns or raises is the result. It runs in `context`.
+      body: Called without arguments; what it returns or raises is the result. It runs in the task that awaits `run()`:
+        who wants it in `context` starts that task there, as in `call.context.run(nursery.start_soon, call.run)`.
       context: The caller's contextvars. A copy is taken if none is given.
+
+    `body` and `context` are dropped when the call settles.
     """
 
-    __slots__ = ("_callbacks", "_error", "_scope", "_value", "body", "context", "state")
+    __slots__ = (
+        "_callbacks",
+        "_error",
+        "_scope",
+        "_traceback",
+        "_value",
+        "body",
+        "context",
+        "state",
+    )
 
     def __init__(
         self, body: Callable[[], Awaitable[T]], *, context: contextvars.Context | None = None
@@ -37,6 +56,7 @@ class Call(Generic[T]):
         self._scope = trio.CancelScope()
         self._value: T | None = None
         self._error: BaseException | None = None
+        self._traceback: TracebackType | None = None
         self._callbacks: list[Callable[[], None]] = []
 
     @property
@@ -53,9 +73,13 @@ class Call(Generic[T]):
         """The value, or raises what the body raised. May be asked for any number of times once settled."""
         if self.state != "settled":
             raise RuntimeError("this call has not settled yet")
-        if self._error is not None:
-            raise self._error
-        return self._value  # type: ignore[return-value]  # settled without an error: it is a T
+        if self._error is None:
+            return self._value  # type: ignore[return-value]  # settled without an error: it is a T
+        try:
+            # each asker adds its own frames to what the engine recorded, not to those of the asker before
+            raise self._error.with_traceback(self._traceback)
+        finally:
+            del self  # the traceback refers to this frame: the error would keep itself alive through it
 
     @property
     def failure(self) -> BaseException | None:
@@ -63,11 +87,18 @@ class Call(Generic[T]):
         return self._error
 
     def on_settled(self, callback: Callable[[], None]) -> None:
-        """Have `callback` called when the call settles; at once if it has. It must not raise."""
+        """Have `callback` called when the call settles; at once if it has. What it raises is logged."""
         if self.state == "settled":
-            callback()
+            _guarded(callback)
         else:
             self._callbacks.append(callback)
+
+    def forget(self, callback: Callable[[], None]) -> None:
+        """Take back one `on_settled`, for who waits no longer. Does nothing for a callback that is not there."""
+        try:
+            self._callbacks.remove(callback)
+        except ValueError:
+            pass
 
     def settle(self, value: T) -> None:
         """Give the call its value; does nothing if it is settled."""
@@ -79,6 +110,7 @@ class Call(Generic[T]):
         """Give the call an error for its result; does nothing if it is settled."""
         if self.state != "settled":
             self._error = error
+            self._traceback = error.__traceback__
             self._finish()
 
     def cancel(self) -> None:
@@ -89,7 +121,7 @@ class Call(Generic[T]):
 
     @trio.lowlevel.enable_ki_protection  # Ctrl-C belongs to the main task, not to whoever runs when it strikes
     async def run(self) -> None:
-        """Run the body in the current task and settle with its result. Raises nothing but the task's own cancellation."""
+        """Run the body in the current task and settle with its result. Raises only the task's own cancellation."""
         if self.state != "waiting":
             return
         self.state = "running"
@@ -99,15 +131,25 @@ class Call(Generic[T]):
                 self.settle(value)
             self.fail(CallCancelled("cancelled"))  # only if the scope caught its own cancellation
         except trio.Cancelled:
-            self.fail(Stopped("the engine was stopped while this call was running"))
+            self.fail(Stopped(STOPPED))
             raise
-        except (
-            GeneratorExit
-        ):  # Trio itself has crashed and drops its tasks; nothing may be awaited here
+        except GeneratorExit:  # Trio itself has crashed and drops its tasks; nothing may be awaited
             self.fail(HomeGone("the Trio run in which the engine lived has crashed"))
             raise
-        except BaseException as error:  # noqa: BLE001 - a result like any other: it is raised where the result is asked for
-            self.fail(error)
+        except BaseException as raised:  # a result like any other: it is raised where the result is asked for
+            self._fail_with(raised)
+        finally:
+            del self  # an error's traceback refers to this frame, and the call to the error
+
+    def _fail_with(self, raised: BaseException) -> None:
+        cancelled, error = split_cancelled(raised)
+        self.fail(error or Stopped(STOPPED))
+        if cancelled is not None:
+            raise cancelled
+
+    def _home_gone(self) -> None:
+        """Settle, because the run in which this could have happened is over."""
+        self.fail(HomeGone("the Trio run in which the engine lived has ended"))
 
     def _finish(self) -> None:
         self.state = "settled"
@@ -116,4 +158,12 @@ class Call(Generic[T]):
         del self.body, self.context
         callbacks, self._callbacks = self._callbacks, []
         for callback in callbacks:
-            callback()
+            _guarded(callback)
+
+
+def _guarded(callback: Callable[[], None]) -> None:
+    """Call a listener. One that fails may neither keep the others from hearing nor fail whoever settled the call."""
+    try:
+        callback()
+    except Exception:  # noqa: BLE001 - a listener is a stranger's code
+        _log.exception("a listener of a settled call failed: %r", callback)

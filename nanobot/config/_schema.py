@@ -68,7 +68,7 @@ _Seconds: TypeAlias = Annotated[float, Meta(gt=0, le=604_800)]
 _SecondsOrOff: TypeAlias = Annotated[float, Meta(ge=0, le=604_800)]
 
 
-class Section(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+class Section(Struct, frozen=True, kw_only=True, rename="camel"):
     """One object of the file.
 
     `repr` shows what differs from the defaults, but no text: any may be secret, and sections reach logs and tracebacks.

@@ -93,7 +93,7 @@ def _configured(
     if not api_key:
         variable = next((key for key in entry.env_keys if env.get(key, "").strip()), "")
         api_key, key_source = env.get(variable, "").strip(), variable
-        if api_key and not base_url:
+        if not base_url:
             # A base from the environment belongs to the key beside it: neither goes to the other's service.
             base_url = next((env[base] for base in entry.env_bases if env.get(base)), "")
     from_env = bool(api_key) and not settings.api_key

@@ -211,6 +211,8 @@ def _request_url(endpoint: Endpoint, path: str) -> httpx.URL:
         raise ConfigError(
             f"{setting} must be an http:// or https:// URL, like https://api.example.com/v1"
         )
+    if "%" in url.host or not 0 < (url.port or 1) < 65536:  # httpx escapes what no host name holds
+        raise ConfigError(f"{setting} has no usable host and port: {url.host!r}")
     if url.userinfo:
         raise ConfigError(
             f"{setting} must not contain a user name or password; use apiKey or extraHeaders"

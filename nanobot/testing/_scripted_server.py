@@ -252,7 +252,7 @@ class ScriptedServerContext:
 
         try:
             trio.run(main)
-        except BaseException as error:  # noqa: BLE001 - raised by the block; nobody else sees what ends a thread
+        except BaseException as error:  # noqa: BLE001, ASYNC103 - the run is over; the block raises it
             self._crash = error
         finally:
             ready.set()

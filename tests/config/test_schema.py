@@ -59,6 +59,14 @@ def test_the_defaults_are_the_documented_ones() -> None:
     assert McpServer().enabled_tools == ("*",)
 
 
+def test_the_defaults_written_out_read_as_the_defaults() -> None:
+    tree = msgspec.to_builtins(Settings())
+    config = config_from_tree(tree, path=None, env={})
+    assert config.unknown_keys == ()
+    for name in Settings.__struct_fields__:
+        assert getattr(config, name) == getattr(Config(), name)
+
+
 def test_settings_cannot_be_changed() -> None:
     with pytest.raises(AttributeError):
         Config().agents.defaults.model = "another"  # type: ignore[misc]  # that is the point

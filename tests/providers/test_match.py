@@ -117,6 +117,10 @@ def test_a_local_server_serves_what_nobody_else_is_known_for() -> None:
     assert matched("qwen2.5:7b", "openai", ollama=LOCAL_BASE)[0] == "ollama"
 
 
+def test_a_key_alone_does_not_make_a_local_server_a_choice() -> None:
+    assert matched("llama3.2", "openai", ollama={"apiKey": "k"})[0] == "openai"
+
+
 def test_a_local_server_is_not_asked_for_models_with_closed_weights() -> None:
     assert "Anthropic" in refused("anthropic/claude-opus-4-5", ollama=LOCAL_BASE)
     assert "Anthropic" in refused("claude-opus-4-5", ollama=LOCAL_BASE)

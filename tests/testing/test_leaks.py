@@ -161,6 +161,7 @@ async def test_under_trio_a_clean_block_passes() -> None:
     async with no_leaks(within_s=30):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(trio.sleep, 0)
+            nursery.start_soon(trio.sleep, 0)
         await trio.to_thread.run_sync(int)
         async with scripted_server([]) as server:
             await (await trio.open_tcp_stream(server.host, server.port)).aclose()
@@ -201,7 +202,7 @@ async def test_the_wait_can_be_cancelled() -> None:
 async def test_a_block_may_be_left_in_another_task_than_it_was_entered_in() -> None:
     block = no_leaks(within_s=0.05)
     await block.__aenter__()
-    async with trio.open_nursery() as nursery:
+    async with trio.open_nursery() as nursery:  # noqa: ASYNC112 - for the other task
         nursery.start_soon(block.__aexit__, None, None, None)
 
 

@@ -39,6 +39,15 @@ async def run(
     )
 
 
+def files_below(folder: Path) -> dict[str, str]:
+    """All files in a folder, by their path in it."""
+    return {
+        str(path.relative_to(folder)): path.read_text()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
 class Money(msgspec.Struct):
     amount: int
 
@@ -433,9 +442,11 @@ async def test_a_long_result_is_shown_by_both_ends_and_kept_in_a_file(
     assert content.startswith("line 0\nline 1\n")
     assert content.endswith("line 9999\n")
     assert len(content) < 16_300
-    (kept,) = (root / ".nanobot/tool-results").glob("*/call-1.txt")
-    assert kept.read_text() == text
-    assert f" {kept.relative_to(root)}: " in content
+    ((path, kept),) = files_below(root).items()
+    assert kept == text
+    assert path.startswith(".nanobot/tool-results/user_alice-")
+    assert path.endswith("/call-1.txt")
+    assert f" {path}: " in content
     assert result.ok
     assert result.detail == "line 0"
 
@@ -447,7 +458,7 @@ async def test_the_limit_is_the_callers_and_what_fits_is_not_kept(
         return "x" * 100
 
     assert (await run(function, context, max_result_chars=100)).message.content == "x" * 100
-    assert list(root.iterdir()) == []
+    assert files_below(root) == {}
     assert "of 100 characters" in str(
         (await run(function, context, max_result_chars=99)).message.content
     )
@@ -461,7 +472,7 @@ async def test_a_tool_that_bounds_its_results_is_left_alone(
         return "x" * 100_000
 
     assert (await run(function, context)).message.content == "x" * 100_000
-    assert list(root.iterdir()) == []
+    assert files_below(root) == {}
 
 
 async def test_the_text_among_several_parts_is_cut_and_the_rest_stays(
@@ -471,12 +482,13 @@ async def test_the_text_among_several_parts_is_cut_and_the_rest_stays(
         return TextPart("a" * 60), ImagePart("a.png"), TextPart("b" * 60)
 
     result = await run(function, context, max_result_chars=90)
+    assert isinstance(result.message.content, tuple)
     text, image = result.message.content
     assert image == ImagePart("a.png")
     assert isinstance(text, TextPart)
     assert text.text.startswith("a" * 60)
     assert text.text.endswith("b" * 30)
-    assert [path.read_text() for path in root.rglob("*.txt")] == ["a" * 60 + "\n" + "b" * 60]
+    assert list(files_below(root).values()) == ["a" * 60 + "\n" + "b" * 60]
 
 
 async def test_a_result_that_cannot_be_kept_is_still_shown(context: RunContext, root: Path) -> None:
@@ -502,7 +514,7 @@ async def test_a_result_is_never_kept_outside_the_workspace(
 
     result = await run(function, context)
     assert "is outside the workspace" in str(result.message.content)
-    assert list(outside.iterdir()) == []
+    assert files_below(outside) == {}
 
 
 async def test_a_cancel_just_after_a_tool_has_run_does_not_lose_what_it_said(

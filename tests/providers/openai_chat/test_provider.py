@@ -188,7 +188,12 @@ async def test_the_request_carries_key_body_and_configured_extras() -> None:
 
     async with asking(
         script,
-        extra_headers={"X-Title": "mine", "Accept": "theirs", "Host": "forged", "Content-Length": "1"},
+        extra_headers={
+            "X-Title": "mine",
+            "Accept": "theirs",
+            "Host": "forged",
+            "Content-Length": "1",
+        },
         extra_query={"api-version": "2026-01 preview"},
         extra_body={"top_k": 1, "stream_options": {"x": 2}},
         quirks=frozenset({"max_completion_tokens"}),
@@ -196,7 +201,7 @@ async def test_the_request_carries_key_body_and_configured_extras() -> None:
         assert isinstance(provider.name, str)
         await ask(provider, ModelRequest("m", [UserMessage("hi")], max_tokens=7))
     target, headers, body = seen[0]
-    assert target == "/v1/chat/completions?api-version=2026-01%20preview"
+    assert target == "/v1/chat/completions?api-version=2026-01+preview"
     assert headers["authorization"] == f"Bearer {KEY}"
     assert headers["content-type"] == "application/json"
     assert headers["accept"] == "theirs"
@@ -245,6 +250,8 @@ async def test_the_base_url_is_joined_once(base_url: str, url: str) -> None:
         ({"base_url": "api.example.com"}, "providers.acme.apiBase must be an http"),
         ({"base_url": "ftp://x"}, "providers.acme.apiBase"),
         ({"base_url": "http://["}, "providers.acme.apiBase"),
+        ({"base_url": "http://a b/"}, "providers.acme.apiBase"),
+        ({"base_url": "http://x:99999/"}, "providers.acme.apiBase"),
         ({"base_url": "https://u:canary@x.example"}, "user name or password"),
         ({"api_key": "canary\nline"}, "providers.acme.apiKey contains a line break"),
         ({"api_key": "canary\u201d"}, "providers.acme.apiKey contains"),
@@ -258,7 +265,9 @@ def test_an_endpoint_that_cannot_work_is_refused_by_the_name_of_the_setting(
     settings: dict[str, Any], said: str
 ) -> None:
     with pytest.raises(ConfigError, match=said) as caught:
-        OpenAIChatProvider(Endpoint(**{"name": "acme", "base_url": "https://x.example", **settings}))
+        OpenAIChatProvider(
+            Endpoint(**{"name": "acme", "base_url": "https://x.example", **settings})
+        )
     assert "canary" not in str(caught.value)
 
 
@@ -319,7 +328,12 @@ async def test_bytes_that_drip_in_one_by_one_make_the_same_answer() -> None:
 )
 async def test_a_whole_answer_as_json_is_accepted_under_any_label(content_type: str) -> None:
     call = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": '{"a":1}'}}
-    message = {"role": "assistant", "content": "Hi", "reasoning_content": "hm", "tool_calls": [call]}
+    message = {
+        "role": "assistant",
+        "content": "Hi",
+        "reasoning_content": "hm",
+        "tool_calls": [call],
+    }
     body = {
         "choices": [{"index": 0, "message": message, "finish_reason": "tool_calls"}],
         "usage": {"prompt_tokens": 1, "completion_tokens": 2},
@@ -369,7 +383,9 @@ async def test_an_answer_that_gave_its_finish_reason_survives_a_broken_connectio
         assert pool.statistics().open == 0
 
 
-async def test_a_server_that_never_ends_the_body_after_done_costs_a_connection_and_no_time() -> None:
+async def test_a_server_that_never_ends_the_body_after_done_costs_a_connection_and_no_time() -> (
+    None
+):
     async def script(peer: Peer) -> None:
         await peer.request()
         await peer.stream_events(event("a", "stop"), DONE)
@@ -386,7 +402,12 @@ async def test_a_server_that_never_ends_the_body_after_done_costs_a_connection_a
 @pytest.mark.parametrize(
     ("status", "body", "headers", "kind"),
     [
-        ("401 Unauthorized", b'{"error":{"message":"bad key sk-canary-0123456789"}}', [], AuthenticationFailed),
+        (
+            "401 Unauthorized",
+            b'{"error":{"message":"bad key sk-canary-0123456789"}}',
+            [],
+            AuthenticationFailed,
+        ),
         ("404 Not Found", b"<html><title>404</title></html>", [], RequestRejected),
         ("429 Too Many", b'{"error":"slow"}', ["Retry-After: 7"], RateLimited),
         ("500 Oops", b"", [], ServiceUnavailable),
@@ -440,9 +461,24 @@ async def test_an_endless_explanation_is_not_read_to_its_end() -> None:
     [
         ([event("a"), event("b")], b"", ConnectionFailed, "incomplete chunked read"),
         ([event("a"), event("b")], END, MalformedStream, "ended its answer after 2 events"),
-        ([event("a"), event("b"), event("c")[:20]], END, MalformedStream, "middle of an event, after 2"),
-        ([event("a"), event("b"), b"data: {nonsense}\n\n"], END, MalformedStream, "not a chat completion"),
-        ([event("a"), event("b"), b'data: {"error":{"message":"m","code":429}}\n\n'], END, RateLimited, "m"),
+        (
+            [event("a"), event("b"), event("c")[:20]],
+            END,
+            MalformedStream,
+            "middle of an event, after 2",
+        ),
+        (
+            [event("a"), event("b"), b"data: {nonsense}\n\n"],
+            END,
+            MalformedStream,
+            "not a chat completion",
+        ),
+        (
+            [event("a"), event("b"), b'data: {"error":{"message":"m","code":429}}\n\n'],
+            END,
+            RateLimited,
+            "m",
+        ),
         ([event("a"), event("b"), b"nonsense"], b"not a chunk\r\n", ConnectionFailed, ""),
     ],
     ids=["cut", "no reason", "cut in an event", "invalid JSON", "error event", "not HTTP"],
@@ -469,7 +505,11 @@ async def test_what_was_said_before_an_error_is_delivered_first(
         (b"  <html>", "text/event-stream", "web page"),
         (b"", "text/event-stream", "without a single event"),
         (b": ping\n\n", "text/event-stream", "without a single event"),
-        (b"Internal error", "text/plain", "without a single event: 'Internal error'|middle of an event"),
+        (
+            b"Internal error",
+            "text/plain",
+            "without a single event: 'Internal error'|middle of an event",
+        ),
         (b'{"cho', "application/json", "not a chat completion"),
         (b'{"id": 1}', "application/json", "not a chat completion"),
         (b"[1]", "application/json", "not a chat completion"),
@@ -486,7 +526,6 @@ async def test_a_200_that_is_no_answer_is_an_error_that_shows_what_came(
         deltas, error = await ask_until_it_fails(provider)
         assert deltas == []
         assert error.retryable
-        assert httpx.codes(200)
         with pytest.raises(type(error), match=said):
             raise error
 
@@ -506,7 +545,7 @@ async def test_a_line_of_ten_megabytes_ends_the_answer_and_not_the_process() -> 
 
 async def test_a_whole_answer_of_ten_megabytes_is_refused() -> None:
     script = replying("200 OK", b'{"x":"' + b"x" * 10_000_000, "Content-Type: application/json")
-    async with asking(script) as (provider, pool):
+    async with asking(script) as (provider, _):
         _, error = await ask_until_it_fails(provider)
         assert "whole answer of more than 4 MiB" in str(error)
 
@@ -533,7 +572,7 @@ async def test_a_service_that_hangs_up_without_answering_is_named() -> None:
         await peer.request()
 
     async with asking(script) as (provider, _):
-        with pytest.raises(ConnectionFailed, match="acme gave no answer: .*hung up"):
+        with pytest.raises(ConnectionFailed, match=r"acme gave no answer: .*hung up"):
             await provider.open(REQUEST)
 
 
@@ -587,10 +626,10 @@ async def test_a_server_that_drips_forever_meets_the_limit_of_the_whole_request(
 
 
 async def test_a_server_that_does_not_complete_a_connection_meets_the_connect_limit() -> None:
-    async def script(peer: Peer) -> None:
-        await peer.client_hung_up()
+    async def never_speak_tls(peer: Peer) -> None:
+        await trio.sleep_forever()
 
-    async with serving(script) as base_url:
+    async with serving(never_speak_tls) as base_url:
         endpoint = Endpoint(
             name="acme",
             base_url=base_url.replace("http:", "https:"),

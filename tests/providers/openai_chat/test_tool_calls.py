@@ -28,7 +28,11 @@ def assembled(fragments: list[dict[str, Any]]) -> list[tuple[str, str, str]]:
 
 
 def call(
-    *, index: int | None = None, id: str | None = None, name: str | None = None, arguments: Any = None
+    *,
+    index: int | None = None,
+    id: str | None = None,
+    name: str | None = None,
+    arguments: Any = None,
 ) -> dict[str, Any]:
     return {"index": index, "id": id, "function": {"name": name, "arguments": arguments}}
 
