@@ -28,17 +28,10 @@ async def ask(home: Home, call: Call[T], submit: Callable[[Call[T]], object]) ->
     Raises:
       HomeGone: The home's run has ended, before or during the call. Otherwise what the call raises.
     """
-    host = current_host(home)
-    notify = host.make_notify()
-    home.at_end(notify, call._home_gone)
+    await _see_through(home, call, submit)
     try:
-        home.do(_begin, call, submit, notify.notify)
-        await host.wait_until(
-            lambda: call.settled, notify, on_cancel=lambda: cancel_soon(home, call)
-        )
         return call.result()
     finally:
-        home.forget(notify)
         del call, submit  # an error's traceback refers to this frame, and the call to the error
 
 
@@ -47,20 +40,15 @@ def ask_sync(
 ) -> T:
     """Like `ask`, blocking; `host` is the calling thread, which meanwhile serves what the engine asks of it.
 
+    Ctrl-C cancels the call and is raised when it has settled; a second one is raised at once.
+
     Raises:
       RuntimeError: The calling thread is the one that would have to do the work.
     """
-    _refuse_to_block(home)
-    key = object()
-    home.at_end(key, lambda: _home_gone(call, host))
+    _see_through_sync(home, call, submit, host)
     try:
-        home.do(_begin, call, submit, host.notify)
-        host.wait_until(lambda: call.settled, on_cancel=lambda: cancel_soon(home, call))
         return call.result()
     finally:
-        home.forget(key)
-        if not call.settled:  # Ctrl-C, twice or between two lines: nobody waits any more
-            cancel_soon(home, call)
         del call, submit  # as in `ask`
 
 
@@ -82,7 +70,7 @@ async def wait_settled(
     notify = host.make_notify()
     if not _follow(home, call, notify.notify):
         return
-    home.at_end(notify, call._home_gone)
+    home.at_end(notify, lambda: _give_up(call, notify.notify))
     try:
         if on_cancel is not None:
             await host.wait_until(lambda: call.settled, notify, on_cancel=on_cancel)
@@ -109,7 +97,7 @@ def wait_settled_sync(
     if not _follow(home, call, host.notify):
         return
     key = object()
-    home.at_end(key, lambda: _home_gone(call, host))
+    home.at_end(key, lambda: _give_up(call, host.notify))
     try:
         host.wait_until(lambda: call.settled, on_cancel=on_cancel)
     finally:
@@ -123,6 +111,34 @@ def cancel_soon(home: Home, call: Call[T]) -> None:
         home.post(call.cancel)
     except HomeGone:
         pass
+
+
+async def _see_through(home: Home, call: Call[T], submit: Callable[[Call[T]], object]) -> None:
+    host = current_host(home)
+    notify = host.make_notify()
+    home.at_end(notify, lambda: _give_up(call, notify.notify))
+    try:
+        home.do(_begin, call, submit, notify.notify)
+        await host.wait_until(
+            lambda: call.settled, notify, on_cancel=lambda: cancel_soon(home, call)
+        )
+    finally:
+        home.forget(notify)
+
+
+def _see_through_sync(
+    home: Home, call: Call[T], submit: Callable[[Call[T]], object], host: SyncHost
+) -> None:
+    _refuse_to_block(home)
+    key = object()
+    home.at_end(key, lambda: _give_up(call, host.notify))
+    try:
+        home.do(_begin, call, submit, host.notify)
+        host.wait_until(lambda: call.settled, on_cancel=lambda: cancel_soon(home, call))
+    finally:
+        home.forget(key)
+        if not call.settled:  # Ctrl-C, twice or between two lines: nobody waits any more
+            cancel_soon(home, call)
 
 
 def _begin(call: Call[T], submit: Callable[[Call[T]], object], notify: Callable[[], None]) -> None:
@@ -161,6 +177,7 @@ def _refuse_to_block(home: Home) -> None:
         )
 
 
-def _home_gone(call: Call[T], host: SyncHost) -> None:
+def _give_up(call: Call[T], notify: Callable[[], None]) -> None:
+    """The home's run is over: what has not settled never will, and what was posted last may not have been run."""
     call._home_gone()
-    host.notify()
+    notify()

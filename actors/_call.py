@@ -136,7 +136,7 @@ class Call(Generic[T]):
         except GeneratorExit:  # Trio itself has crashed and drops its tasks; nothing may be awaited
             self.fail(HomeGone("the Trio run in which the engine lived has crashed"))
             raise
-        except BaseException as raised:  # a result like any other: it is raised where the result is asked for
+        except BaseException as raised:  # noqa: BLE001 - a result like any other: raised where it is asked for
             self._fail_with(raised)
         finally:
             del self  # an error's traceback refers to this frame, and the call to the error

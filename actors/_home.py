@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import contextvars
+import gc
 import logging
 import os
 import threading
@@ -12,7 +13,9 @@ from typing import TypeVarTuple, Unpack
 
 import trio
 
+from ._cancelled import split_cancelled
 from ._errors import HomeGone
+from ._run_ended import post_unless_ended, run_ended
 
 __all__ = ["Home", "shared_home", "trio_home"]
 
@@ -41,20 +44,14 @@ class Home:
     @property
     def alive(self) -> bool:
         """Whether work can still be posted. False in a forked child, whose copy of the run has no thread."""
-        if self._ended or self._pid != os.getpid():
-            return False
-        try:
-            self._token.run_sync_soon(_nothing, idempotent=True)
-        except trio.RunFinishedError:
-            self._ended = True
-        return not self._ended
+        return not self._ended and self._pid == os.getpid() and not run_ended(self._token)
 
     @property
     def is_here(self) -> bool:
         """Whether the current task runs in this home."""
         return trio.lowlevel.in_trio_task() and trio.lowlevel.current_trio_token() is self._token
 
-    def post(self, function: Callable[[Unpack[Ts]], object], *args: Unpack[Ts]) -> None:
+    def post(self, function: Callable[[Unpack[Ts]], object], *args: *Ts) -> None:
         """Call a sync function in the home's run soon. What it raises is logged: in Trio itself it would end the run.
 
         Raises:
@@ -62,14 +59,15 @@ class Home:
         """
         if self._pid != os.getpid():
             raise HomeGone("this process was forked from the one where the engine lives")
-        try:
-            self._token.run_sync_soon(_guarded, function, args)
-        except trio.RunFinishedError:
-            raise HomeGone("the Trio run in which the engine lived has ended") from None
+        if self._ended or not post_unless_ended(self._token, _guarded, function, args):
+            raise HomeGone("the Trio run in which the engine lived has ended")
 
-    def do(self, function: Callable[[Unpack[Ts]], object], *args: Unpack[Ts]) -> None:
+    def do(self, function: Callable[[Unpack[Ts]], object], *args: *Ts) -> None:
         """Call a sync function in the home's run: now if the current task is there, else soon. Not for `__del__`,
         which may strike in the middle of anything; that is what `post` is for.
+
+        Raises:
+          HomeGone: The run has ended. What a function called now raises is raised here.
         """
         if self.is_here:
             function(*args)
@@ -85,14 +83,25 @@ class Home:
         async def guarded() -> None:
             try:
                 await main()
-            except Exception:  # noqa: BLE001 - whatever it is, the other engines of this run must not die of it
-                _log.exception("%s ended with an error", name)
+            except (trio.Cancelled, GeneratorExit):
+                raise
+            except BaseException as raised:  # noqa: BLE001 - the other engines of this run must not die of it
+                cancelled, error = split_cancelled(raised)
+                _log.error("%s ended with an error", name, exc_info=error)
+                if cancelled is not None:
+                    raise cancelled from None
 
         self.do(lambda: _spawn(guarded, name))
 
     def at_end(self, key: object, callback: Callable[[], None]) -> None:
-        """Have `callback` called if the run ends without its tasks being unwound, as when Trio itself crashes."""
+        """Have `callback` called when the run is over, in whatever way; at once if it is. What it raises is logged.
+
+        By then tasks have been unwound, or will never be, as when Trio itself crashes. The callback runs in the thread
+        of the run, outside of any task.
+        """
         self._at_end[key] = callback
+        if self._ended:
+            self._call_at_end(key)
 
     def forget(self, key: object) -> None:
         """Drop what `at_end` registered under `key`."""
@@ -100,9 +109,23 @@ class Home:
 
     def _end(self) -> None:
         self._ended = True
-        while self._at_end:
-            _, callback = self._at_end.popitem()
+        for key in tuple(self._at_end):
+            self._call_at_end(key)
+
+    def _call_at_end(self, key: object) -> None:
+        callback = self._at_end.pop(key, None)  # only one of two threads gets it
+        if callback is not None:
             _guarded(callback, ())
+
+
+class _EndOfRun(trio.abc.Instrument):
+    """Tells a home that its run is over; also when Trio crashes, which unwinds nothing."""
+
+    def __init__(self, home: Home) -> None:
+        self._home = home
+
+    def after_run(self) -> None:
+        self._home._end()
 
 
 class _SharedThread:
@@ -110,34 +133,45 @@ class _SharedThread:
 
     def __init__(self) -> None:
         self._started = threading.Event()
-        self._scope: trio.CancelScope | None = None
-        self.home: Home | None = None
-        self.thread = threading.Thread(target=self._run, name="actors-home", daemon=True)
+        self._scope = trio.CancelScope()
+        self._home: Home | None = None
+        self._thread = threading.Thread(target=self._run, name="actors-home", daemon=True)
         # A new thread starts in an empty context before 3.14 and in the starter's after; ours belongs to nobody.
-        contextvars.Context().run(self.thread.start)
+        contextvars.Context().run(self._thread.start)
+
+    def home(self) -> Home | None:
+        """The home in this thread once it has started, or None if it has ended or could not start."""
         self._started.wait()
+        return self._home if self._home is not None and self._home.alive else None
 
     def _run(self) -> None:
+        crashed = False
         try:
             trio.run(self._main)
-        except BaseException:  # noqa: BLE001 - nobody joins a daemon thread to see it
+        except BaseException:  # noqa: BLE001, ASYNC103 - nobody joins a daemon thread to see it
+            crashed = True
             _log.critical("the shared Trio run has crashed", exc_info=True)
         finally:
-            if self.home is not None:
-                self.home._end()
             self._started.set()
+        if crashed:
+            # The tasks that it dropped are closed here, in their own thread, and not wherever garbage is collected next.
+            gc.collect()
 
     async def _main(self) -> None:
-        with trio.CancelScope() as self._scope:
-            self.home = Home(trio.lowlevel.current_trio_token())
+        with self._scope:
+            self._home = trio_home()
             self._started.set()
             await trio.sleep_forever()
 
     def stop(self) -> None:
         """End the run and wait for the `finally` blocks in it."""
-        if self.home is not None and self._scope is not None and self.home.alive:
-            self.home.post(self._scope.cancel)
-            self.thread.join(EXIT_WAIT_S)
+        home = self.home()
+        if home is not None:
+            try:
+                home.post(self._scope.cancel)
+            except HomeGone:
+                pass  # it has just ended by itself
+            self._thread.join(EXIT_WAIT_S)
 
 
 EXIT_WAIT_S = 5.0
@@ -148,14 +182,20 @@ _shared_lock = threading.Lock()
 
 
 def shared_home() -> Home:
-    """The home that all asyncio and sync callers of this process share; started when first asked for."""
+    """The home that all asyncio and sync callers of this process share; started when first asked for.
+
+    Raises:
+      HomeGone: It could not be started.
+    """
     global _shared
     with _shared_lock:
-        if _shared is None or _shared.home is None or not _shared.home.alive:
+        home = None if _shared is None else _shared.home()
+        if home is None:
             _shared = _SharedThread()
-        if _shared.home is None:
+            home = _shared.home()
+        if home is None:
             raise HomeGone("the shared Trio run could not be started; see the log of actors.home")
-        return _shared.home
+        return home
 
 
 _trio_homes: trio.lowlevel.RunVar[Home] = trio.lowlevel.RunVar("actors_home")
@@ -168,17 +208,14 @@ def trio_home() -> Home:
     except LookupError:
         home = Home(trio.lowlevel.current_trio_token())
         _trio_homes.set(home)
+        trio.lowlevel.add_instrument(_EndOfRun(home))
         return home
-
-
-def _nothing() -> None:
-    """Posted to learn whether the run is there."""
 
 
 def _guarded(function: Callable[..., object], args: tuple[object, ...]) -> None:
     try:
         function(*args)
-    except Exception:  # noqa: BLE001 - an error here would be a TrioInternalError and end every engine of the process
+    except BaseException:  # noqa: BLE001 - an error here would be a TrioInternalError and end every engine there
         _log.exception("a posted callback failed: %r", function)
 
 
@@ -187,8 +224,8 @@ def _spawn(main: Callable[[], Awaitable[None]], name: str) -> None:
 
 
 def _forget_after_fork() -> None:
-    """The child has no thread; its copies of the parent's sockets stay open, for closing them would disturb nothing here
-    but could confuse a poll object that both processes share.
+    """The child has no thread. Its copies of the parent's sockets stay open: closing them would gain little here, but
+    could confuse a poll object that both processes share.
     """
     global _shared, _shared_lock
     _shared = None

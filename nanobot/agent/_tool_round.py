@@ -111,7 +111,7 @@ class ToolRound:
                 await self._announce(index, call, _readable(call))
                 return None
             view = self._views[index]
-            if view.denied is None:
+            if True:
                 await self._hooks.guard(view)
             rewritten = _rewritten(call, view)
             await self._announce(index, call, view.arguments)

@@ -90,6 +90,7 @@ def _show_load(console: Console, folder: Path, load: Load) -> LoadReport:
     table.add_column(justify="right")
     table.add_row("turns completed", f"{report.completed:,}")
     table.add_row("turns cancelled midway", f"{report.cancelled:,}")
+    table.add_row("sessions in flight, peak", f"{report.peak_in_flight:,}")
     table.add_row("turns per second", f"{report.turns_per_s:,.0f}")
     table.add_row("time to first event, median", f"{report.first_event_ms:.1f} ms")
     table.add_row("cancel latency, p99", f"{report.cancel_p99_ms:.1f} ms")

@@ -22,6 +22,13 @@ __all__ = ["Load", "LoadReport", "run_load"]
 # Each session holds one connection while it waits for the model; a few files are open besides.
 SPARE_FILES = 100
 
+# Users do not all press return in the same millisecond. The scripted model thinks for 2 s before each of its two answers, so
+# all sessions are alive at once all the same.
+ARRIVE_WITHIN_S = 2.0
+
+# After its start; a turn takes 5 s. Some are then waiting for the model, some in their tool, some in mid-sentence.
+CANCEL_AFTER_S = (0.5, 4.5)
+
 
 @dataclass(frozen=True, slots=True)
 class Load:
@@ -38,6 +45,8 @@ class LoadReport:
     completed: int = 0
     cancelled: int = 0
     elapsed_s: float = 0.0
+    in_flight: int = 0
+    peak_in_flight: int = 0
     first_event_s: list[float] = field(default_factory=list)
     cancel_s: list[float] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
@@ -90,8 +99,9 @@ async def _run(
                 started = time.perf_counter()
                 async with asyncio.TaskGroup() as turns:
                     for number in range(load.sessions):
-                        after_s = chance.uniform(0.0, 0.5) if number in doomed else None
-                        turns.create_task(_turn(bot, number, after_s, report, on_turn))
+                        after_s = chance.uniform(*CANCEL_AFTER_S) if number in doomed else None
+                        arrives_s = chance.uniform(0.0, ARRIVE_WITHIN_S)
+                        turns.create_task(_turn(bot, number, arrives_s, after_s, report, on_turn))
                 report.elapsed_s = time.perf_counter() - started
     except LeakError as error:
         report.leaks = error.leaks
@@ -100,10 +110,14 @@ async def _run(
 async def _turn(
     bot: Nanobot,
     number: int,
+    arrives_after_s: float,
     cancel_after_s: float | None,
     report: LoadReport,
     on_turn: Callable[[], object],
 ) -> None:
+    await asyncio.sleep(arrives_after_s)
+    report.in_flight += 1
+    report.peak_in_flight = max(report.peak_in_flight, report.in_flight)
     started = time.perf_counter()
     run = await bot.run_streamed("What is in this folder?", session_key=f"demo:{number}")
     if cancel_after_s is not None:
@@ -116,6 +130,7 @@ async def _turn(
             if event.type == STREAM_EVENT_RUN_STARTED:
                 report.first_event_s.append(time.perf_counter() - started)
     result = await run.wait()
+    report.in_flight -= 1
     if result.stop_reason == "cancelled":
         report.cancelled += 1
     elif result.error is not None or (cancel_after_s is None and result.tools_used != ["list_dir"]):
@@ -135,9 +150,9 @@ def scripted_service(*options: str) -> Iterator[str]:
             "nanobot.testing.server",
             "--until-stdin-closes",
             "--tool=list_dir",
-            "--delay-ms=200",
+            "--delay-ms=2000",
             "--deltas=10",
-            "--between-ms=20",
+            "--between-ms=50",
             *options,
         ],
         stdin=subprocess.PIPE,

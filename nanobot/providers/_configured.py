@@ -60,9 +60,10 @@ def configured_providers(config: Config, env: Mapping[str, str]) -> tuple[Config
         own_server = entry.kind == "local" and settings.api_base
         known = custom_entry(name) if own_server else entry
         found.append(_configured(known, name, settings, env, place))
-    for name, settings in named.values():
+    unsupported = {provider_key(name) for name in UNSUPPORTED}
+    for key, (name, settings) in named.items():
         # Files list providers of other versions with nothing set; those are not ours to complain about.
-        if settings.api_base or (settings.api_key and name not in UNSUPPORTED):
+        if settings.api_base or (settings.api_key and key not in unsupported):
             found.append(_configured(custom_entry(name), name, settings, env, place))
     return tuple(found)
 
@@ -96,7 +97,7 @@ def _configured(
         if not base_url:
             # A base from the environment belongs to the key beside it: neither goes to the other's service.
             base_url = next((env[base] for base in entry.env_bases if env.get(base)), "")
-    from_env = bool(api_key) and not settings.api_key
+    from_env = bool(api_key) and key_source in entry.env_keys
     missing = ""
     if entry.needs_key and not api_key:
         variables = " or ".join(entry.env_keys)

@@ -66,7 +66,10 @@ class Resolution:
     def create_file(self, path: str, content: bytes) -> None:
         """Create a file with its folders: written under another name, then given its own if that is free."""
         resolved = self._resolve(path)
-        resolved.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            resolved.parent.mkdir(parents=True, exist_ok=True)
+        except FileExistsError as error:  # where a folder should be there is something else
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path) from error
         draft = resolved.with_name(f".{secrets.token_hex(8)}.tmp")
         try:
             with draft.open("xb") as file:

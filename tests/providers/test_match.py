@@ -176,6 +176,7 @@ def test_nothing_at_all_says_what_to_set() -> None:
 def test_names_of_other_versions_are_explained() -> None:
     assert "login" in refused("github_copilot/gpt-4o", "openai")
     assert "login" in refused("gpt-4o", "openai", provider="openaiCodex")
+    assert "login" in refused("openai-codex/gpt-5", "openai", openaiCodex={"apiKey": "k"})
     assert "There is no provider 'opnai'" in refused("gpt-4o", "openai", provider="opnai")
 
 

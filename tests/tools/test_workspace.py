@@ -49,9 +49,13 @@ def workspace(root: Path, outside: Path, dir_fds: bool) -> Workspace:
 @pytest.fixture(autouse=True)
 def no_descriptor_is_left_open() -> Iterator[None]:
     """Every test leaves as many open files as it found."""
-    before = len(os.listdir("/proc/self/fd")) if sys.platform == "linux" else 0
+    before = open_descriptors()
     yield
-    assert sys.platform != "linux" or len(os.listdir("/proc/self/fd")) == before
+    assert open_descriptors() == before
+
+
+def open_descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir())) if sys.platform == "linux" else 0
 
 
 def read(workspace: Workspace, path: str) -> str:
@@ -382,24 +386,29 @@ def test_many_writers_of_one_name_leave_one_whole_file(
     assert len(list((root / "race").iterdir())) == 1
 
 
-def swap(root: Path, name: str, target: Path, stop: threading.Event) -> None:
-    """Exchange a folder for a link to another, again and again, as fast as possible."""
-    place, aside, link = root / name, root / f"{name}-aside", root / f"{name}-link"
+def swap(root: Path, outside: Path, stop: threading.Event) -> None:
+    """Exchange `folder` for a link, and `door` for a link elsewhere, again and again, as fast as possible."""
+    folder, aside, link = root / "folder", root / "aside", root / "link"
     while not stop.is_set():
-        place.rename(aside)
-        link.symlink_to(target)
-        link.rename(place)
-        place.unlink()
-        aside.rename(place)
+        folder.rename(aside)
+        link.symlink_to(outside)
+        link.rename(folder)
+        folder.unlink()
+        aside.rename(folder)
+        for target in (outside, Path("inside")):
+            link.symlink_to(target)
+            link.rename(root / "door")
 
 
 @pytest.mark.skipif(not hasattr(os, "O_NOFOLLOW"), reason="needs folder descriptors")
 def test_a_link_swapped_in_at_any_moment_opens_nothing_outside(root: Path, outside: Path) -> None:
     (root / "folder").mkdir()
     (root / "folder" / "secret.txt").write_text("harmless")
+    (root / "inside").mkdir()
+    (root / "door").symlink_to("inside")
     workspace = Workspace(root)
     stop = threading.Event()
-    swapper = threading.Thread(target=swap, args=(root, "folder", outside, stop))
+    swapper = threading.Thread(target=swap, args=(root, outside, stop))
     swapper.start()
     opened, refused = 0, 0
     try:
@@ -407,20 +416,17 @@ def test_a_link_swapped_in_at_any_moment_opens_nothing_outside(root: Path, outsi
             try:
                 assert read(workspace, "folder/secret.txt") == "harmless"
                 assert names(workspace, "folder") == ["secret.txt"]
+                workspace.create_file(f"door/{number}", b"")
                 opened += 1
             except ToolError:
                 refused += 1
-            try:
-                workspace.create_file(f"folder/new-{number}.tmp", b"")
-                (root / "folder" / f"new-{number}.tmp").unlink()
-            except (ToolError, OSError):
-                continue
     finally:
         stop.set()
         swapper.join()
     assert opened
     assert refused
     assert [file.name for file in outside.iterdir()] == ["secret.txt"]
+    assert len(list((root / "inside").iterdir())) == opened
 
 
 PARTS = st.sampled_from(
