@@ -147,7 +147,7 @@ def _begin(call: Call[T], submit: Callable[[Call[T]], object], notify: Callable[
         return  # it was cancelled before it was asked for
     try:
         submit(call)
-    except BaseException as error:  # noqa: BLE001 - a refusal is a result; else the caller would wait for ever
+    except BaseException as error:  # noqa: BLE001, ASYNC103 - a refusal is a result; else the caller would wait for ever
         call.fail(error)
 
 

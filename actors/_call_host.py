@@ -10,7 +10,7 @@ import trio
 
 from ._errors import HomeGone, HostGone
 from ._home import Home
-from ._host import Host
+from ._host import FunctionCancelled, Host
 from ._host_trio import TrioHost
 
 __all__ = ["call_host"]
@@ -27,26 +27,32 @@ async def call_host(
     host: Host,
     context: contextvars.Context,
     function: Callable[[Unpack[Ts]], Awaitable[T]],
-    *args: Unpack[Ts],
+    *args: *Ts,
 ) -> T:
     """Run `function(*args)` on the caller's loop, in `context`, and return what it returns.
 
-    In the caller's own Trio run this is a plain await. Elsewhere the two sides are linked: cancelling this call cancels
-    the function and waits until it has ended; what the function raises is raised here.
+    In the caller's own Trio run this is a plain await, in the context of the task that awaits. Elsewhere the two sides
+    are linked: cancelling this call cancels the function and waits until it has ended; what the function raises is
+    raised here.
 
     Raises:
       HostGone: The loop has ended, or cancelled the function on its own account.
     """
     if isinstance(host, TrioHost) and host.local:
         return await function(*args)
-    answer: T = await _HostCall(home, host).run(context, function, args)
-    return answer
+    call = _HostCall(home, host)
+    await call.run(context, function, args)
+    try:
+        answer: T = call.result()
+        return answer
+    finally:
+        del call  # an error's traceback refers to this frame, and the call to the error
 
 
 class _HostCall:
     """The engine's side of one call; `_settle` is the only way out and works once."""
 
-    __slots__ = ("_home", "_host", "_settled", "_task", "_value", "_error")
+    __slots__ = ("_error", "_home", "_host", "_settled", "_task", "_value")
 
     def __init__(self, home: Home, host: Host) -> None:
         self._home = home
@@ -61,7 +67,8 @@ class _HostCall:
         context: contextvars.Context,
         function: Callable[..., Awaitable[Any]],
         args: tuple[Any, ...],
-    ) -> Any:
+    ) -> None:
+        """Start the function and wait until it has ended."""
         await trio.lowlevel.checkpoint_if_cancelled()
         raise_cancel: Callable[[], object] | None = None
         cancel = self._host.start(function, args, context, self._finished)
@@ -79,13 +86,19 @@ class _HostCall:
             return trio.lowlevel.Abort.FAILED
 
         await trio.lowlevel.wait_task_rescheduled(abort)
-        if self._error is None:
-            return self._value
-        if type(self._error).__name__ == "CancelledError":  # asyncio's, without importing it
+        if isinstance(self._error, FunctionCancelled):
             if raise_cancel is not None:
                 raise_cancel()
-            raise HostGone("the caller's loop cancelled its side of the call") from self._error
-        raise self._error
+            raise HostGone("the caller's loop cancelled its side of the call")
+
+    def result(self) -> Any:
+        """The function's value, or raises what it raised."""
+        if self._error is None:
+            return self._value
+        try:
+            raise self._error
+        finally:
+            del self  # as in `call_host`
 
     def _finished(self, value: Any, error: BaseException | None) -> None:
         try:
@@ -123,10 +136,12 @@ class _Watch:
             trio.lowlevel.spawn_system_task(self._look_now_and_then, name="watch over host calls")
 
     async def _look_now_and_then(self) -> None:
-        while self.calls:
-            await trio.sleep(LOOK_S)
-            for call in tuple(self.calls):
-                call.look()
+        # Shielded, because a run that is ending waits for its host calls, and they may need to be told.
+        with trio.CancelScope(shield=True):
+            while self.calls:
+                await trio.sleep(LOOK_S)
+                for call in tuple(self.calls):
+                    call.look()
         self._awake = False
 
 

@@ -215,7 +215,7 @@ def trio_home() -> Home:
 def _guarded(function: Callable[..., object], args: tuple[object, ...]) -> None:
     try:
         function(*args)
-    except BaseException:  # noqa: BLE001 - an error here would be a TrioInternalError and end every engine there
+    except BaseException:  # noqa: BLE001, ASYNC103 - Trio would take it for a bug of its own and end every engine there
         _log.exception("a posted callback failed: %r", function)
 
 

@@ -6,10 +6,14 @@ import contextvars
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
-__all__ = ["AsyncHost", "Finished", "Host", "Notify"]
+__all__ = ["AsyncHost", "Finished", "FunctionCancelled", "Host", "Notify"]
 
 Finished = Callable[[Any, BaseException | None], None]
-"""Told the value or the error of a host call, in the host's thread."""
+"""Told the value or the error of a host call, in the host's thread; `FunctionCancelled` for one that was cancelled there."""
+
+
+class FunctionCancelled(Exception):
+    """How a host says that a function it ran was cancelled, by whichever side; never leaves this package."""
 
 
 class Notify(Protocol):
@@ -20,7 +24,11 @@ class Notify(Protocol):
         ...
 
     async def notified(self) -> None:
-        """Wait, in the host, for a notification since the last look."""
+        """Wait, in the host, for a notification since the last look.
+
+        Raises:
+          trio.BusyResourceError: Another task is waiting here.
+        """
         ...
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from typing import Any
 
+import trio
+
 from ._errors import HostGone
-from ._host import Finished, Notify
+from ._host import Finished, FunctionCancelled, Notify
 
 __all__ = ["AsyncioHost"]
 
@@ -45,6 +47,8 @@ class _AsyncioNotify:
         if self._pending:
             self._pending = False
             return
+        if self._future is not None:
+            raise trio.BusyResourceError("another task is waiting here already")
         self._future = self._loop.create_future()
         try:
             await self._future
@@ -55,7 +59,7 @@ class _AsyncioNotify:
 class _HostCall:
     """One coroutine run in the loop for an engine; its methods after `begin` run in the loop's thread."""
 
-    __slots__ = ("_args", "_cancelled", "_context", "_finished", "_function", "_loop", "_task")
+    __slots__ = ("_args", "_context", "_finished", "_function", "_loop", "_task")
 
     def __init__(
         self,
@@ -71,33 +75,30 @@ class _HostCall:
         self._context = context
         self._finished = finished
         self._task: asyncio.Task[Any] | None = None
-        self._cancelled = False
 
     def begin(self) -> None:
-        if self._cancelled:
-            self._finished(None, asyncio.CancelledError())
-            return
+        main = self._run()
         try:
-            self._task = self._loop.create_task(self._run(), context=self._context)
-        except BaseException as error:  # noqa: BLE001 - a loop's task factory is a stranger's code
+            self._task = self._loop.create_task(main, context=self._context)
+        except Exception as error:  # noqa: BLE001 - a loop's task factory is a stranger's code
+            main.close()
             self._finished(None, error)
-            return
-        self._task.add_done_callback(self._done)
+        except BaseException as error:  # an eager task was left by sys.exit() or Ctrl-C, which the loop has to see
+            self._finished(None, error)
+            raise
+        else:
+            self._task.add_done_callback(self._done)
 
     def cancel(self) -> None:
-        self._cancelled = True
-        if self._task is not None:
+        if self._task is not None:  # else `begin` could not make one, and said so
             self._task.cancel()
 
-    def _run(self) -> Coroutine[Any, Any, Any]:
-        async def run() -> Any:
-            return await self._function(*self._args)
-
-        return run()
+    async def _run(self) -> Any:
+        return await self._function(*self._args)
 
     def _done(self, task: asyncio.Task[Any]) -> None:
         if task.cancelled():
-            self._finished(None, asyncio.CancelledError())
+            self._finished(None, FunctionCancelled())
         else:
             error = task.exception()
             self._finished(None if error is not None else task.result(), error)
@@ -133,8 +134,8 @@ class AsyncioHost:
             on_cancel()
             while not done():
                 try:
-                    await notify.notified()
-                except asyncio.CancelledError:
+                    await notify.notified()  # noqa: ASYNC102 - asyncio has no shield that waits; this loop is one
+                except asyncio.CancelledError:  # noqa: ASYNC103, ASYNC104 - the outer one is raised in its place
                     pass  # asked twice; the first one is raised below, as soon as the work has ended
             raise
         except BaseException:  # the coroutine is being closed: there is no waiting any more

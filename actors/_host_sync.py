@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from ._errors import HostGone
-from ._host import Finished
+from ._host import Finished, FunctionCancelled
 
 __all__ = ["SyncHost"]
 
@@ -51,7 +51,7 @@ class SyncHost:
             raise
 
     def wait_once(self, *, done: Callable[[], bool], on_cancel: Callable[[], object]) -> None:
-        """Block until `notify()` is called, serving host calls. On Ctrl-C as `wait_until`."""
+        """Block until `notify()` was called since the last wait, serving host calls. On Ctrl-C as `wait_until`."""
         try:
             while (work := self._work.get()) is not None:
                 work()
@@ -61,7 +61,7 @@ class SyncHost:
             raise
 
     def close(self) -> None:
-        """Close the loop that hooks ran on, if there was one."""
+        """Close the loop that hooks ran on, if there was one, and serve no more host calls. Idempotent."""
         self._left = True
         if self._runner is not None:
             self._runner.close()
@@ -94,19 +94,24 @@ class SyncHost:
         finished: Finished,
     ) -> None:
         if self._runner is None:
-            self._runner = asyncio.Runner()
+            # With a factory the runner leaves alone what `asyncio.get_event_loop()` gives in this thread.
+            self._runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
 
         async def main() -> Any:
             if not cell.enter():
                 raise asyncio.CancelledError
             return await function(*args)
 
+        coroutine = main()
         try:
-            value = self._runner.run(main(), context=context)
+            value = self._runner.run(coroutine, context=context)
         except KeyboardInterrupt:
-            finished(None, asyncio.CancelledError())
+            finished(None, FunctionCancelled())
             raise
-        except BaseException as error:  # noqa: BLE001 - it is raised again in the engine
+        except asyncio.CancelledError:  # noqa: ASYNC103 - no cancellation of ours: this thread has no loop
+            finished(None, FunctionCancelled())
+        except BaseException as error:  # noqa: BLE001, ASYNC103 - it is raised again in the engine
+            coroutine.close()  # a loop that runs already refuses another one inside it
             finished(None, error)
         else:
             finished(value, None)

@@ -8,9 +8,11 @@ from typing import Any
 
 import trio
 
+from ._cancelled import split_cancelled
 from ._errors import HostGone
-from ._host import Finished, Notify
+from ._host import Finished, FunctionCancelled, Notify
 from ._notify import TrioNotify
+from ._run_ended import post_unless_ended, run_ended
 
 __all__ = ["TrioHost"]
 
@@ -25,10 +27,8 @@ class _ThreadsafeTrioNotify:
         self._notify = TrioNotify()
 
     def notify(self) -> None:
-        try:
-            self._token.run_sync_soon(self._notify.notify)
-        except trio.RunFinishedError:
-            pass  # the waiter is gone with its run
+        # idempotent: notifications between two looks of the run cost one callback; a run that is gone took the waiter along
+        post_unless_ended(self._token, self._notify.notify, idempotent=True)
 
     async def notified(self) -> None:
         await self._notify.notified()
@@ -45,11 +45,7 @@ class TrioHost:
 
     @property
     def gone(self) -> bool:
-        try:
-            self._token.run_sync_soon(_nothing, idempotent=True)
-        except trio.RunFinishedError:
-            return True
-        return False
+        return run_ended(self._token)
 
     def make_notify(self) -> Notify:
         return TrioNotify() if self.local else _ThreadsafeTrioNotify(self._token)
@@ -81,32 +77,34 @@ class TrioHost:
 
         async def run() -> None:
             value = None
-            error: BaseException | None = None
+            error: BaseException | None = FunctionCancelled()
             try:
                 with scope:
                     value = await function(*args)
-                if scope.cancelled_caught:
-                    error = HostGone("the caller's side of this call was cancelled")
-            except trio.Cancelled as cancelled:  # the host's run is ending
-                error = HostGone("the caller's Trio run ended during the call")
-                raise cancelled
+                    error = None
+            except (trio.Cancelled, GeneratorExit):  # the host's run is ending
+                error = HostGone(ENDED)
+                raise
             except BaseException as raised:  # noqa: BLE001 - it is raised again in the engine
-                error = raised
+                cancelled, rest = split_cancelled(raised)
+                error = rest or HostGone(ENDED)
+                if cancelled is not None:
+                    raise cancelled from None
             finally:
                 finished(value, error)
 
         def spawn() -> None:
-            trio.lowlevel.spawn_system_task(run, context=context)
+            try:
+                trio.lowlevel.spawn_system_task(run, context=context)
+            except RuntimeError:  # the run is past the end of its last task
+                finished(None, HostGone(ENDED))
 
         self._post(spawn)
         return lambda: self._post(scope.cancel)
 
-    def _post(self, function: Callable[[], object]) -> None:
-        try:
-            self._token.run_sync_soon(function)
-        except trio.RunFinishedError:
-            raise HostGone("the caller's Trio run has ended") from None
+    def _post(self, function: Callable[[], None]) -> None:
+        if not post_unless_ended(self._token, function):
+            raise HostGone("the caller's Trio run has ended")
 
 
-def _nothing() -> None:
-    """Posted to learn whether the run is there."""
+ENDED = "the caller's Trio run ended during the call"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
+
+import trio
 
 from ._notify import TrioNotify
 from ._turnstile import Turnstile
@@ -11,14 +12,13 @@ from ._turnstile import Turnstile
 __all__ = ["Hold", "ReadWriteLock"]
 
 Listener = Callable[[], None]
-T = TypeVar("T")
 
 
 class Hold:
     """One place in a lock's queue, and then inside it; belongs to no task.
 
-    A hold begins with one owner. `share()` adds one for work that outlives the first; the lock is given back when the last
-    owner has called `release()`. Releasing a hold that was not granted yet withdraws it.
+    A hold begins with one owner. `share()` adds one for work that outlives the first; the lock is given back when the
+    last owner has called `release()`. Releasing a hold that was not granted yet withdraws it.
     """
 
     __slots__ = ("_granted", "_lock", "_on_grant", "_owners", "exclusive")
@@ -59,8 +59,8 @@ class Hold:
 class ReadWriteLock:
     """Many shared holders or one exclusive holder, first come, first served.
 
-    The policy is `Turnstile`'s; this class only remembers who wants to be told. `request` never blocks and suits code that
-    waits for several things at once; `acquire` waits. `on_contention` is called whenever somebody starts to wait.
+    The policy is `Turnstile`'s; this class only remembers who wants to be told. `request` never blocks and suits code
+    that waits for several things at once; `acquire` waits. `on_contention` is called whenever somebody starts to wait.
     """
 
     __slots__ = ("_turnstile", "on_contention")

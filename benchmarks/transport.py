@@ -37,7 +37,7 @@ HEADERS = {
     "accept": "text/event-stream",
 }
 EVENTS = 8
-ROUNDS = 5
+ROUNDS = 3
 SLOW_S = 1.0
 
 
@@ -164,7 +164,7 @@ async def measure(url: str, *, full: bool) -> None:
             "our pool called directly": directly(pool),
         }
         for at_once in (1, 100, 1000) if full else (1, 100):
-            requests = 1000
+            requests = 800
             rounds: dict[str, list[float]] = {name: [] for name in subjects}
             for subject in subjects.values():  # connect
                 await load(subject, url, at_once=at_once, requests=at_once)

@@ -111,7 +111,7 @@ class ToolRound:
                 await self._announce(index, call, _readable(call))
                 return None
             view = self._views[index]
-            if True:
+            if view.denied is None:
                 await self._hooks.guard(view)
             rewritten = _rewritten(call, view)
             await self._announce(index, call, view.arguments)

@@ -32,12 +32,11 @@ def safe_name(text: str) -> str:
 
     Two texts never share a name, but for case on file systems that ignore it.
     """
-    plain = _UNSAFE.sub("_", text)[:_LONGEST_NAME].lstrip(".")
-    if plain == text and text:
+    plain = _UNSAFE.sub("_", text).lstrip(".")
+    if plain == text and 0 < len(text) <= _LONGEST_NAME:
         return text
-    return (
-        f"{plain or '_'}-{hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()[:12]}"
-    )
+    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:12]
+    return f"{plain[: _LONGEST_NAME - 13] or '_'}-{digest}"
 
 
 def keep_result(workspace: Workspace, session_key: str, call_id: str, text: str) -> str:

@@ -31,6 +31,7 @@ __all__ = [
     "DeltaProvider",
     "Notebook",
     "Reader",
+    "answers_in",
     "check_events",
     "check_legal",
     "check_story",
@@ -126,7 +127,9 @@ class DeltaProvider:
 
     name = "deltas"
 
-    def __init__(self, answers: Sequence[Sequence[Sequence[Delta] | Exception] | Exception]) -> None:
+    def __init__(
+        self, answers: Sequence[Sequence[Sequence[Delta] | Exception] | Exception]
+    ) -> None:
         self.requests: list[ModelRequest] = []
         self.streams_open = 0
         self._answers = answers
@@ -144,7 +147,9 @@ class DeltaProvider:
 
 
 class _DeltaStream:
-    def __init__(self, provider: DeltaProvider, batches: Sequence[Sequence[Delta] | Exception]) -> None:
+    def __init__(
+        self, provider: DeltaProvider, batches: Sequence[Sequence[Delta] | Exception]
+    ) -> None:
         self._provider = provider
         self._batches = iter(batches)
         self._open = True
@@ -224,7 +229,8 @@ def check_legal(history: Sequence[Message]) -> None:
 
 
 def check_story(result: RunResult, journal: Notebook) -> None:
-    """The result shows the system message and then what was recorded, word for word."""
+    """The result shows the system message and then what was recorded, word for word; no answer is there twice."""
+    assert len(answers_in(journal.messages)) <= result.metadata["iterations"]
     assert result.messages[0] == to_openai(SYSTEM)
     assert result.messages[1:] == [to_openai(message) for message in journal.messages]
 
@@ -243,7 +249,9 @@ class _Grammar:
         self._iteration = 0
         self._reasoning: list[str] = []
         self._text: list[str] = []
-        self._running: dict[str, str] = {}  # name by id, of tools that were started and have not ended
+        self._running: dict[
+            str, str
+        ] = {}  # name by id, of tools that were started and have not ended
         self._seen: set[str] = set()  # ids of this iteration
         self._finalized = finalized
 

@@ -44,7 +44,11 @@ THREE_TOOLS = [
     Answer(
         ["Let me ", "look."],
         reasoning="Three things.",
-        tool_calls=[("echo", {"text": "a"}), ("slow", {"seconds": 0.01}), ("change", {"text": "b"})],
+        tool_calls=[
+            ("echo", {"text": "a"}),
+            ("slow", {"seconds": 0.01}),
+            ("change", {"text": "b"}),
+        ],
     ),
     Answer(["All ", "three ", "done."]),
 ]
@@ -106,7 +110,9 @@ async def cancel_at(step: int, hooks: Sequence[AgentHook]) -> tuple[CancelAtStep
 
 
 @pytest.mark.parametrize("with_hooks", [False, True])
-def test_cancelled_at_any_checkpoint_a_turn_leaves_a_legal_history_and_a_complete_story(with_hooks: bool) -> None:
+def test_cancelled_at_any_checkpoint_a_turn_leaves_a_legal_history_and_a_complete_story(
+    with_hooks: bool,
+) -> None:
     step = 0
     cancelled: list[int] = []
     while True:
@@ -124,13 +130,17 @@ def test_cancelled_at_any_checkpoint_a_turn_leaves_a_legal_history_and_a_complet
         if instrument.steps_left >= 0:
             break  # the turn was over before this step came
         step += 1
-    assert len(cancelled) > (60 if with_hooks else 40), "few checkpoints: does it still cancel where it should?"
+    assert len(cancelled) > (60 if with_hooks else 40), (
+        "few checkpoints: does it still cancel where it should?"
+    )
 
 
 async def test_after_a_cancel_every_call_has_the_outcome_it_had(autojump_clock: MockClock) -> None:
     calls = [("change", {"text": "a"}), ("slow", {"seconds": 5}), ("change", {"text": "b"})]
     journal, reader = Notebook(), Reader()
-    turn = stage(ScriptedProvider([Answer("On it.", tool_calls=calls)]), journal=journal, emit=reader)
+    turn = stage(
+        ScriptedProvider([Answer("On it.", tool_calls=calls)]), journal=journal, emit=reader
+    )
     with trio.move_on_after(1):
         await turn.run()
     outcomes = [message.outcome for message in journal.messages if isinstance(message, ToolMessage)]
@@ -139,7 +149,9 @@ async def test_after_a_cancel_every_call_has_the_outcome_it_had(autojump_clock: 
     assert not answer.interrupted  # the model had finished
     result = turn.result("cancelled")
     assert (result.content, result.tools_used) == ("On it.", ["change"])
-    ends = [(event.type, event.metadata["outcome"]) for event in reader.events if event.type in ENDS]
+    ends = [
+        (event.type, event.metadata["outcome"]) for event in reader.events if event.type in ENDS
+    ]
     assert ends == [("tool.completed", "ok"), ("tool.failed", "interrupted_may_have_run")]
     check_events(reader.events)
 

@@ -35,7 +35,11 @@ def told(reader: Reader) -> list[str]:
 async def test_a_turn_with_a_tool_is_told_in_the_order_of_the_contract() -> None:
     provider = ScriptedProvider(
         [
-            Answer(["Let me ", "see."], reasoning=["Hm, ", "files."], tool_calls=[("change", {"text": "x"})]),
+            Answer(
+                ["Let me ", "see."],
+                reasoning=["Hm, ", "files."],
+                tool_calls=[("change", {"text": "x"})],
+            ),
             Answer(["All ", "done."]),
         ]
     )
@@ -69,7 +73,9 @@ async def test_an_answer_of_tools_alone_completes_an_empty_text_first() -> None:
 
 
 async def test_tool_events_bring_arguments_result_and_outcome() -> None:
-    provider = ScriptedProvider([Answer(tool_calls=[("change", {"text": "x"}), ("broken", {})]), "ok"])
+    provider = ScriptedProvider(
+        [Answer(tool_calls=[("change", {"text": "x"}), ("broken", {})]), "ok"]
+    )
     reader = Reader()
     await stage(provider, emit=reader).run()
     [started, _] = reader.of("tool.started")
@@ -78,9 +84,16 @@ async def test_tool_events_bring_arguments_result_and_outcome() -> None:
     assert (started.name, started.arguments) == ("change", {"text": "x"})
     assert completed.tool_call_id == started.tool_call_id
     assert completed.metadata["result"] == "changed x"
-    assert (completed.metadata["outcome"], completed.metadata["status"], completed.error) == ("ok", "ok", None)
+    assert (completed.metadata["outcome"], completed.metadata["status"], completed.error) == (
+        "ok",
+        "ok",
+        None,
+    )
     assert failed.error == "it is broken"
-    assert (failed.metadata["result"], failed.metadata["outcome"]) == ("Error: it is broken", "error")
+    assert (failed.metadata["result"], failed.metadata["outcome"]) == (
+        "Error: it is broken",
+        "error",
+    )
 
 
 async def test_a_tool_is_told_to_have_ended_when_it_ends_and_not_with_the_slowest(
@@ -152,7 +165,9 @@ async def test_reasoning_that_leads_to_a_tool_is_complete_when_the_call_begins()
 
 async def test_the_start_says_for_whom_and_with_what() -> None:
     reader = Reader()
-    await stage(ScriptedProvider(["ok"]), emit=reader, session_key="user:alice", channel="api").run()
+    await stage(
+        ScriptedProvider(["ok"]), emit=reader, session_key="user:alice", channel="api"
+    ).run()
     assert reader.events[0].metadata == {
         "session_key": "user:alice",
         "channel": "api",
@@ -182,7 +197,11 @@ async def test_a_long_answer_is_told_in_full() -> None:
 
 
 def test_the_constants_are_all_there_is() -> None:
-    constants = {name for name in agent.__all__ if name.startswith("STREAM_EVENT_") and name != "STREAM_EVENT_TYPES"}
+    constants = {
+        name
+        for name in agent.__all__
+        if name.startswith("STREAM_EVENT_") and name != "STREAM_EVENT_TYPES"
+    }
     assert {getattr(agent, name) for name in constants} == set(STREAM_EVENT_TYPES)
     assert len(constants) == len(STREAM_EVENT_TYPES) == 10
     assert STREAM_EVENT_TYPES == get_args(StreamEventType)

@@ -27,7 +27,9 @@ from tests.agent.stage import (
 
 T = TypeVar("T")
 
-LOOK = Answer(["Let me ", "see."], reasoning="Hm.", tool_calls=[("echo", {"text": "a"}), ("broken", {})])
+LOOK = Answer(
+    ["Let me ", "see."], reasoning="Hm.", tool_calls=[("echo", {"text": "a"}), ("broken", {})]
+)
 
 
 class Diary(AgentHook):
@@ -113,7 +115,12 @@ async def test_every_point_of_a_run_in_order() -> None:
 async def test_two_hooks_run_one_after_the_other_at_each_point() -> None:
     lines: list[str] = []
     await stage(ScriptedProvider(["ok"]), hooks=[Diary("a ", lines), Diary("b ", lines)]).run()
-    assert lines[:4] == ["a before_run", "b before_run", "a before_iteration 0", "b before_iteration 0"]
+    assert lines[:4] == [
+        "a before_run",
+        "b before_run",
+        "a before_iteration 0",
+        "b before_iteration 0",
+    ]
     assert lines[-2:] == ["a on_finally", "b on_finally"]
 
 
@@ -130,7 +137,8 @@ async def test_the_context_shows_the_run_as_it_stands() -> None:
                     "statuses": [(event["name"], event["status"]) for event in context.tool_events],
                     "said": context.streamed_content,
                     "thought": context.streamed_reasoning,
-                    "answer": context.response and (context.response.content, context.response.finish_reason),
+                    "answer": context.response
+                    and (context.response.content, context.response.finish_reason),
                     "usage": dict(context.usage),
                     "final": context.final_content,
                     "for": (context.session_key, context.deps),
@@ -211,7 +219,9 @@ async def test_what_an_observer_raises_is_logged_and_the_run_goes_on(
 
 
 @pytest.mark.parametrize("point", [*OBSERVERS, "before_execute_tool"])
-async def test_what_a_reraising_hook_raises_fails_the_run_and_leaves_a_legal_history(point: str) -> None:
+async def test_what_a_reraising_hook_raises_fails_the_run_and_leaves_a_legal_history(
+    point: str,
+) -> None:
     journal, reader, diary = Notebook(), Reader(), Diary()
     hooks = [Faulty(point, reraise=True), diary]
     turn = stage(ScriptedProvider([LOOK, "Done."]), hooks=hooks, journal=journal, emit=reader)
@@ -263,7 +273,10 @@ class Shout(AgentHook):
 async def test_the_answer_passes_through_all_hooks_and_only_what_comes_out_is_kept() -> None:
     journal, reader = Notebook(), Reader()
     turn = stage(
-        ScriptedProvider(["The secret is out."]), hooks=[Censor(), Shout()], journal=journal, emit=reader
+        ScriptedProvider(["The secret is out."]),
+        hooks=[Censor(), Shout()],
+        journal=journal,
+        emit=reader,
     )
     result = await turn.run()
     assert result.content == "THE *** IS OUT."
@@ -285,7 +298,10 @@ async def test_a_filter_that_fails_lets_nothing_through(broken: Exception | str)
 
     journal, reader = Notebook(), Reader()
     turn = stage(
-        ScriptedProvider([LOOK, "The secret is out."]), hooks=[Censor(), Filter()], journal=journal, emit=reader
+        ScriptedProvider([LOOK, "The secret is out."]),
+        hooks=[Censor(), Filter()],
+        journal=journal,
+        emit=reader,
     )
     with pytest.raises(LookupError if isinstance(broken, Exception) else TypeError):
         await turn.run()
@@ -297,6 +313,24 @@ async def test_a_filter_that_fails_lets_nothing_through(broken: Exception | str)
     assert spoken(journal.messages)[-1] == "tool: Error: it is broken"  # earlier iterations stay
     check_legal(journal.messages)
     check_events(reader.events, finalized=True)
+
+
+async def test_a_filter_that_failed_once_is_not_asked_again() -> None:
+    class Flaky(AgentHook):
+        asked = 0
+
+        def finalize_content(self, context: AgentHookContext, content: str) -> str:
+            self.asked += 1
+            if self.asked == 1:
+                raise LookupError
+            return content
+
+    hook, journal = Flaky(), Notebook()
+    turn = stage(ScriptedProvider(["The secret is out."]), hooks=[hook], journal=journal)
+    with pytest.raises(LookupError):
+        await turn.run()
+    assert (turn.result("error").content, hook.asked) == ("", 1)
+    assert spoken(journal.messages) == ["user: What is it?"]
 
 
 async def test_a_partial_answer_passes_through_the_filter_too() -> None:
@@ -368,9 +402,15 @@ async def test_what_a_hook_changes_is_what_the_model_gets_from_then_on() -> None
 @pytest.mark.parametrize(
     ("change", "shown"),
     [
-        (lambda messages: messages.insert(1, {"role": "user", "content": "New."}), ["s", "New.", "My", "Noted.", "What"]),
+        (
+            lambda messages: messages.insert(1, {"role": "user", "content": "New."}),
+            ["s", "New.", "My", "Noted.", "What"],
+        ),
         (lambda messages: messages.__delitem__(slice(1, 3)), ["s", "What"]),
-        (lambda messages: messages.__setitem__(slice(None), [dict(m) for m in messages[2:]]), ["Noted.", "What"]),
+        (
+            lambda messages: messages.__setitem__(slice(None), [dict(m) for m in messages[2:]]),
+            ["Noted.", "What"],
+        ),
         (lambda messages: messages.reverse(), ["What", "Noted.", "My", "s"]),
     ],
 )
@@ -381,7 +421,11 @@ async def test_messages_may_be_added_removed_copied_and_moved(
     await stage(provider, hooks=[Edit(change)], history=HISTORY).run()
     texts = [str(message.content) for message in provider.requests[0].messages]
     assert [text.split()[0] if text != "You are a test." else "s" for text in texts] == shown
-    answers = [message for message in provider.requests[0].messages if isinstance(message, AssistantMessage)]
+    answers = [
+        message
+        for message in provider.requests[0].messages
+        if isinstance(message, AssistantMessage)
+    ]
     assert all(answer.thinking == (BLOCK,) for answer in answers)  # even of a copied dict
 
 
@@ -391,7 +435,9 @@ async def test_a_hook_that_only_looks_leaves_the_same_objects() -> None:
     assert provider.requests[0].messages[2] is HISTORY[1]
 
 
-@pytest.mark.parametrize("rubbish", [{"content": "who said that?"}, "text", None, {"role": "user", "content": object()}])
+@pytest.mark.parametrize(
+    "rubbish", [{"content": "who said that?"}, "text", None, {"role": "user", "content": object()}]
+)
 async def test_a_hook_that_leaves_rubbish_is_told_where(rubbish: object) -> None:
     def change(messages: list[Any]) -> None:
         messages.insert(1, rubbish)
@@ -430,9 +476,13 @@ async def test_a_denied_call_is_not_run_and_the_model_hears_why(early: bool) -> 
             call.deny("not on a Sunday")
 
     provider, reader, journal = ScriptedProvider([CHANGES, "ok"]), Reader(), Notebook()
-    hooks = [Guard(decide, early=early), Diary()]
+    diary = Diary()
+    hooks = [diary, Guard(decide, early=early)]
     result = await stage(provider, hooks=hooks, emit=reader, journal=journal).run()
     assert result.tools_used == ["change"]
+    assert (
+        len([line for line in diary.lines if line.startswith("before_execute_tool ")]) == 2 - early
+    )
     denied, ran = (message for message in journal.messages if isinstance(message, ToolMessage))
     assert (denied.outcome, ran.content) == ("denied", "changed b")
     assert "not on a Sunday" in str(denied.content)
@@ -449,8 +499,13 @@ async def test_arguments_may_be_rewritten_before_the_tool_is_run(early: bool) ->
     provider, reader, journal = ScriptedProvider([CHANGES, "ok"]), Reader(), Notebook()
     await stage(provider, hooks=[Guard(decide, early=early)], emit=reader, journal=journal).run()
     assert spoken(journal.messages)[2:4] == ["tool: changed a!", "tool: changed b!"]
-    assert [event.arguments for event in reader.of("tool.started")] == [{"text": "a!"}, {"text": "b!"}]
-    assert answers_in(journal.messages)[0].tool_calls[0].arguments == '{"text":"a"}'  # what the model said
+    assert [event.arguments for event in reader.of("tool.started")] == [
+        {"text": "a!"},
+        {"text": "b!"},
+    ]
+    assert (
+        answers_in(journal.messages)[0].tool_calls[0].arguments == '{"text":"a"}'
+    )  # what the model said
 
 
 async def test_rewritten_arguments_are_checked_like_the_models() -> None:
@@ -473,9 +528,14 @@ async def test_a_guard_that_breaks_keeps_the_tool_from_being_run(
 
     journal = Notebook()
     with caplog.at_level(logging.ERROR, logger="nanobot.hooks"):
-        result = await stage(ScriptedProvider([CHANGES, "ok"]), hooks=[Guard(decide)], journal=journal).run()
+        result = await stage(
+            ScriptedProvider([CHANGES, "ok"]), hooks=[Guard(decide)], journal=journal
+        ).run()
     assert (result.content, result.tools_used) == ("ok", [])
-    assert [m.outcome for m in journal.messages if isinstance(m, ToolMessage)] == ["denied", "denied"]
+    assert [m.outcome for m in journal.messages if isinstance(m, ToolMessage)] == [
+        "denied",
+        "denied",
+    ]
     assert "secret reason" not in str(journal.messages)
     assert caplog.records
 
@@ -536,7 +596,9 @@ async def test_a_point_is_one_crossing_for_all_hooks_and_none_where_no_hook_is()
     await stage(ScriptedProvider(["one two three"]), hooks=[AgentHook()], cross=crossings).run()
     assert crossings.count == 0
     crossings = Crossings()
-    await stage(ScriptedProvider(["one two three"]), hooks=[Censor(), Shout()], cross=crossings).run()
+    await stage(
+        ScriptedProvider(["one two three"]), hooks=[Censor(), Shout()], cross=crossings
+    ).run()
     assert crossings.count == 1
 
 
@@ -560,7 +622,12 @@ async def test_hooks_of_one_run_never_run_at_the_same_time() -> None:
 async def test_hooks_hear_of_a_run_that_failed() -> None:
     diary = Diary()
     await stage(ScriptedProvider([RateLimited("slow down", provider="x")]), hooks=[diary]).run()
-    assert diary.lines == ["before_run", "before_iteration 0", "on_error error: slow down", "on_finally"]
+    assert diary.lines == [
+        "before_run",
+        "before_iteration 0",
+        "on_error error: slow down",
+        "on_finally",
+    ]
 
 
 async def test_hooks_hear_of_a_cancel_and_get_a_while_to_react(autojump_clock: MockClock) -> None:

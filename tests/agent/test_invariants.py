@@ -49,7 +49,10 @@ calls = st.builds(
     arguments=st.sampled_from(["", "{}", '{"text":"x"}', '{"text":', "[]"]),
 )
 deltas = st.one_of(
-    st.builds(TextDelta, pieces), st.builds(TextDelta, pieces), st.builds(ReasoningDelta, pieces), calls
+    st.builds(TextDelta, pieces),
+    st.builds(TextDelta, pieces),
+    st.builds(ReasoningDelta, pieces),
+    calls,
 )
 reasons: st.SearchStrategy[FinishReason] = st.sampled_from(
     ["stop", "stop", "tool_calls", "tool_calls", "length", "unknown"]
@@ -120,7 +123,9 @@ def test_every_turn_ends_with_one_event_one_result_and_a_legal_history(
 async def check_turn(script: Script, mishap: Mishaps) -> None:
     provider, reader = DeltaProvider(script), Reader(stalls_after=mishap.reader_stalls_after)
     failing = mishap.journal_fails_at is not None
-    journal = Notebook(fails_at=mishap.journal_fails_at, error=StoreError("full") if failing else None)
+    journal = Notebook(
+        fails_at=mishap.journal_fails_at, error=StoreError("full") if failing else None
+    )
     hooks = [Diary(), Censor()] if mishap.hooks else []
     limits = Limits(max_iterations=3, timeout_s=mishap.timeout_s)
     turn = stage(provider, emit=reader, journal=journal, hooks=hooks, limits=limits)
@@ -165,4 +170,6 @@ async def check_turn(script: Script, mishap: Mishaps) -> None:
         assert result.usage["total_tokens"] == 15 * result.metadata["request_count"]
     assert provider.streams_open == 0
     assert result.metadata["iterations"] <= 4
-    assert len(provider.requests) <= 4 * (1 + limits.max_continuations + limits.max_empty_retries + 1)
+    assert len(provider.requests) <= 4 * (
+        1 + limits.max_continuations + limits.max_empty_retries + 1
+    )

@@ -69,7 +69,9 @@ def test_reasoning_that_used_up_all_tokens_is_an_empty_answer() -> None:
 
 @given(
     reason=st.sampled_from(REASONS),
-    facts=st.fixed_dictionaries({"text": st.booleans(), "calls": st.booleans(), "closing": st.booleans()}),
+    facts=st.fixed_dictionaries(
+        {"text": st.booleans(), "calls": st.booleans(), "closing": st.booleans()}
+    ),
     continuations=st.integers(0, 10),
     empty_answers=st.integers(0, 10),
 )

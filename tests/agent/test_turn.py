@@ -128,8 +128,13 @@ async def test_reasoning_and_what_has_to_be_sent_back_are_kept_with_the_answer()
 
 
 async def test_a_tool_call_without_an_id_and_two_with_the_same_are_told_apart() -> None:
-    calls = [ToolCallDelta(index, same_id, "echo", '{"text":"x"}') for index, same_id in enumerate(("", "", "a", "a"))]
-    provider = DeltaProvider([[[*calls, Finished("tool_calls")]], [[TextDelta("ok"), Finished("stop")]]])
+    calls = [
+        ToolCallDelta(index, same_id, "echo", '{"text":"x"}')
+        for index, same_id in enumerate(("", "", "a", "a"))
+    ]
+    provider = DeltaProvider(
+        [[[*calls, Finished("tool_calls")]], [[TextDelta("ok"), Finished("stop")]]]
+    )
     journal, reader = Notebook(), Reader()
     result = await stage(provider, journal=journal, emit=reader).run()
     assert result.tools_used == ["echo"] * 4
@@ -139,7 +144,10 @@ async def test_a_tool_call_without_an_id_and_two_with_the_same_are_told_apart() 
 
 async def test_unknown_tools_and_arguments_that_are_no_json_are_told_to_the_model() -> None:
     provider = ScriptedProvider(
-        [Answer(tool_calls=[("eco", {}), ("echo", '{"text": '), ("echo", {"texts": "x"})]), "I see."]
+        [
+            Answer(tool_calls=[("eco", {}), ("echo", '{"text": '), ("echo", {"texts": "x"})]),
+            "I see.",
+        ]
     )
     journal, reader = Notebook(), Reader()
     result = await stage(provider, journal=journal, emit=reader).run()
@@ -158,12 +166,22 @@ async def test_unknown_tools_and_arguments_that_are_no_json_are_told_to_the_mode
 
 async def test_after_the_last_allowed_iteration_the_model_answers_without_tools() -> None:
     look = Answer("Looking.", tool_calls=[("echo", {"text": "x"})])
-    provider, journal, reader = ScriptedProvider([look, look, "As far as I got."]), Notebook(), Reader()
+    provider, journal, reader = (
+        ScriptedProvider([look, look, "As far as I got."]),
+        Notebook(),
+        Reader(),
+    )
     turn = stage(provider, journal=journal, emit=reader, limits=Limits(max_iterations=2))
     result = await turn.run()
-    assert (result.content, result.stop_reason, result.error) == ("As far as I got.", "max_iterations", None)
+    assert (result.content, result.stop_reason, result.error) == (
+        "As far as I got.",
+        "max_iterations",
+        None,
+    )
     assert [request.tool_choice for request in provider.requests] == ["auto", "auto", "none"]
-    assert provider.requests[2].tools == provider.requests[1].tools  # the prefix that services cache
+    assert (
+        provider.requests[2].tools == provider.requests[1].tools
+    )  # the prefix that services cache
     assert "tool calls" in str(provider.requests[2].messages[-1].content)
     assert result.usage["total_tokens"] == 45
     assert spoken(journal.messages)[-1] == "assistant: As far as I got."
@@ -172,10 +190,17 @@ async def test_after_the_last_allowed_iteration_the_model_answers_without_tools(
     assert reader.types[-1] == "run.completed"
 
 
-async def test_a_model_that_calls_tools_although_it_must_not_gets_an_answer_put_in_its_mouth() -> None:
+async def test_a_model_that_calls_tools_although_it_must_not_gets_an_answer_put_in_its_mouth() -> (
+    None
+):
     look = Answer(tool_calls=[("echo", {"text": "x"})])
     reader, journal = Reader(), Notebook()
-    turn = stage(ScriptedProvider([look, look]), emit=reader, journal=journal, limits=Limits(max_iterations=1))
+    turn = stage(
+        ScriptedProvider([look, look]),
+        emit=reader,
+        journal=journal,
+        limits=Limits(max_iterations=1),
+    )
     result = await turn.run()
     assert result.stop_reason == "max_iterations"
     assert result.content.startswith("I stopped after 1 rounds")
@@ -207,6 +232,29 @@ async def test_an_answer_that_hit_the_token_limit_is_continued_and_stays_one_ans
     assert isinstance(asked[-1], UserMessage)
 
 
+async def test_what_has_to_be_sent_back_is_kept_of_each_part_of_an_answer_and_not_of_an_empty_one() -> (
+    None
+):
+    def thought(text: str) -> ThinkingDelta:
+        return ThinkingDelta(ThinkingBlock("thinking", text, signature="sig"))
+
+    provider = DeltaProvider(
+        [
+            [[thought("lost"), Finished("stop")]],
+            [[thought("a"), TextDelta("one"), Finished("length")]],
+            [[thought("b"), TextDelta(" two"), Finished("stop")]],
+        ]
+    )
+    journal = Notebook()
+    await stage(provider, journal=journal).run()
+    [answer] = answers_in(journal.messages)
+    assert answer.content == "one two"
+    assert [block.text for block in answer.thinking] == ["a", "b"]
+    sent = provider.requests[2].messages[-2]
+    assert isinstance(sent, AssistantMessage)
+    assert [block.text for block in sent.thinking] == ["a"]
+
+
 async def test_an_answer_without_end_is_cut_after_three_continuations_and_says_why() -> None:
     provider = ScriptedProvider([Answer([str(n)], finish_reason="length") for n in range(9)])
     result = await stage(provider).run()
@@ -216,19 +264,27 @@ async def test_an_answer_without_end_is_cut_after_three_continuations_and_says_w
 
 async def test_tool_calls_that_were_cut_off_are_not_run_and_the_model_hears_of_it() -> None:
     cut = Answer(
-        "Now.", tool_calls=[("change", {"text": "a"}), ("change", '{"text": "b')], finish_reason="length"
+        "Now.",
+        tool_calls=[("change", {"text": "a"}), ("change", '{"text": "b')],
+        finish_reason="length",
     )
     provider, journal, reader = ScriptedProvider([cut, "Shorter then."]), Notebook(), Reader()
     result = await stage(provider, journal=journal, emit=reader).run()
     assert (result.content, result.tools_used) == ("Shorter then.", [])
-    told = [str(message.content) for message in provider.requests[1].messages if isinstance(message, ToolMessage)]
+    told = [
+        str(message.content)
+        for message in provider.requests[1].messages
+        if isinstance(message, ToolMessage)
+    ]
     assert len(told) == 2
     assert all("token limit" in text for text in told)
     check_legal(journal.messages)
     check_events(reader.events)
 
 
-@pytest.mark.parametrize("nothing", ["", "  \n", Answer(reasoning="hm"), Answer(reasoning="hm", finish_reason="length")])
+@pytest.mark.parametrize(
+    "nothing", ["", "  \n", Answer(reasoning="hm"), Answer(reasoning="hm", finish_reason="length")]
+)
 async def test_an_empty_answer_is_asked_for_again(nothing: str | Answer) -> None:
     provider, reader, journal = ScriptedProvider([nothing, "Here."]), Reader(), Notebook()
     result = await stage(provider, emit=reader, journal=journal).run()
@@ -290,7 +346,9 @@ async def test_a_connection_lost_in_the_middle_keeps_the_part_that_came() -> Non
 
 
 async def test_tool_calls_of_a_lost_answer_are_neither_run_nor_kept() -> None:
-    provider = ScriptedProvider([Answer("Let me.", tool_calls=[("change", {})], fault=Cut(after_deltas=3))])
+    provider = ScriptedProvider(
+        [Answer("Let me.", tool_calls=[("change", {})], fault=Cut(after_deltas=3))]
+    )
     journal = Notebook()
     result = await stage(provider, journal=journal).run()
     assert result.content == "Let me."
@@ -300,7 +358,10 @@ async def test_tool_calls_of_a_lost_answer_are_neither_run_nor_kept() -> None:
 
 async def test_earlier_iterations_survive_a_failure_in_a_later_one() -> None:
     provider = ScriptedProvider(
-        [Answer("First.", tool_calls=[("echo", {"text": "x"})]), RateLimited("no", provider="scripted")]
+        [
+            Answer("First.", tool_calls=[("echo", {"text": "x"})]),
+            RateLimited("no", provider="scripted"),
+        ]
     )
     journal = Notebook()
     result = await stage(provider, journal=journal).run()
@@ -351,7 +412,9 @@ async def test_a_store_that_fails_costs_the_record_and_not_the_answer() -> None:
     result = await stage(provider, journal=journal).run()
     assert (result.content, result.error) == ("Done.", None)
     assert result.metadata["persisted"] is False
-    assert spoken(journal.messages) == ["user: What is it?"]  # nothing after the gap: it stays legal
+    assert spoken(journal.messages) == [
+        "user: What is it?"
+    ]  # nothing after the gap: it stays legal
     assert journal.calls == 2
 
 
@@ -360,7 +423,9 @@ async def test_a_store_that_hangs_is_given_up_after_a_while(autojump_clock: Mock
         async def record(self, messages: object) -> None:
             await trio.sleep_forever()
 
-    result = await stage(ScriptedProvider(["ok"]), journal=Hanging(), limits=Limits(settle_s=3.0)).run()
+    result = await stage(
+        ScriptedProvider(["ok"]), journal=Hanging(), limits=Limits(settle_s=3.0)
+    ).run()
     assert result.content == "ok"
     assert result.metadata["persisted"] is False
     assert trio.current_time() == pytest.approx(3.0, abs=0.1)
@@ -392,7 +457,9 @@ async def test_a_run_past_its_time_keeps_what_it_has(autojump_clock: MockClock) 
 
 
 async def test_a_tool_past_the_runs_time_may_have_run(autojump_clock: MockClock) -> None:
-    provider = ScriptedProvider([Answer("Wait.", tool_calls=[("slow", {}), ("echo", {"text": "x"}), ("change", {})])])
+    provider = ScriptedProvider(
+        [Answer("Wait.", tool_calls=[("slow", {}), ("echo", {"text": "x"}), ("change", {})])]
+    )
     journal, reader = Notebook(), Reader()
     turn = stage(provider, journal=journal, emit=reader, limits=Limits(timeout_s=1.0))
     result = await turn.run()
@@ -403,7 +470,9 @@ async def test_a_tool_past_the_runs_time_may_have_run(autojump_clock: MockClock)
         "ok",
         "cancelled_before_start",
     ]
-    assert [event.metadata["outcome"] for event in reader.of("tool.failed")] == ["interrupted_may_have_run"]
+    assert [event.metadata["outcome"] for event in reader.of("tool.failed")] == [
+        "interrupted_may_have_run"
+    ]
     check_events(reader.events)
     check_legal(journal.messages)
 
@@ -469,6 +538,10 @@ async def test_tokens_that_nobody_reports_are_estimated_and_marked(report: Usage
 
 async def test_a_turn_that_never_ran_has_a_result_all_the_same() -> None:
     result: RunResult = stage(ScriptedProvider([])).result("cancelled")
-    assert (result.content, result.stop_reason, result.error) == ("", "cancelled", "The run was cancelled.")
+    assert (result.content, result.stop_reason, result.error) == (
+        "",
+        "cancelled",
+        "The run was cancelled.",
+    )
     assert [message["content"] for message in result.messages] == ["You are a test.", USER.content]
     assert result.metadata["latency_ms"] == 0

@@ -60,40 +60,45 @@ async def list_dir(
 
 
 def _listed(context: RunContext, path: str, recursive: bool, max_entries: int) -> str:
-    survey = _Survey(max_entries, recursive)
+    survey = Survey(max_entries, recursive)
     with context.confined.open_folder(path) as folder:
         survey.visit(folder)
     if survey.whole:
         return "\n".join(survey.lines) or f"{context.confined.display(path)} is an empty folder."
-    total = f" of {survey.total:,}" if survey.total else ""
-    survey.lines.append(
-        f"(Showing the first {len(survey.lines)}{total} entries. Raise max_entries, or list a folder in it.)"
-    )
+    shown = f"{len(survey.lines)} entries"
+    if survey.gave_up:
+        shown = f"{shown} out of more than {_LOOK_AT:,}, not always the first by name"
+    elif survey.total:
+        shown = f"the first {len(survey.lines)} of {survey.total:,} entries"
+    survey.lines.append(f"(Showing {shown}. Raise max_entries, or list a folder in it.)")
     return "\n".join(survey.lines)
 
 
-class _Survey:
+class Survey:
     """What was seen so far on the way through a folder.
 
     Attributes:
       lines: One per entry.
       whole: Whether nothing was left out.
+      gave_up: Whether there were more entries than one call looks at.
       total: How many entries the folder has, if all were counted and it was not recursive; else 0.
     """
 
-    def __init__(self, max_entries: int, recursive: bool) -> None:
+    def __init__(self, max_entries: int, recursive: bool, *, look_at: int = _LOOK_AT) -> None:
         self.lines: list[str] = []
         self.whole = True
+        self.gave_up = False
         self.total = 0
         self._max_entries = max_entries
         self._recursive = recursive
-        self._look_at = _LOOK_AT
+        self._look_at = look_at
 
     def visit(self, folder: Folder, prefix: str = "", depth: int = 0) -> None:
         """List a folder, and go down into those in it if asked to."""
         trio.from_thread.check_cancelled()
         listing = folder.first(self._max_entries - len(self.lines), look_at=self._look_at)
         self._look_at -= listing.looked_at
+        self.gave_up = self.gave_up or self._look_at <= 0
         self.whole = self.whole and listing.complete and listing.looked_at == len(listing.entries)
         self.total = listing.looked_at if listing.complete and not self._recursive else 0
         for entry in listing.entries:

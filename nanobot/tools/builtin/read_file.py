@@ -65,7 +65,7 @@ def _read(context: RunContext, path: str, offset: int, limit: int) -> str | tupl
                 f"{name} is {kind} of {size:,} bytes. Only text and images can be read."
             )
         _check_size(name, size, _LARGEST_FILE)
-        window = _Window(offset, limit)
+        window = Window(offset, limit)
         for piece in _pieces(file, first):
             trio.from_thread.check_cancelled()
             window.feed(piece)
@@ -97,7 +97,7 @@ def _pieces(file: BinaryIO, first: bytes) -> Iterator[bytes]:
         yield piece
 
 
-class _Window:
+class Window:
     """The lines of a text that are asked for, and how many lines there are in all."""
 
     def __init__(self, offset: int, limit: int) -> None:

@@ -37,3 +37,17 @@ def scripted_model(wheels: Path, tmp_path: Path) -> Model:
         return path
 
     return write
+
+
+@pytest.fixture
+def is_alive() -> Callable[[int], bool]:
+    """Tell whether a process runs, on Linux; one that ended and that nobody waited for does not."""
+
+    def ask(pid: int) -> bool:
+        try:
+            status = Path(f"/proc/{pid}/stat").read_text("utf-8")
+        except FileNotFoundError:
+            return False
+        return status.rpartition(")")[2].split()[0] != "Z"
+
+    return ask

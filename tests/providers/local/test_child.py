@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Protocol
@@ -46,15 +46,6 @@ async def child_of(model: Path, start_timeout_s: float = 30.0) -> AsyncIterator[
         yield child
     finally:
         await child.aclose()
-
-
-def is_alive(pid: int) -> bool:
-    """Whether a process runs; one that ended and that nobody waited for does not."""
-    try:
-        status = Path(f"/proc/{pid}/stat").read_text("utf-8")
-    except FileNotFoundError:
-        return False
-    return status.rpartition(")")[2].split()[0] != "Z"
 
 
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
@@ -240,7 +231,7 @@ time.sleep(60)
 @linux_only
 @pytest.mark.parametrize("parent", ["alone", "forked"])
 def test_it_is_gone_two_seconds_after_its_parent_was_killed(
-    parent: str, scripted_model: Model
+    parent: str, scripted_model: Model, is_alive: Callable[[int], bool]
 ) -> None:
     arguments = ["-P", _server_process.__file__, json.dumps(settings(scripted_model())._asdict())]
     command = [sys.executable, "-c", PARENT, parent, *arguments]
