@@ -1,5 +1,5 @@
-"""A small actor runtime on Trio: mailboxes, keyed actors, supervision, a fair lock, credit streams, and engines that callers
-under trio, asyncio or no loop at all can use alike.
+"""A small actor runtime on Trio: mailboxes, keyed actors, supervision, a fair lock, credit streams, and engines that
+callers under trio, asyncio or no loop at all can use alike.
 """
 
 from ._ask import ask, ask_sync, cancel_soon, wait_settled, wait_settled_sync

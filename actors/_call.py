@@ -79,7 +79,9 @@ class Call(Generic[T]):
             # each asker adds its own frames to what the engine recorded, not to those of the asker before
             raise self._error.with_traceback(self._traceback)
         finally:
-            del self  # the traceback refers to this frame: the error would keep itself alive through it
+            del (
+                self
+            )  # the traceback refers to this frame: the error would keep itself alive through it
 
     @property
     def failure(self) -> BaseException | None:

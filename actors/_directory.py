@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import logging
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Generic, TypeVar
@@ -25,14 +26,18 @@ _log = logging.getLogger("actors.directory")
 class Directory(Generic[K, M]):
     """One actor per key, in a nursery of the caller's.
 
-    An actor is a task that runs `behavior(key, mailbox)`, usually one `async for` over the mailbox. When the behavior returns
-    and the mailbox is empty the actor is gone, and the next message for its key makes a new one; what arrived in the meantime
-    is kept and the behavior is run again. An idle key costs nothing.
+    An actor is a task that runs `behavior(key, mailbox)`, usually one `async for` over the mailbox. When the behavior
+    returns and the mailbox is empty the actor is gone, and the next message for its key makes a new one; what arrived in
+    the meantime is kept and the behavior is run again. An idle key costs nothing.
 
-    A behavior that raises takes nobody with it: it is run again with the same mailbox, as `policy` says. Past that the
+    A behavior that raises takes nobody with it: it is run again with the same mailbox, as `policy` says. The message that
+    it had read is gone; one that must be answered should be a `Call`, which settles whatever happens. Past the policy the
     messages it left are handed to `on_undelivered`, and so are those that a cancelled nursery leaves.
 
-    Cost, measured with benchmarks/actor_cost.py: see docs/actors.md.
+    Actors live in the context in which the directory was made, not in that of whoever happens to write first.
+
+    Raises:
+      ValueError: `capacity` or `idle_s` is negative, or no number.
     """
 
     def __init__(
@@ -45,7 +50,9 @@ class Directory(Generic[K, M]):
         idle_s: float = 30.0,
         policy: RestartPolicy | None = None,
     ) -> None:
+        Mailbox[M](capacity=capacity, idle_s=idle_s)  # refuses what every later one would refuse
         self._nursery = nursery
+        self._context = contextvars.copy_context()
         self._behavior = behavior
         self._on_undelivered = on_undelivered
         self._capacity = capacity
@@ -64,12 +71,13 @@ class Directory(Generic[K, M]):
         """The mailbox of a living actor, or None; for looking, not for keeping."""
         return self._mailboxes.get(key)
 
+    @trio.lowlevel.enable_ki_protection  # Ctrl-C in the middle would leave a mailbox without an actor
     def post_nowait(self, key: K, message: M, *, urgent: bool = False) -> None:
         """Send a message to the actor of `key`, making it if there is none.
 
         Raises:
           MailboxFull: The actor's mailbox is at its capacity.
-          MailboxClosed: The directory was closed.
+          MailboxClosed: The directory was closed, or its nursery has ended.
         """
         mailbox = self._mailboxes.get(key)
         if mailbox is None:
@@ -77,8 +85,11 @@ class Directory(Generic[K, M]):
                 raise MailboxClosed("this directory is closed")
             mailbox = Mailbox(capacity=self._capacity, idle_s=self._idle_s)
             mailbox.post_nowait(message, urgent=urgent)
+            try:
+                self._context.run(self._nursery.start_soon, self._live, key, mailbox)
+            except RuntimeError:
+                raise MailboxClosed("the nursery of this directory has ended") from None
             self._mailboxes[key] = mailbox
-            self._nursery.start_soon(self._live, key, mailbox)
         else:
             mailbox.post_nowait(message, urgent=urgent)
 
@@ -107,7 +118,15 @@ class Directory(Generic[K, M]):
                             continue
                 if not mailbox:
                     break  # no checkpoint from here until the mailbox is out of the directory
+                await trio.lowlevel.checkpoint()  # for a behavior that returns without reading
         finally:
             del self._mailboxes[key]
             for message in mailbox.close():
-                self._on_undelivered(message, reason)
+                self._return(message, reason)
+            del reason  # its traceback refers to this frame
+
+    def _return(self, message: M, reason: BaseException) -> None:
+        try:
+            self._on_undelivered(message, reason)
+        except Exception:  # noqa: BLE001 - the other messages must not be lost, nor the other actors ended, because of it
+            _log.exception("on_undelivered failed for %r", message)

@@ -83,7 +83,9 @@ class _HostCall:
         except Exception as error:  # noqa: BLE001 - a loop's task factory is a stranger's code
             main.close()
             self._finished(None, error)
-        except BaseException as error:  # an eager task was left by sys.exit() or Ctrl-C, which the loop has to see
+        except (
+            BaseException
+        ) as error:  # an eager task was left by sys.exit() or Ctrl-C, which the loop has to see
             self._finished(None, error)
             raise
         else:

@@ -21,13 +21,18 @@ class Mailbox(Generic[M]):
     There are two lanes. Urgent messages are read first; they are for what a message being worked on is waiting for, so
     they are never refused for lack of room.
 
-    Iterating gives messages until the mailbox was empty for `idle_s` seconds, or was closed. Between the test that finds it
-    empty and the end of the iteration there is no checkpoint: an actor that leaves its loop has missed nothing so far.
+    Iterating gives messages until the mailbox was empty for `idle_s` seconds, or was closed. Between the test that finds
+    it empty and the end of the iteration there is no checkpoint: an actor that leaves its loop has missed nothing so far.
+
+    Raises:
+      ValueError: `capacity` or `idle_s` is negative, or no number.
     """
 
     __slots__ = ("_closed", "_lane", "_notify", "_urgent", "capacity", "idle_s")
 
     def __init__(self, *, capacity: float = float("inf"), idle_s: float = float("inf")) -> None:
+        if not (capacity >= 0 and idle_s >= 0):
+            raise ValueError(f"not a mailbox: capacity={capacity}, idle_s={idle_s}")
         self.capacity = capacity
         self.idle_s = idle_s
         self._lane: deque[M] = deque()
@@ -43,6 +48,7 @@ class Mailbox(Generic[M]):
         """The urgent messages that were not read yet, in reading order."""
         return tuple(self._urgent)
 
+    @trio.lowlevel.enable_ki_protection  # Ctrl-C in the middle would leave the reader asleep over a message
     def post_nowait(self, message: M, *, urgent: bool = False) -> None:
         """Put a message at the end of its lane.
 

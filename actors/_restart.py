@@ -28,11 +28,14 @@ Decision = Restart | GiveUp
 class RestartPolicy:
     """How patient a supervisor is.
 
-    A child may fail `max_failures` times within any `window_s` seconds; one more and the supervisor gives up. The delay before
-    a restart doubles from `first_delay_s` with each failure in the window, up to `max_delay_s`.
+    A child may fail `max_failures` times within any `window_s` seconds; one more and the supervisor gives up. The delay
+    before a restart doubles from `first_delay_s` with each failure in the window, up to `max_delay_s`.
 
-    Source: the restart intensity of Erlang/OTP supervisors, with exponential backoff added because what usually fails here
-    is a connection, and a server that is down is not helped by an immediate retry.
+    Source: the restart intensity of Erlang/OTP supervisors, with exponential backoff added because what usually fails
+    here is a connection, and a server that is down is not helped by an immediate retry.
+
+    Raises:
+      ValueError: A number is out of its range, or no number.
     """
 
     max_failures: int = 5
@@ -41,7 +44,13 @@ class RestartPolicy:
     max_delay_s: float = 10.0
 
     def __post_init__(self) -> None:
-        if self.max_failures < 0 or self.window_s <= 0 or self.first_delay_s < 0:
+        in_range = (
+            self.max_failures >= 0
+            and self.window_s > 0
+            and self.first_delay_s >= 0
+            and self.max_delay_s >= 0
+        )
+        if not in_range:  # asked this way round, NaN is out of range too
             raise ValueError(f"not a restart policy: {self}")
 
 

@@ -23,7 +23,9 @@ def post_unless_ended(
         token.run_sync_soon(function, *args, idempotent=idempotent)
     except trio.RunFinishedError:
         return False
-    except OSError:  # the run crashed: Trio closed its wake-up socket, and did not note that the run is over
+    except (
+        OSError
+    ):  # the run crashed: Trio closed its wake-up socket, and did not note that the run is over
         return False
     return True
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 
 import trio
@@ -12,6 +13,8 @@ from ._turnstile import Turnstile
 __all__ = ["Hold", "ReadWriteLock"]
 
 Listener = Callable[[], None]
+
+_log = logging.getLogger("actors.lock")
 
 
 class Hold:
@@ -76,12 +79,12 @@ class ReadWriteLock:
 
     @property
     def waiting(self) -> int:
-        """How many wait for the lock."""
+        """How many wait for the lock. O(n), for looking."""
         return len(self._turnstile.waiting)
 
     @property
     def holders(self) -> int:
-        """How many holds are inside."""
+        """How many holds are inside. O(n), for looking."""
         return len(self._turnstile.inside)
 
     @property
@@ -89,14 +92,23 @@ class ReadWriteLock:
         """Whether one exclusive hold is inside."""
         return self._turnstile.exclusive_inside
 
+    @trio.lowlevel.enable_ki_protection  # Ctrl-C in the middle would leave a hold in the queue that nobody knows
     def request(self, *, exclusive: bool, on_grant: Listener) -> Hold:
-        """Join the queue. `on_grant` is called once, when the hold is granted; perhaps before this returns."""
+        """Join the queue. `on_grant` is called once, when the hold is granted; perhaps before this returns.
+
+        What `on_grant` raises is logged. If `on_contention` raises, so does this, and the hold has left the queue.
+        """
         hold = Hold(self, exclusive, on_grant)
         self._wake(self._turnstile.arrive(hold, exclusive=exclusive))
         if not hold.granted and self.on_contention is not None:
-            self.on_contention()
+            try:
+                self.on_contention()
+            except BaseException:
+                hold.release()
+                raise
         return hold
 
+    @trio.lowlevel.enable_ki_protection  # as in `request`
     async def acquire(self, *, exclusive: bool) -> Hold:
         """Wait until the hold is granted. A cancelled wait leaves the queue, and lets in those it held back."""
         notify = TrioNotify()
@@ -117,4 +129,9 @@ class ReadWriteLock:
         for hold in granted:
             hold._granted = True
         for hold in granted:
-            hold._on_grant()
+            if hold.released:
+                continue  # by a listener that was told before it
+            try:
+                hold._on_grant()
+            except Exception:  # noqa: BLE001 - one deaf listener may not keep the others out
+                _log.exception("a listener of a granted hold failed: %r", hold._on_grant)

@@ -23,7 +23,9 @@ class _End:
 _END: Final = _End()
 
 WINDOW = 64
-"""Events in flight before the producer waits. Measured through a thread: 16 costs 1.6 times as much per event, 256 saves 5 %."""
+"""Events in flight before the producer waits. Through a thread 16 costs 1.6 times as much per event, and 256 saves 5 %
+(benchmarks/actor_cost.py).
+"""
 
 SPILL_LIMIT_BYTES = 4 * 1024 * 1024
 """What a stream keeps for a reader that the producer may not wait for: about a million tokens of text."""
@@ -32,17 +34,16 @@ SPILL_LIMIT_BYTES = 4 * 1024 * 1024
 class CreditStream(Generic[T]):
     """The producer's end, and the queue between the two.
 
-    The reader allows `window` events in flight and gives that credit back as it reads. A producer without credit waits: that is
-    the backpressure. It waits only while `may_wait()` is true, which is asked anew at each `reconsider()`; otherwise
-    it spills, so that a slow reader never holds up somebody who waits for what the producer holds. A spill past
+    The reader allows `window` events in flight and gives that credit back as it reads. A producer without credit waits:
+    that is the backpressure. It waits only while `may_wait()` is true, which is asked anew at each `reconsider()`;
+    otherwise it spills, so that a slow reader never holds up somebody who waits for what the producer holds. A spill past
     `spill_limit_bytes` raises `ReaderStalled` in the producer.
 
-    The queue is a deque that both ends touch without a lock: the producer only appends, the reader only pops. Everything else
-    of this class belongs to the producer's Trio run.
+    The queue is a deque that both ends touch without a lock: the producer appends, the reader pops. Everything else of
+    this class belongs to the producer's Trio run. One task sends at a time.
     """
 
     __slots__ = (
-        "_credit",
         "_in_flight",
         "_notify",
         "_on_readable",
@@ -71,9 +72,10 @@ class CreditStream(Generic[T]):
         self.closed = False
         self.waiting = False
         self.dropped = 0
-        self._credit = window
         self._queue: deque[T | _End] = deque()
-        self._in_flight: deque[int] = deque()
+        self._in_flight: deque[int] = (
+            deque()
+        )  # sizes of the events whose credit has not come back, oldest first
         self._pending_bytes = 0
         self._notify = TrioNotify()
         self._on_readable: Callable[[], None] | None = None
@@ -89,24 +91,34 @@ class CreditStream(Generic[T]):
         return self._on_readable is not None
 
     def connect(self, on_readable: Callable[[], None]) -> None:
-        """Have `on_readable` called after each event, from the producer's thread; at once if there is something to read."""
+        """Have `on_readable` called after each event, in the producer's thread; at once if there is something to read.
+
+        It must not raise: an error would be the producer's.
+        """
         self._on_readable = on_readable
         if self._queue:
             on_readable()
 
+    @trio.lowlevel.enable_ki_protection  # Ctrl-C is felt where it waits
     async def send(self, event: T, size_bytes: int = 0) -> None:
         """Hand over one event; waits for credit as the class says. A checkpoint only when it waits.
 
+        A cancelled wait has not sent the event. After `close` events are dropped.
+
         Raises:
           ReaderStalled: The event would spill past the limit. It was not sent.
+          trio.BusyResourceError: Another task is waiting to send.
         """
-        while self._credit <= 0 and not self.closed and self.may_wait():
+        while self._window_full and not self.closed and self.may_wait():
+            if self.waiting:
+                raise trio.BusyResourceError("another task is waiting to send already")
             self.waiting = True
             try:
                 await self._notify.notified()
             finally:
                 self.waiting = False
-        if self._credit <= 0 and self._pending_bytes + size_bytes > self.spill_limit_bytes:
+        spills = self._window_full and not self.closed
+        if spills and self._pending_bytes + size_bytes > self.spill_limit_bytes:
             raise ReaderStalled(self.spill_limit_bytes)
         self.send_nowait(event, size_bytes)
 
@@ -114,7 +126,6 @@ class CreditStream(Generic[T]):
         """Hand over one event whatever the credit; for the last one, which must always fit."""
         if self.closed:
             return
-        self._credit -= 1
         self._in_flight.append(size_bytes)
         self._pending_bytes += size_bytes
         self._queue.append(event)
@@ -122,17 +133,34 @@ class CreditStream(Generic[T]):
             self._on_readable()
 
     def drop_all(self) -> None:
-        """Forget what nobody has read. Only for a stream without a reader; `dropped` counts what is gone."""
-        self.dropped += len(self._queue)
-        self._queue.clear()
-        self.give_credit(len(self._in_flight))
+        """Forget what nobody has read; `dropped` counts what is gone. The end of a closed stream stays."""
+        ended = False
+        while True:
+            try:
+                event = (
+                    self._queue.popleft()
+                )  # one by one: a reader in another thread may be popping too
+            except IndexError:
+                break
+            if isinstance(event, _End):
+                ended = True
+            else:
+                # What was read and not yet given back is older than what was in the queue.
+                self._pending_bytes -= self._in_flight.pop()
+                self.dropped += 1
+        if ended:
+            self._queue.append(_END)
+        self._notify.notify()
 
     def give_credit(self, count: int) -> None:
         """Take back credit for `count` events that were read."""
         for _ in range(min(count, len(self._in_flight))):
             self._pending_bytes -= self._in_flight.popleft()
-        self._credit += count
         self._notify.notify()
+
+    @property
+    def _window_full(self) -> bool:
+        return len(self._in_flight) >= self.window
 
     def reconsider(self) -> None:
         """Make a waiting producer ask `may_wait()` again."""
@@ -153,7 +181,8 @@ class CreditReader(Generic[T]):
     """The reader's end; belongs to the reader's thread.
 
     Credit goes back in batches of half a window through `give_back`, which may be called in another thread than the
-    producer's and must see to it that `CreditStream.give_credit` runs in the producer's.
+    producer's and must see to it that `CreditStream.give_credit` runs in the producer's. It must not raise: the event
+    that was just read would be lost.
     """
 
     __slots__ = ("_batch", "_ended", "_give_back", "_owed", "_queue")
@@ -174,9 +203,10 @@ class CreditReader(Generic[T]):
         """
         if self._ended:
             raise trio.EndOfChannel
-        if not self._queue:
-            raise trio.WouldBlock
-        event = self._queue.popleft()
+        try:
+            event = self._queue.popleft()
+        except IndexError:
+            raise trio.WouldBlock from None
         if isinstance(event, _End):
             self._ended = True
             raise trio.EndOfChannel

@@ -30,7 +30,7 @@ async def supervise(
     while True:
         try:
             await child()
-        except Exception as failure:  # noqa: BLE001 - the child is a stranger's code; judging it is what this is for
+        except Exception as failure:
             history, decision = history.failed(policy, trio.current_time())
             match decision:
                 case GiveUp(failures=failures):
@@ -45,8 +45,9 @@ async def supervise(
 class Supervisor:
     """The parent of some children, one-for-one: each is restarted on its own.
 
-    A child that fails past its policy escalates: `ChildFailed` leaves the `open_supervisor` block and the other children are
-    cancelled, so that whoever supervises the supervisor decides. Use `on_give_up` to keep the others instead.
+    A child that fails past its policy escalates: the other children are cancelled and `ChildFailed` leaves the
+    `open_supervisor` block, in an ExceptionGroup as from any nursery, so that whoever supervises the supervisor decides.
+    Use `on_give_up` to keep the others instead; what that raises escalates too.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class Supervisor:
         """Names of the children that are alive or about to be restarted."""
         return tuple(self._scopes)
 
+    @trio.lowlevel.enable_ki_protection  # Ctrl-C in the middle would leave a child that cannot be stopped
     def start_soon(
         self,
         child: Callable[[], Awaitable[None]],
@@ -72,11 +74,17 @@ class Supervisor:
         name: str,
         policy: RestartPolicy | None = None,
     ) -> None:
-        """Start a child under a name that no living child has."""
+        """Start a child under a name that no living child has.
+
+        Raises:
+          ValueError: There is a child of that name; one that was stopped is there until it has ended.
+          RuntimeError: The supervisor's block was left.
+        """
         if name in self._scopes:
             raise ValueError(f"there is a child named {name!r} already")
-        scope = self._scopes[name] = trio.CancelScope()
+        scope = trio.CancelScope()
         self._nursery.start_soon(self._keep, child, name, policy or self._policy, scope, name=name)
+        self._scopes[name] = scope
 
     def stop(self, name: str) -> None:
         """Cancel one child for good; unknown names are those that ended already."""

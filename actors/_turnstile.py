@@ -1,11 +1,13 @@
 """Who may enter next: the pure grant policy of a fair readers–writer lock.
 
-Entry is first come, first served. Shared tickets enter together; an exclusive ticket enters alone; nobody overtakes. There is no
-clock, no task and no waiting here: every method says at once which tickets it let in, and the caller wakes their owners.
+Entry is first come, first served. Shared tickets enter together; an exclusive ticket enters alone; nobody overtakes.
+There is no clock, no task and no waiting here: every method says at once which tickets it let in, and the caller wakes
+their owners.
 """
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from typing import Generic, TypeVar
 
 __all__ = ["Turnstile"]
@@ -22,9 +24,9 @@ class Turnstile(Generic[T]):
     __slots__ = ("_exclusive_inside", "_inside", "_waiting")
 
     def __init__(self) -> None:
-        self._waiting: dict[
-            T, bool
-        ] = {}  # insertion-ordered: the queue; the value says "exclusive"
+        # The queue; the value says "exclusive". Not a dict: finding the first key of one means stepping over all keys that
+        # were deleted before it, which makes n departures cost n² (40,000 of them 0.45 s).
+        self._waiting: OrderedDict[T, bool] = OrderedDict()
         self._inside: set[T] = set()
         self._exclusive_inside = False
 

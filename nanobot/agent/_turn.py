@@ -23,6 +23,7 @@ from ._events import (
 from ._hook_context import AgentHookContext
 from ._hook_points import HookPoints
 from ._iteration import Iteration
+from ._journal import NO_JOURNAL
 from ._next_step import Step
 from ._parts import TurnParts
 from ._result import RunResult, StopReason
@@ -307,11 +308,9 @@ class Turn:
 
     async def _record(self, messages: Sequence[Message]) -> None:
         """Write messages down, all or none. After a failure no more is written: what is there stays legal."""
-        if not self._persisted:
+        if not self._persisted or self._parts.journal is NO_JOURNAL:
             return
-        self._persisted = (
-            False  # unless it returns: a bug in the journal, too, must not be asked again
-        )
+        self._persisted = False  # until it returns: after a bug in it, too, it is not asked again
         with self._settling():
             try:
                 await self._parts.journal.record(messages)

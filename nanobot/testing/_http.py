@@ -135,7 +135,7 @@ def _head_from_text(text: str) -> _Head:
             411, "send the body with a Content-Length; chunked request bodies are not read here"
         )
     length = headers.get("content-length", "0")
-    if not (length.isascii() and length.isdecimal()):
+    if not length.isdecimal():  # which in Latin-1 are 0 to 9 only
         raise BadRequest(400, f"not a Content-Length: {length[:80]!r}")
     if len(length) > 18 or int(length) > MAX_BODY_BYTES:
         raise BadRequest(413, f"the body is longer than {MAX_BODY_BYTES} bytes")

@@ -107,7 +107,10 @@ async def test_a_tool_is_told_to_have_ended_when_it_ends_and_not_with_the_slowes
                 times[str(event.metadata["result"])] = trio.current_time()
             await super().__call__(event)
 
-    calls = [("slow", {"seconds": 5}), ("echo", {"text": "quick"})]
+    calls: list[tuple[str, dict[str, object]]] = [
+        ("slow", {"seconds": 5}),
+        ("echo", {"text": "quick"}),
+    ]
     reader = Clocked()
     await stage(ScriptedProvider([Answer(tool_calls=calls), "ok"]), emit=reader).run()
     assert times == {"quick": 0.0, "at last": 5.0}
@@ -204,7 +207,7 @@ def test_the_constants_are_all_there_is() -> None:
     }
     assert {getattr(agent, name) for name in constants} == set(STREAM_EVENT_TYPES)
     assert len(constants) == len(STREAM_EVENT_TYPES) == 10
-    assert STREAM_EVENT_TYPES == get_args(StreamEventType)
+    assert get_args(StreamEventType) == STREAM_EVENT_TYPES
 
 
 def test_events_and_results_are_small_and_take_no_other_fields() -> None:

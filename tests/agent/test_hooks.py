@@ -12,7 +12,7 @@ from trio.testing import MockClock
 
 from nanobot.agent import AgentHook, AgentHookContext, HookToolCall, Limits
 from nanobot.errors import RateLimited, UsageError
-from nanobot.messages import AssistantMessage, ThinkingBlock, ToolMessage, UserMessage
+from nanobot.messages import AssistantMessage, Message, ThinkingBlock, ToolMessage, UserMessage
 from nanobot.testing import Answer, Cut, ScriptedProvider
 from tests.agent.stage import (
     Notebook,
@@ -381,7 +381,10 @@ class Edit(AgentHook):
 
 
 BLOCK = ThinkingBlock("thinking", "hm", signature="sig")
-HISTORY = [UserMessage("My PIN is 1234."), AssistantMessage("Noted.", thinking=(BLOCK,))]
+HISTORY: list[Message] = [
+    UserMessage("My PIN is 1234."),
+    AssistantMessage("Noted.", thinking=(BLOCK,)),
+]
 
 
 def redact(messages: list[dict[str, Any]]) -> None:

@@ -11,6 +11,7 @@ from nanobot.errors import RateLimited, StoreError
 from nanobot.messages import (
     AssistantMessage,
     Finished,
+    Message,
     ReasoningDelta,
     TextDelta,
     ThinkingBlock,
@@ -37,7 +38,7 @@ from tests.agent.stage import (
 )
 
 
-async def test_a_plain_answer_is_returned_and_recorded() -> None:
+async def test_a_plain_answer_is_returned_and_recorded(caplog: pytest.LogCaptureFixture) -> None:
     provider, journal = ScriptedProvider(["It is fine."]), Notebook()
     result = await stage(provider, journal=journal).run()
     assert (result.content, result.stop_reason, result.error) == ("It is fine.", "completed", None)
@@ -46,6 +47,7 @@ async def test_a_plain_answer_is_returned_and_recorded() -> None:
     assert spoken(journal.messages) == ["user: What is it?", "assistant: It is fine."]
     check_story(result, journal)
     assert provider.streams_open == 0
+    assert not caplog.records
 
 
 async def test_the_users_message_is_recorded_before_the_model_is_asked() -> None:
@@ -60,7 +62,7 @@ async def test_the_users_message_is_recorded_before_the_model_is_asked() -> None
 
 async def test_the_model_is_shown_everything_and_told_what_it_may_call() -> None:
     provider = ScriptedProvider(["ok"])
-    history = [UserMessage("Earlier."), AssistantMessage("Indeed.")]
+    history: list[Message] = [UserMessage("Earlier."), AssistantMessage("Indeed.")]
     await stage(provider, history=history).run()
     [request] = provider.requests
     assert request.model == "test-model"

@@ -35,7 +35,11 @@ def answer(request: RecordedRequest) -> Answer | str:
     if "what is my name" in said:
         return "Your name is Alice." if "my name is alice" in everything else "I do not know."
     if "what degree" in said:
-        return "Business Administration." if "business administration" in everything else "I do not know."
+        return (
+            "Business Administration."
+            if "business administration" in everything
+            else "I do not know."
+        )
     return Answer(text="The secret is that all is well.", reasoning="Thinking about it.")
 
 

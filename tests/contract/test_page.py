@@ -221,7 +221,7 @@ PLAIN = {
     """,
 }
 
-TIMING = '''
+TIMING = """
 import asyncio
 import time
 
@@ -253,9 +253,9 @@ async def main() -> None:
 
 
 asyncio.run(main())
-'''
+"""
 
-TOKYO = '''
+TOKYO = """
 import asyncio
 
 from nanobot import Nanobot
@@ -268,12 +268,14 @@ async def main() -> None:
 
 
 asyncio.run(main())
-'''
+"""
 
 
 def compiled(snippet: str) -> CodeType:
     """The snippet with `await` allowed at its top level, as a notebook compiles it."""
-    return compile(textwrap.dedent(snippet), "<page>", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+    flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+    code: CodeType = compile(textwrap.dedent(snippet), "<page>", "exec", flags=flags)
+    return code
 
 
 def run_snippet(name: str, **names: Any) -> dict[str, Any]:
@@ -318,7 +320,9 @@ def test_the_first_program_prints_an_answer(world: World) -> None:
 
 def test_sdk_demo_prints_what_the_page_shows(world: World) -> None:
     demo = Path(__file__).with_name("sdk_demo.py")
-    printed = run_program(demo, world, "List", "the", "top-level", "files", "in", "the", "workspace.")
+    printed = run_program(
+        demo, world, "List", "the", "top-level", "files", "in", "the", "workspace."
+    )
     lines = printed.splitlines()
     assert lines[0] == "model: openai/gpt-4.1-mini"
     assert lines[1] == f"workspace: {world.workspace}"
@@ -334,7 +338,9 @@ def test_the_timing_hook_prints_each_iteration(world: World) -> None:
     assert printed.endswith("all is well.\n")
 
 
-@pytest.mark.parametrize("name", sorted(PLAIN.keys() - {"two instances", "two hooks", "stable keys"}))
+@pytest.mark.parametrize(
+    "name", sorted(PLAIN.keys() - {"two instances", "two hooks", "stable keys"})
+)
 def test_a_snippet_runs_as_it_stands(name: str, world: World) -> None:
     run_snippet(name)
 
@@ -343,7 +349,10 @@ def test_a_result_has_what_the_page_names(world: World) -> None:
     result = run_snippet("result")["result"]
     assert result.content == "The secret is that all is well."
     assert result.tools_used == []
-    assert result.usage["total_tokens"] == result.usage["prompt_tokens"] + result.usage["completion_tokens"]
+    assert (
+        result.usage["total_tokens"]
+        == result.usage["prompt_tokens"] + result.usage["completion_tokens"]
+    )
     assert result.stop_reason == "completed"
 
 

@@ -33,7 +33,10 @@ class Host:
             trio.run(bounded)
 
     async def sleep(self, seconds: float) -> None:
-        await (asyncio.sleep(seconds) if self.name == "asyncio" else trio.sleep(seconds))
+        if self.name == "asyncio":
+            await asyncio.sleep(seconds)
+        else:
+            await trio.sleep(seconds)
 
     async def gather(self, *stories: Story) -> None:
         """Run several stories at once."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -42,10 +43,11 @@ def make_bot(
     """Bots that reach the scripted server over HTTP."""
     folder = home / ".nanobot"
     folder.mkdir()
-    (folder / "config.json").write_text(
-        '{"providers": {"scripted": {"apiBase": "%s"}}, "agents": {"defaults": {"model": "scripted/m"}}}'
-        % server.base_url
-    )
+    config = {
+        "providers": {"scripted": {"apiBase": server.base_url}},
+        "agents": {"defaults": {"model": "scripted/m"}},
+    }
+    (folder / "config.json").write_text(json.dumps(config))
     return Nanobot.from_config
 
 
@@ -236,7 +238,9 @@ def test_a_bot_serves_one_loop_after_the_other(make_bot: Callable[[], Nanobot]) 
 
     import trio
 
-    assert [asyncio.run(ask()), trio.run(ask), asyncio.run(ask()), trio.run(ask)] == ["quick answer"] * 4
+    assert [asyncio.run(ask()), trio.run(ask), asyncio.run(ask()), trio.run(ask)] == [
+        "quick answer"
+    ] * 4
     assert bot.run_sync("quick", session_key="one").content == "quick answer"
     bot.close()
     with pytest.raises(BotClosed):
@@ -271,7 +275,9 @@ def test_a_sync_stream_cancels_when_left(
         assert [event.type for event in bot.stream_sync("quick")][-1] == "run.completed"
 
 
-def test_blocking_calls_are_refused_inside_a_loop(host: Host, make_bot: Callable[[], Nanobot]) -> None:
+def test_blocking_calls_are_refused_inside_a_loop(
+    host: Host, make_bot: Callable[[], Nanobot]
+) -> None:
     async def story() -> None:
         async with make_bot() as bot:
             with pytest.raises(Exception, match=r"await bot\.run"):

@@ -29,7 +29,7 @@ def a_key(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_run_on_the_same_session_inside_a_streams_body(host: Host) -> None:
     async def story() -> None:
         async with make_bot() as bot:
-            contents = []
+            contents: list[str] = []
             async for event in bot.stream("a"):
                 if event.type == "text.delta" and len(contents) < 2:
                     contents.append((await bot.run("b")).content)
@@ -126,7 +126,9 @@ def test_waiting_inside_the_streams_own_body_ends(host: Host) -> None:
     host.run(story)
 
 
-def test_a_run_on_its_own_session_from_a_tool_is_refused_and_on_another_it_works(host: Host) -> None:
+def test_a_run_on_its_own_session_from_a_tool_is_refused_and_on_another_it_works(
+    host: Host,
+) -> None:
     refused: list[str] = []
 
     async def story() -> None:

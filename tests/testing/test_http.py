@@ -133,6 +133,17 @@ def test_a_client_that_asks_before_it_sends_is_told_once_to_go_on() -> None:
     assert request.body == b"ok"
 
 
+def test_a_client_that_asks_before_each_body_is_told_each_time() -> None:
+    head = b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 2\r\nexpect: 100-continue\r\n\r\n"
+    reader = RequestReader()
+    for _ in range(2):
+        reader.feed(head)
+        assert reader.next_request() is None
+        assert reader.take_continue()
+        reader.feed(b"ok")
+        assert reader.next_request() is not None
+
+
 def test_a_client_that_sends_its_body_anyway_is_not_told_to() -> None:
     reader = RequestReader()
     reader.feed(

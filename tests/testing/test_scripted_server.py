@@ -15,6 +15,7 @@ import httpx
 import msgspec
 import pytest
 import trio
+import trio.testing
 
 from nanobot.errors import UsageError
 from nanobot.testing import (
@@ -96,6 +97,16 @@ async def test_a_client_gets_the_answers_in_order_streamed_or_not() -> None:
     assert contents(lines) == "Hello there"
     assert lines[-2:] == ["data: [DONE]", ""]
     assert whole.json()["choices"][0]["message"]["content"] == "Good bye"
+
+
+async def test_usage_is_streamed_to_those_who_ask_for_it() -> None:
+    texts = []
+    async with scripted_server(itertools.repeat("Hello")) as server:
+        async with httpx.AsyncClient(base_url=server.base_url) as client:
+            for options in (None, {}, {"include_usage": False}, {"include_usage": True}):
+                asked = HI_STREAMED | {"stream_options": options}
+                texts.append((await client.post("/chat/completions", json=asked)).text)
+    assert ['"usage"' in text for text in texts] == [False, False, False, True]
 
 
 async def test_a_request_is_recorded_as_it_came() -> None:
@@ -555,6 +566,14 @@ async def test_waiting_for_what_does_not_happen_ends_with_what_did() -> None:
             TimeoutError, match=r"within 0.01 s; it is at Statistics\(connections=0"
         ):
             await server.wait_until(lambda counts: counts.requests == 1, timeout_s=0.01)
+
+
+async def test_who_waits_hears_of_a_client_that_goes_away_later() -> None:
+    async with scripted_server([]) as server, trio.open_nursery() as nursery:
+        async with connected(server):
+            await server.wait_until(lambda counts: counts.open_connections == 1)
+            nursery.start_soon(server.wait_until, lambda counts: counts.open_connections == 0)
+            await trio.testing.wait_all_tasks_blocked()
 
 
 async def test_its_address_can_be_chosen() -> None:

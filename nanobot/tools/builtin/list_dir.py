@@ -65,11 +65,15 @@ def _listed(context: RunContext, path: str, recursive: bool, max_entries: int) -
         survey.visit(folder)
     if survey.whole:
         return "\n".join(survey.lines) or f"{context.confined.display(path)} is an empty folder."
-    shown = f"{len(survey.lines)} entries"
+    count = len(survey.lines)
     if survey.gave_up:
-        shown = f"{shown} out of more than {_LOOK_AT:,}, not always the first by name"
-    elif survey.total:
-        shown = f"the first {len(survey.lines)} of {survey.total:,} entries"
+        shown = f"{count} out of more than {_LOOK_AT:,} entries, not always the first by name"
+    else:
+        shown = (
+            f"the first {count} of {survey.total:,} entries"
+            if survey.total
+            else f"the first {count} entries"
+        )
     survey.lines.append(f"(Showing {shown}. Raise max_entries, or list a folder in it.)")
     return "\n".join(survey.lines)
 
@@ -98,7 +102,7 @@ class Survey:
         trio.from_thread.check_cancelled()
         listing = folder.first(self._max_entries - len(self.lines), look_at=self._look_at)
         self._look_at -= listing.looked_at
-        self.gave_up = self.gave_up or self._look_at <= 0
+        self.gave_up = self.gave_up or (not listing.complete and self._look_at <= 0)
         self.whole = self.whole and listing.complete and listing.looked_at == len(listing.entries)
         self.total = listing.looked_at if listing.complete and not self._recursive else 0
         for entry in listing.entries:
