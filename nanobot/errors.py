@@ -3,6 +3,7 @@
 NanobotError
 ├── UsageError                 the caller broke the contract; never retried
 │   ├── InvalidArgument        … by a value that cannot be used (also a ValueError)
+│   ├── InvalidMessage         … by a transcript with a message that cannot be kept (also a ValueError)
 │   ├── BotClosed              … by using a bot after `aclose()`
 │   ├── NestedRunRefused       … by a nested run that could only deadlock
 │   └── UnknownPreset          … by naming a preset that is not configured (also a KeyError)
@@ -17,6 +18,8 @@ NanobotError
 │   └── MalformedStream        … it sent bytes we cannot parse
 ├── ToolError                  a tool failed; the model is told and may try again
 └── StoreError                 sessions could not be read or written
+    ├── SessionGone            … the session was cleared or deleted meanwhile (in nanobot.sessions)
+    └── SessionFenced          … another turn owns the session by now (in nanobot.sessions)
 """
 
 from __future__ import annotations
@@ -29,6 +32,7 @@ __all__ = [
     "ConfigError",
     "ConnectionFailed",
     "InvalidArgument",
+    "InvalidMessage",
     "MalformedStream",
     "NanobotError",
     "NestedRunRefused",
@@ -57,6 +61,10 @@ class UsageError(NanobotError):
 
 class InvalidArgument(UsageError, ValueError):
     """An argument has a value that cannot be used; the message names it and what would do."""
+
+
+class InvalidMessage(UsageError, ValueError):
+    """A message of a transcript cannot be kept; the text names its index, the field, and what is accepted."""
 
 
 class BotClosed(UsageError):

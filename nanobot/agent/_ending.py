@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import trio
 
+from nanobot.errors import ProviderError
+
 from ._result import StopReason
 
-__all__ = ["ERRORS", "TurnStopped", "is_cancellation"]
+__all__ = ["ERRORS", "TurnStopped", "facts_of", "is_cancellation"]
 
 ERRORS: Final[dict[StopReason, str]] = {
     "cancelled": "The run was cancelled.",
@@ -42,3 +44,15 @@ def is_cancellation(error: BaseException) -> bool:
     if isinstance(error, BaseExceptionGroup):
         return all(is_cancellation(each) for each in error.exceptions)
     return isinstance(error, trio.Cancelled)
+
+
+def facts_of(exception: BaseException | None) -> dict[str, Any]:
+    """What a program has to know of a failure to decide what to do about it, without reading the error's text."""
+    if exception is None:
+        return {}
+    facts: dict[str, Any] = {"exception_type": type(exception).__name__}
+    if isinstance(exception, ProviderError):
+        facts["retryable"] = exception.retryable
+        facts["status"] = exception.status
+        facts["retry_after_s"] = exception.retry_after_s
+    return facts

@@ -9,6 +9,7 @@ from typing import Final
 
 from nanobot.errors import MalformedStream, ProviderError
 from nanobot.messages import (
+    Assembler,
     AssistantMessage,
     Delta,
     FinishReason,
@@ -20,7 +21,6 @@ from nanobot.messages import (
     ToolCallDelta,
     UserMessage,
 )
-from nanobot.messages._assemble import Assembler
 from nanobot.providers import DeltaStream, ModelRequest
 
 from ._ending import TurnStopped

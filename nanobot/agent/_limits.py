@@ -21,9 +21,9 @@ class Limits(Struct, frozen=True, kw_only=True):
         `max_tokens`; a model that is still not done by then repeats itself.
       max_empty_retries: Times an empty answer is asked for again as it was, before the model is asked in plain words.
       max_tool_result_chars: Characters of one tool result that the model is shown.
-      settle_s: What is left to a turn that was ended from outside, for writing down what there is and for hooks that
-        want to know. Its end is shielded for so long; longer than a slow disk takes, short for somebody who pressed
-        stop.
+      settle_s: What each thing may take that a turn does although it was cancelled: one write to the journal, and one
+        call of hooks for each of `finalize_content`, `on_error` and `on_finally`. Longer than a slow disk takes, short
+        for somebody who pressed stop.
     """
 
     max_iterations: int = 200

@@ -17,7 +17,7 @@ StopReason: TypeAlias = Literal[
     "timeout",
     "budget",
 ]
-"""Why a run stopped. Only for the first, second and fifth is `RunResult.error` None."""
+"""Why a run stopped. `RunResult.error` is None for completed, max_iterations and empty_response, and set for the others."""
 
 
 @dataclass(slots=True)
@@ -28,7 +28,7 @@ class RunResult:
 
     Attributes:
       content: The final answer as text; after a failure or a cancel the part that was there.
-      tools_used: Names of the tools whose call succeeded, in the order they ended, repeats kept.
+      tools_used: Names of the tools whose call succeeded, in the order of the calls, repeats kept.
       messages: All that the model was shown and said, in OpenAI chat shape, the system message first.
       usage: `prompt_tokens`, `completion_tokens` and `total_tokens` summed over the run's requests, and
         `cached_tokens` or `reasoning_tokens` where the provider reports them. `metadata["usage_estimated"]` is True
@@ -37,7 +37,8 @@ class RunResult:
       error: What went wrong, in words; None if nothing did.
       metadata: `latency_ms`, `ttft_ms` (from the start of the turn to the model's first delta, None without one),
         `model`, `provider`, `iterations`, `request_count`, `finish_reason`, and `persisted` (False if the turn could
-        not be stored).
+        not be stored). If an exception was behind a failure, `exception_type`; if it was the model service's,
+        `retryable`, `status` (HTTP) and `retry_after_s` (how long it asked us to wait), None where it did not say.
     """
 
     content: str

@@ -7,8 +7,7 @@ from typing import Any
 
 import msgspec
 
-from nanobot.messages import Message
-from nanobot.messages._openai_shape import message_from_openai, to_openai
+from nanobot.messages import Message, message_from_openai, to_openai
 
 from ._hook_context import AgentHookContext
 

@@ -13,7 +13,7 @@ from nanobot.errors import StoreError
 from nanobot.messages import Message
 
 from ._emit import ConsumerStalled
-from ._ending import ERRORS, TurnStopped, is_cancellation
+from ._ending import ERRORS, TurnStopped, facts_of, is_cancellation
 from ._events import (
     STREAM_EVENT_RUN_COMPLETED,
     STREAM_EVENT_RUN_FAILED,
@@ -236,12 +236,11 @@ class Turn:
         """End a turn that did not get to its answer: keep what there is, tell hooks, tell the reader."""
         await self._salvage()
         self._result = result = self.result(stop_reason, error)
+        result.metadata.update(facts_of(exception))
         if self._hooks is not None:
             await self._tell_hooks_of_failure(self._hooks, result, exception)
         if self._parts.emit.wanted:
             metadata = {**result.metadata, "reason": stop_reason}
-            if exception is not None:
-                metadata["exception_type"] = type(exception).__name__
             self._parts.emit.nowait(
                 StreamEvent(
                     STREAM_EVENT_RUN_FAILED,

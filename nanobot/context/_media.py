@@ -11,8 +11,7 @@ from typing import Final
 import trio
 
 from nanobot.errors import UsageError
-from nanobot.messages import FilePart, ImagePart, TextPart, UserMessage
-from nanobot.messages._openai_shape import without_surrogates
+from nanobot.messages import FilePart, ImagePart, TextPart, UserMessage, without_surrogates
 
 from ._regular_file import open_regular
 

@@ -8,7 +8,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from nanobot.messages._openai_shape import without_surrogates
+from nanobot.messages import without_surrogates
 
 from ._sections import Section, join_sections
 from ._skills import skills_text

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from msgspec.structs import replace
 
 from nanobot.messages import (
+    OPENING,
+    RUNTIME_CONTEXT,
     AssistantMessage,
     Message,
     SystemMessage,
     TextPart,
     UserMessage,
 )
-from nanobot.messages._history import OPENING
-from nanobot.messages._openai_shape import RUNTIME_CONTEXT
 
 __all__ = ["shown_messages", "with_turn_note"]
 

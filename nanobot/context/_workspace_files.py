@@ -12,7 +12,7 @@ from typing import Final, Generic, TypeVar
 import trio
 from msgspec import Struct
 
-from nanobot.messages._openai_shape import without_surrogates
+from nanobot.messages import without_surrogates
 
 from ._regular_file import file_status, open_regular
 from ._skills import Skill, skill_from_text

@@ -1,5 +1,6 @@
 """Pure data: what was said, in parts, messages and streamed deltas."""
 
+from ._assemble import Assembler
 from ._delta import (
     Delta,
     Finished,
@@ -9,6 +10,17 @@ from ._delta import (
     ThinkingDelta,
     ToolCallDelta,
     UsageDelta,
+)
+from ._history import (
+    OPENING,
+    Change,
+    Problem,
+    ProblemKind,
+    Repaired,
+    UnansweredOutcome,
+    check,
+    repair,
+    unanswered,
 )
 from ._message import (
     AssistantMessage,
@@ -24,11 +36,23 @@ from ._message import (
     ToolOutcome,
     UserMessage,
 )
+from ._openai_shape import (
+    RUNTIME_CONTEXT,
+    message_from_openai,
+    messages_from_openai,
+    to_openai,
+    to_transcript,
+    without_surrogates,
+)
 from ._tool_spec import ToolSpec
 from ._usage import Usage
 
 __all__ = [
+    "OPENING",
+    "RUNTIME_CONTEXT",
+    "Assembler",
     "AssistantMessage",
+    "Change",
     "Delta",
     "FilePart",
     "FinishReason",
@@ -36,7 +60,10 @@ __all__ = [
     "ImagePart",
     "Message",
     "Part",
+    "Problem",
+    "ProblemKind",
     "ReasoningDelta",
+    "Repaired",
     "SystemMessage",
     "TextDelta",
     "TextPart",
@@ -47,7 +74,16 @@ __all__ = [
     "ToolMessage",
     "ToolOutcome",
     "ToolSpec",
+    "UnansweredOutcome",
     "Usage",
     "UsageDelta",
     "UserMessage",
+    "check",
+    "message_from_openai",
+    "messages_from_openai",
+    "repair",
+    "to_openai",
+    "to_transcript",
+    "unanswered",
+    "without_surrogates",
 ]

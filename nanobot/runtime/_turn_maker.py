@@ -32,8 +32,7 @@ from nanobot.context import (
     user_message,
     with_turn_note,
 )
-from nanobot.messages import Message, UserMessage
-from nanobot.messages._history import repair
+from nanobot.messages import Message, UserMessage, repair
 from nanobot.providers._select import ModelSelection
 from nanobot.sessions import Lease, SessionRecord, SessionStore, open_lease
 from nanobot.tools import Cross, RunContext, Toolset, Workspace, run_here

@@ -6,8 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-from nanobot.messages import Message, TextPart, UserMessage
-from nanobot.messages._openai_shape import to_transcript
+from nanobot.messages import Message, TextPart, UserMessage, to_transcript
 
 from ._record import SessionRecord, merged_metadata
 

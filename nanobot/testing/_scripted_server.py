@@ -79,6 +79,9 @@ def scripted_server(
       record: Keep every request in `requests`. Say False under load, or they pile up.
       refuse_after: After so many connections, refuse all further ones.
 
+    Use it with the real clock: a `MockClock` that jumps does so while bytes are still under way. For tests on a virtual
+    clock there is `ScriptedProvider`.
+
     Leaving the block closes every connection. If the script failed, by running out of answers (`ScriptExhausted`) or
     with an exception of its own, the client got a status 400 that says so, and leaving the block raises it.
     """

@@ -159,3 +159,113 @@ def test_a_crash_of_trio_itself_is_announced_and_the_next_caller_gets_a_new_run(
     out, err = finish(process)
     assert process.returncode == 0, err
     assert out.split() == ["42"]
+
+
+CRASH = """
+import logging
+logging.getLogger("actors").addHandler(logging.NullHandler())
+
+async def crash():
+    def fail(_):
+        raise ZeroDivisionError("an abort function that fails is how Trio crashes without unwinding anything")
+    with trio.move_on_after(0):
+        await trio.lowlevel.wait_task_rescheduled(fail)
+"""
+
+
+def test_a_crash_that_unwinds_nothing_still_answers_everybody_who_waits() -> None:
+    process = start(
+        CRASH
+        + textwrap.dedent(
+            """
+            home, ready, go = None, threading.Event(), threading.Event()
+
+            async def engine():
+                global home
+                home = current_home()
+                ready.set()
+                await trio.to_thread.run_sync(go.wait)
+                await crash()
+
+            def run_engine():
+                try:
+                    trio.run(engine)
+                except trio.TrioInternalError:
+                    print("crashed", flush=True)
+
+            async def outcome(awaitable):
+                try:
+                    await awaitable
+                except HomeGone:
+                    return "gone"
+
+            def sync_outcome():
+                try:
+                    ask_sync(home, Call(trio.sleep_forever), submit, host=SyncHost())
+                except HomeGone:
+                    return "gone"
+
+            async def main():
+                running, lost, followed = Call(hold), Call(answer), Call(answer)
+                waits = [
+                    asyncio.create_task(outcome(ask(home, running, submit))),
+                    asyncio.create_task(outcome(ask(home, lost, lambda call: None))),  # an engine that forgets
+                    asyncio.create_task(asyncio.to_thread(sync_outcome)),
+                    asyncio.create_task(wait_settled(home, followed)),
+                ]
+                while running.state != "running":
+                    await asyncio.sleep(0.01)
+                go.set()
+                async with asyncio.timeout(20):
+                    print(await asyncio.gather(*waits), flush=True)
+                thread.join()
+                assert followed.settled and not home.alive
+                print(await outcome(ask(home, Call(answer), submit)), flush=True)
+
+            thread = threading.Thread(target=run_engine)
+            thread.start()
+            ready.wait()
+            asyncio.run(main())
+            """
+        )
+    )
+    out, _ = finish(process)  # what Trio and the garbage collector say about the crash is on stderr
+    assert process.returncode == 0
+    assert [line for line in out.splitlines() if line not in ("entered", "left")] == [
+        "crashed",
+        "['gone', 'gone', 'gone', None]",
+        "gone",
+    ]
+
+
+def test_a_crashed_runs_waiter_is_told_nothing_and_a_host_that_crashed_is_gone() -> None:
+    process = start(
+        CRASH
+        + """
+hosts, notify = [], TrioNotify()
+
+async def main():
+    hosts.append(current_host(shared_home()))
+    hosts.append(hosts[0].make_notify())
+    trio.lowlevel.spawn_system_task(notify.notified)
+    await trio.testing.wait_all_tasks_blocked()
+    await crash()
+
+import trio.testing
+try:
+    trio.run(main)
+except trio.TrioInternalError:
+    print("crashed", flush=True)
+notify.notify()
+host, foreign_notify = hosts
+foreign_notify.notify()
+assert host.gone
+try:
+    host.start(answer, (), None, print)
+except HostGone:
+    print("gone", flush=True)
+"""
+    )
+    out, _ = finish(process)
+    assert process.returncode == 0
+    assert out.split() == ["crashed", "gone"]

@@ -8,7 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trio.testing import MockClock
 
-from actors import ChildFailed, GiveUp, Restart, RestartHistory, RestartPolicy, open_supervisor, supervise
+from actors import (
+    ChildFailed,
+    GiveUp,
+    Restart,
+    RestartHistory,
+    RestartPolicy,
+    open_supervisor,
+    supervise,
+)
 
 gaps = st.lists(st.floats(0, 100, allow_nan=False), max_size=40)
 policies = st.builds(

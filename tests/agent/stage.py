@@ -20,9 +20,15 @@ from nanobot.agent import (
     TurnParts,
 )
 from nanobot.errors import ToolError
-from nanobot.messages import AssistantMessage, Delta, Message, SystemMessage, UserMessage
-from nanobot.messages._history import check
-from nanobot.messages._openai_shape import to_openai
+from nanobot.messages import (
+    AssistantMessage,
+    Delta,
+    Message,
+    SystemMessage,
+    UserMessage,
+    check,
+    to_openai,
+)
 from nanobot.providers import ModelRequest, Provider
 from nanobot.tools import Cross, RunContext, Toolset, Workspace, run_here, tool
 

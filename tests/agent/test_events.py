@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Sequence
 from typing import get_args
 
@@ -197,6 +199,21 @@ async def test_a_long_answer_is_told_in_full() -> None:
     reader = Reader()
     result = await stage(ScriptedProvider([Answer(words)]), emit=reader).run()
     assert text_of(reader.events) == result.content == "".join(words)
+
+
+def test_importing_the_loop_brings_no_http_and_no_vendors_code() -> None:
+    program = "import nanobot.agent, sys; print(*sys.modules)"
+    printed = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    ).stdout
+    modules = printed.split()
+    assert "nanobot.agent._turn" in modules
+    assert "httpx" not in modules
+    assert not [
+        name
+        for name in modules
+        if name.startswith("nanobot.providers.") and not name.startswith("nanobot.providers._")
+    ]
 
 
 def test_the_constants_are_all_there_is() -> None:

@@ -18,9 +18,9 @@ from nanobot.messages import (
     ToolCall,
     ToolMessage,
     UserMessage,
+    check,
+    to_transcript,
 )
-from nanobot.messages._history import check
-from nanobot.messages._openai_shape import to_transcript
 
 
 def test_the_note_stands_behind_the_users_words_and_the_stored_message_keeps_them_apart() -> None:

@@ -9,8 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nanobot.context import Window, fit, history_budget, message_tokens
-from nanobot.messages import AssistantMessage, Message, ToolCall, ToolMessage, UserMessage
-from nanobot.messages._history import check, repair
+from nanobot.messages import (
+    AssistantMessage,
+    Message,
+    ToolCall,
+    ToolMessage,
+    UserMessage,
+    check,
+    repair,
+)
 
 
 def tokens_of(message: Message) -> int:

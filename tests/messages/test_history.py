@@ -11,12 +11,15 @@ from hypothesis import strategies as st
 from nanobot.messages import (
     AssistantMessage,
     Message,
+    Problem,
     SystemMessage,
     ToolCall,
     ToolMessage,
     UserMessage,
+    check,
+    repair,
+    unanswered,
 )
-from nanobot.messages._history import Problem, check, repair, unanswered
 
 ids = st.sampled_from(["", "a", "b", "a_1", "call_1"])
 calls = st.builds(ToolCall, ids, st.just("f"))

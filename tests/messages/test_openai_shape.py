@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from nanobot.errors import UsageError
 from nanobot.messages import (
+    RUNTIME_CONTEXT,
     AssistantMessage,
     FilePart,
     ImagePart,
@@ -23,9 +24,6 @@ from nanobot.messages import (
     ToolCall,
     ToolMessage,
     UserMessage,
-)
-from nanobot.messages._openai_shape import (
-    RUNTIME_CONTEXT,
     message_from_openai,
     messages_from_openai,
     to_openai,

@@ -117,6 +117,12 @@ def test_the_end_of_input_shows_an_event_that_was_cut_short(
     assert decoded([stream])[1] == left
 
 
+def test_a_byte_order_mark_is_not_part_of_the_first_line() -> None:
+    stream = b"\xef\xbb\xbfdata: a\n\n\xef\xbb\xbfdata: not at the start\n\n"
+    for at in range(len(stream)):
+        assert decoded([stream[:at], stream[at:]])[0] == [ServerSentEvent(b"a")]
+
+
 def test_the_server_says_how_long_to_wait_before_reconnecting() -> None:
     decoder = EventStreamDecoder()
     decoder.feed(b"retry: 1500\n\nretry: soon\n\n")
@@ -136,10 +142,11 @@ def test_an_event_of_ten_megabytes_is_not_kept() -> None:
     assert decoder.end() is None
 
 
-def test_an_event_of_countless_empty_lines_is_not_kept() -> None:
+@pytest.mark.parametrize("line", [b"data:\n", b"data: x\n"])
+def test_an_event_of_countless_short_lines_is_not_kept(line: bytes) -> None:
     decoder = EventStreamDecoder(max_event_bytes=1000)
     for _ in range(300):
-        decoder.feed(b"data:\n")
+        decoder.feed(line)
     assert decoder.overflowed
     assert decoder._data == []
 

@@ -6,7 +6,7 @@ import json
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,10 +23,12 @@ COMMAND = [sys.executable, "-m", "nanobot.testing.server"]
 
 
 @contextmanager
-def server_process(*options: str, **pipes: Any) -> Iterator[tuple[subprocess.Popen[str], str]]:
+def server_process(
+    *options: str, command: Sequence[str] = COMMAND, **pipes: Any
+) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """The process and its base URL; ended with the block."""
     with subprocess.Popen(
-        [*COMMAND, *options], stdout=subprocess.PIPE, text=True, **pipes
+        [*command, *options], stdout=subprocess.PIPE, text=True, **pipes
     ) as process:
         try:
             assert process.stdout is not None
@@ -69,6 +71,26 @@ def test_the_process_can_end_with_its_standard_input() -> None:
         assert process.stdin is not None
         process.stdin.close()
         assert process.wait(10) == 0
+
+
+def test_a_signal_ends_the_process_also_while_it_watches_its_standard_input() -> None:
+    with server_process("--until-stdin-closes", stdin=subprocess.PIPE) as (process, _):
+        process.terminate()
+        assert process.wait(10) == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs prlimit")
+def test_the_process_allows_itself_as_many_files_as_it_may_have() -> None:
+    import resource  # deferred: Windows has no such module
+
+    code = (
+        "import resource, runpy; hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]; "
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (64, hard)); "
+        "runpy.run_module('nanobot.testing.server', run_name='__main__')"
+    )
+    with server_process(command=[sys.executable, "-c", code]) as (process, _):
+        soft, hard = resource.prlimit(process.pid, resource.RLIMIT_NOFILE)
+    assert soft == hard
 
 
 def test_an_answer_is_split_into_as_many_deltas_as_are_wanted() -> None:

@@ -180,8 +180,9 @@ async def test_a_cancelled_read_ends_before_it_reads_on(context: RunContext, roo
         for _ in range(FILE_THREADS):  # so that the read has to wait for a thread
             nursery.start_soon(in_file_thread, release.wait)
         await trio.testing.wait_all_tasks_blocked()
-        with trio.CancelScope() as scope:
-            nursery.start_soon(cancel_when_blocked, scope, release)
+        scope = trio.CancelScope()
+        nursery.start_soon(cancel_when_blocked, scope, release)
+        with scope:
             await read(context)
         assert scope.cancelled_caught
     threads = threading.active_count()

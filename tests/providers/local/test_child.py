@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -181,21 +181,31 @@ async def test_a_start_that_is_cancelled_leaves_nothing(scripted_model: Model) -
 
 
 @pytest.mark.parametrize(
-    "script",
-    [{}, {"stuck_s": 60}, {"stuck_s": 60, "ignores_sigterm": True}, {"raises": "no"}],
-    ids=["serving", "starting", "starting, deaf to SIGTERM", "failing"],
+    ("script", "ending"),
+    [
+        ({}, "exited with status 0"),
+        ({"stuck_s": 60}, "ended by SIGTERM"),
+        ({"stuck_s": 60, "ignores_sigterm": True}, "ended by SIGKILL"),
+        ({"raises": "no"}, "exited with status 1"),
+    ],
+    ids=["serving", "starting", "starting, deaf to SIGTERM", "failed"],
 )
-async def test_closing_ends_the_process_whatever_it_is_doing(
-    script: dict[str, object], scripted_model: Model
+async def test_closing_ends_the_process_by_the_mildest_means_that_works(
+    script: dict[str, object], ending: str, scripted_model: Model
 ) -> None:
     async with no_leaks():
-        child = await start_child(settings(scripted_model(**script)), start_timeout_s=30)
-        if not script:
-            await child.address()
+        model = scripted_model(logs="here I am", **script)
+        child = await start_child(settings(model), start_timeout_s=30)
+        while "here I am" not in child.log_tail():  # noqa: ASYNC110 - it is another process
+            await trio.sleep(0.01)
+        if script in ({}, {"raises": "no"}):
+            with suppress(StartFailed):
+                await child.address()
         with trio.CancelScope() as scope:
             scope.cancel()
             await child.aclose()  # also when cancelled
         assert not child.running
+        assert ending in child.ending()
         await child.aclose()
 
 

@@ -20,6 +20,7 @@ from nanobot.errors import (
     ServiceUnavailable,
 )
 from nanobot.messages import (
+    Assembler,
     Delta,
     Finished,
     ReasoningDelta,
@@ -29,7 +30,6 @@ from nanobot.messages import (
     Usage,
     UsageDelta,
 )
-from nanobot.messages._assemble import Assembler
 from nanobot.providers._sse import EventStreamDecoder
 from nanobot.providers.openai_chat._decode import AnswerDecoder
 

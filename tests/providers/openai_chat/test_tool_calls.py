@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nanobot.messages._assemble import Assembler
+from nanobot.messages import Assembler
 from nanobot.providers.openai_chat import _wire
 from nanobot.providers.openai_chat._tool_calls import ToolCallSorter
 
