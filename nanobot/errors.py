@@ -6,6 +6,7 @@ NanobotError
 │   ├── InvalidMessage         … by a transcript with a message that cannot be kept (also a ValueError)
 │   ├── BotClosed              … by using a bot after `aclose()`
 │   ├── NestedRunRefused       … by a nested run that could only deadlock
+│   ├── SessionExists          … by a new session under a key that is taken (in nanobot.sessions)
 │   └── UnknownPreset          … by naming a preset that is not configured (also a KeyError)
 ├── ConfigError                the configuration cannot be used (also a ValueError)
 ├── ProviderError              the model service failed us

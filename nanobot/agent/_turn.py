@@ -92,10 +92,11 @@ class Turn:
         except ConsumerStalled as stalled:
             return await self._fail("consumer_stalled", str(stalled), stalled)
         except BaseException as error:
+            # Each await in `_fail` is shielded, and bounded by `Limits.settle_s`.
             if is_cancellation(error):
-                await self._fail("cancelled", "", None)
+                await self._fail("cancelled", "", None)  # noqa: ASYNC102
             else:
-                await self._fail("error", str(error) or type(error).__name__, error)
+                await self._fail("error", str(error) or type(error).__name__, error)  # noqa: ASYNC102
             raise
         return self._complete(stop_reason)
 

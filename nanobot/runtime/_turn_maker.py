@@ -34,7 +34,7 @@ from nanobot.context import (
 )
 from nanobot.messages import Message, UserMessage, repair
 from nanobot.providers._select import ModelSelection
-from nanobot.sessions import Lease, SessionRecord, SessionStore, open_lease
+from nanobot.sessions import Lease, SessionRecord, SessionStore, open_lease, read_soon
 from nanobot.tools import Cross, RunContext, Toolset, Workspace, run_here
 
 from ._providers import Providers
@@ -143,7 +143,7 @@ class TurnMaker:
     ) -> AsyncIterator[tuple[SessionRecord | None, Journal]]:
         """The session as it stands, and where the turn is written down: nowhere, if it is ephemeral."""
         if request.ephemeral:
-            yield await self._store.load(request.session_key), NO_JOURNAL
+            yield await read_soon(self._store, request.session_key), NO_JOURNAL
         else:
             async with open_lease(self._store, request.session_key) as leased:
                 yield leased.record, _StoreJournal(self._store, leased.lease)

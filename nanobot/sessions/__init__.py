@@ -4,7 +4,7 @@ from ._in_memory import InMemoryStore
 from ._lease import Lease, Leased, SessionFenced, SessionGone, open_lease
 from ._record import Compaction, Position, SessionRecord
 from ._snapshot import SessionInfo, SessionSnapshot, snapshot_of
-from ._store import SessionStore
+from ._store import SessionExists, SessionStore, read_soon
 
 __all__ = [
     "Compaction",
@@ -12,6 +12,7 @@ __all__ = [
     "Lease",
     "Leased",
     "Position",
+    "SessionExists",
     "SessionFenced",
     "SessionGone",
     "SessionInfo",
@@ -19,5 +20,6 @@ __all__ = [
     "SessionSnapshot",
     "SessionStore",
     "open_lease",
+    "read_soon",
     "snapshot_of",
 ]

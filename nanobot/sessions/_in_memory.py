@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import threading
+from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from itertools import count
+from itertools import count, islice
 from typing import Any
 
 import trio
@@ -16,8 +19,18 @@ from nanobot.messages import Message
 from ._lease import Lease, Leased, SessionFenced, SessionGone
 from ._record import Compaction, Position, SessionRecord, merged_metadata
 from ._snapshot import SessionInfo, preview_of, title_of
+from ._store import SessionExists
+from ._turnstile import Turnstiles, Waiter
 
 __all__ = ["InMemoryStore"]
+
+# One lock for all stores: each holds it for microseconds, and so one hook is enough for none to be forked while it is
+# held, which would leave the child without anybody to release it. Reentrant, for a signal handler may look at a session.
+_LOCK = threading.RLock()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_LOCK.acquire, after_in_parent=_LOCK.release, after_in_child=_LOCK.release
+    )
 
 
 @dataclass(slots=True)
@@ -27,37 +40,42 @@ class _Session:
     updated_at: datetime
     version: int = 0
     messages: list[Message] = field(default_factory=list)
-    metadata: dict[str, Any] = field(default_factory=dict)
+    metadata: dict[str, Any] = field(
+        default_factory=dict
+    )  # replaced when it changes, never changed
     compaction: Compaction | None = None
     preview: str = ""
 
 
 @dataclass(slots=True)
-class _Ownership:
-    """Who owns a session's next turn, and who waits for it. Exists only while somebody does either."""
+class _Tenancy:
+    """A lease that was given: to whom, and for which life of the session."""
 
-    turnstile: trio.Semaphore = field(default_factory=lambda: trio.Semaphore(1))
-    attending: int = 0
-    token: int = 0
-    epoch: int = 0
+    lease: Lease
+    waiter: Waiter
 
 
 class InMemoryStore:
     """Keeps sessions in memory: for tests, and for programs that want to forget.
 
-    Implements `SessionStore`. Used by one Trio run at a time; leases end with the run that took them, so that one which
-    crashed, or was left behind by a fork, blocks nothing. What is stored is shared, not copied: messages are frozen.
+    Implements `SessionStore`. Leases end with the Trio run that took them, so that one which crashed, or was left behind
+    by a fork, blocks nothing. What is stored is shared, not copied: messages are frozen.
     """
 
     def __init__(self, *, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         """Start empty. `now` gives the timezone-aware time of each write."""
         self._now = now
         self._numbers = count(1)  # epochs, tokens and versions: each only has to grow
-        self._sessions: dict[str, _Session] = {}
-        self._ownerships: dict[str, _Ownership] = {}
-        self._run: trio.lowlevel.TrioToken | None = None
+        self._sessions: OrderedDict[str, _Session] = OrderedDict()  # by last write, oldest first
+        self._turnstiles = Turnstiles()
+        self._tenancies: dict[str, _Tenancy] = {}
         self._unflushed: set[str] = set()
         self._closed = False
+
+    @property
+    def blocks(self) -> bool:
+        """See `SessionStore.blocks`."""
+        return False
 
     async def acquire_lease(
         self,
@@ -69,39 +87,28 @@ class InMemoryStore:
     ) -> Leased:
         """See `SessionStore.acquire_lease`."""
         _refuse_negative(last, covered)
-        self._refuse_if_closed()
-        self._forget_owners_of_another_run()
-        ownership = self._ownerships.setdefault(key, _Ownership())
-        ownership.attending += 1
-        try:
-            await ownership.turnstile.acquire()
-        except BaseException:  # Cancelled or KeyboardInterrupt: out of the queue either way
-            self._leave(key, ownership)
-            raise
-        if self._closed:
-            ownership.turnstile.release()
-            self._leave(key, ownership)
+        with _LOCK:
             self._refuse_if_closed()
-        session = self._sessions.get(key)
-        ownership.token = next(self._numbers)
-        ownership.epoch = session.epoch if session else next(self._numbers)
-        position = _position(session) if session else Position(ownership.epoch, 0, 0)
-        known = session is None or position == unless_at
-        record = None if known else self._record(key, last=last, covered=covered)
-        return Leased(Lease(key, ownership.token, ownership.epoch), position, record)
+            waiter = self._turnstiles.enter(key)
+        try:
+            if waiter.granted:
+                await trio.lowlevel.checkpoint_if_cancelled()
+            else:
+                await waiter.woken.wait()
+            with _LOCK:
+                self._refuse_if_closed()
+                return self._lease(key, waiter, last, covered, unless_at)
+        except (
+            BaseException
+        ):  # Cancelled, KeyboardInterrupt, or closed: out of the queue either way
+            with _LOCK:
+                self._turnstiles.leave(key, waiter)
+            raise
 
     async def release_lease(self, lease: Lease) -> None:
         """See `SessionStore.release_lease`."""
-        self._end(lease)
-        await trio.lowlevel.cancel_shielded_checkpoint()  # callers come from a `finally`
-
-    async def load(
-        self, key: str, *, last: int | None = None, covered: int | None = None
-    ) -> SessionRecord | None:
-        """See `SessionStore.load`."""
-        _refuse_negative(last, covered)
-        await trio.lowlevel.checkpoint()
-        return self._record(key, last=last, covered=covered)
+        with _LOCK:
+            self._end(lease)
 
     async def append(
         self,
@@ -113,83 +120,36 @@ class InMemoryStore:
         release: bool = False,
     ) -> Position:
         """See `SessionStore.append`."""
-        await trio.lowlevel.checkpoint()
-        self._refuse_if_closed()
-        ownership = self._ownerships.get(lease.key)
-        if ownership is None or ownership.token != lease.token:
-            raise SessionFenced(lease.key)
-        if ownership.epoch != lease.epoch:
-            raise SessionGone(lease.key)
-        session = self._sessions.get(lease.key)
-        stored = len(session.messages) if session else 0
-        if compaction is not None and not 0 <= compaction.through <= stored + len(messages):
-            raise UsageError(
-                f"a summary through message {compaction.through} covers messages that do not exist"
-            )
-        if metadata is not None:
-            metadata = merged_metadata(session.metadata if session else {}, metadata)
-        # Nothing can fail from here on.
-        if messages or metadata is not None or compaction is not None:
-            session = session or self._begin(lease.key, lease.epoch)
-            session.metadata = session.metadata if metadata is None else dict(metadata)
-            session.compaction = compaction or session.compaction
-            self._write(lease.key, session, messages)
-        if release:
-            self._end(lease)
-        return _position(session) if session else Position(lease.epoch, 0, 0)
+        await trio.lowlevel.checkpoint_if_cancelled()
+        with _LOCK:
+            self._refuse_if_closed()
+            tenancy = self._tenancies.get(lease.key)
+            if tenancy is None or tenancy.lease.token != lease.token:
+                raise SessionFenced(lease.key)
+            if tenancy.lease.epoch != lease.epoch:
+                raise SessionGone(lease.key)
+            position = self._add(lease.key, lease.epoch, messages, metadata, compaction)
+            if release:
+                self._end(lease)
+            return position
 
-    async def replace(
-        self,
-        key: str,
-        messages: Sequence[Message],
-        *,
-        metadata: Mapping[str, Any] | None = None,
-        created_at: datetime | None = None,
-    ) -> Position:
-        """See `SessionStore.replace`."""
-        await trio.lowlevel.checkpoint()
-        self._refuse_if_closed()
-        kept = merged_metadata({}, metadata or {})
-        session = self._begin(key, self._next_epoch(key))
-        session.metadata = kept
-        if created_at is not None:
-            session.created_at = created_at
-        self._write(key, session, messages)
-        return _position(session)
+    async def aclose(self) -> None:
+        """See `SessionStore.aclose`."""
+        self.close()
 
-    async def clear(self, key: str) -> SessionRecord | None:
-        """See `SessionStore.clear`."""
-        await trio.lowlevel.checkpoint()
-        self._refuse_if_closed()
-        epoch = self._next_epoch(
-            key
-        )  # also a turn that has written nothing yet shall write nothing
-        cleared = self._sessions.get(key)
-        if cleared is None:
-            return None
-        session = self._begin(key, epoch)
-        session.metadata = cleared.metadata
-        session.created_at = cleared.created_at
-        self._write(key, session, ())
-        return self._record(key, last=None, covered=None)
+    def read(
+        self, key: str, *, last: int | None = None, covered: int | None = None
+    ) -> SessionRecord | None:
+        """See `SessionStore.read`."""
+        _refuse_negative(last, covered)
+        with _LOCK:
+            return self._record(key, last, covered)
 
-    async def delete(self, key: str) -> bool:
-        """See `SessionStore.delete`."""
-        await trio.lowlevel.checkpoint()
-        self._refuse_if_closed()
-        self._next_epoch(key)
-        self._unflushed.discard(key)
-        return self._sessions.pop(key, None) is not None
-
-    async def list_sessions(self, *, limit: int | None = None) -> tuple[SessionInfo, ...]:
+    def list_sessions(self, *, limit: int | None = None) -> tuple[SessionInfo, ...]:
         """See `SessionStore.list_sessions`."""
         _refuse_negative(limit)
-        await trio.lowlevel.checkpoint()
-        newest_first = sorted(
-            self._sessions.items(),
-            key=lambda item: (item[1].updated_at, item[1].version),
-            reverse=True,
-        )
+        with _LOCK:
+            newest_first = list(islice(reversed(self._sessions.items()), limit))
         return tuple(
             SessionInfo(
                 key=key,
@@ -199,34 +159,144 @@ class InMemoryStore:
                 preview=session.preview,
                 message_count=len(session.messages),
             )
-            for key, session in newest_first[:limit]
+            for key, session in newest_first
         )
 
-    async def flush(self) -> int:
+    def extend(
+        self, key: str, messages: Sequence[Message], *, metadata: Mapping[str, Any] | None = None
+    ) -> bool:
+        """See `SessionStore.extend`."""
+        with _LOCK:
+            self._refuse_if_closed()
+            if self._turnstiles.taken(key):
+                return False
+            self._add(key, next(self._numbers), messages, metadata, None)
+            return True
+
+    def replace(
+        self,
+        key: str,
+        messages: Sequence[Message],
+        *,
+        metadata: Mapping[str, Any] | None = None,
+        created_at: datetime | None = None,
+        compaction: Compaction | None = None,
+        only_new: bool = False,
+    ) -> Position:
+        """See `SessionStore.replace`."""
+        _refuse_impossible(compaction, len(messages))
+        session = self._new_session(0, metadata=merged_metadata({}, metadata or {}))
+        session.messages = list(messages)
+        session.preview = preview_of(messages)
+        session.compaction = compaction
+        session.created_at = created_at or session.created_at
+        with _LOCK:
+            self._refuse_if_closed()
+            if only_new and key in self._sessions:
+                raise SessionExists(key)
+            session.epoch = self._next_epoch(key)
+            self._put(key, session)
+            return _position(session)
+
+    def clear(self, key: str) -> SessionRecord | None:
+        """See `SessionStore.clear`."""
+        with _LOCK:
+            self._refuse_if_closed()
+            epoch = self._next_epoch(key)  # a turn that has written nothing yet shall write nothing
+            cleared = self._sessions.get(key)
+            if cleared is None:
+                return None
+            session = self._new_session(epoch, metadata=cleared.metadata)
+            session.created_at = cleared.created_at
+            self._put(key, session)
+            return self._record(key, None, None)
+
+    def delete(self, key: str) -> bool:
+        """See `SessionStore.delete`."""
+        with _LOCK:
+            self._refuse_if_closed()
+            self._next_epoch(key)
+            self._unflushed.discard(key)
+            return self._sessions.pop(key, None) is not None
+
+    def flush(self) -> int:
         """Return how many sessions were written since the last time; there is nothing to make durable."""
-        await trio.lowlevel.checkpoint()
-        flushed = len(self._unflushed)
-        self._unflushed.clear()
-        return flushed
+        with _LOCK:
+            flushed, self._unflushed = self._unflushed, set()
+        return len(flushed)
 
-    async def aclose(self) -> None:
-        """See `SessionStore.aclose`."""
+    def close(self) -> None:
+        """See `SessionStore.close`."""
         self._closed = True
-        await trio.lowlevel.cancel_shielded_checkpoint()
 
-    def _begin(self, key: str, epoch: int) -> _Session:
-        now = self._now()
-        session = self._sessions[key] = _Session(epoch, created_at=now, updated_at=now)
-        return session
+    # What follows is called under the lock.
 
-    def _write(self, key: str, session: _Session, messages: Sequence[Message]) -> None:
+    def _lease(
+        self,
+        key: str,
+        waiter: Waiter,
+        last: int | None,
+        covered: int | None,
+        unless_at: Position | None,
+    ) -> Leased:
+        session = self._sessions.get(key)
+        epoch = session.epoch if session else next(self._numbers)
+        lease = Lease(key, next(self._numbers), epoch)
+        position = _position(session) if session else Position(epoch, 0, 0)
+        known = session is None or position == unless_at
+        record = None if known else self._record(key, last, covered)
+        self._tenancies[key] = _Tenancy(lease, waiter)
+        return Leased(lease, position, record)
+
+    def _end(self, lease: Lease) -> None:
+        tenancy = self._tenancies.get(lease.key)
+        if tenancy is not None and tenancy.lease.token == lease.token:
+            del self._tenancies[lease.key]
+            self._turnstiles.leave(lease.key, tenancy.waiter)
+
+    def _next_epoch(self, key: str) -> int:
+        """Begin another life of the session; whoever holds its lease holds it for the one before."""
+        epoch = next(self._numbers)
+        tenancy = self._tenancies.get(key)
+        if tenancy is not None:
+            tenancy.lease = Lease(key, tenancy.lease.token, epoch)
+        return epoch
+
+    def _add(
+        self,
+        key: str,
+        epoch: int,
+        messages: Sequence[Message],
+        metadata: Mapping[str, Any] | None,
+        compaction: Compaction | None,
+    ) -> Position:
+        session = self._sessions.get(key)
+        if not messages and metadata is None and compaction is None:
+            return _position(session) if session else Position(epoch, 0, 0)
+        _refuse_impossible(compaction, (len(session.messages) if session else 0) + len(messages))
+        if metadata is not None:
+            metadata = merged_metadata(session.metadata if session else {}, metadata)
+        # Nothing can fail from here on.
+        session = session or self._new_session(epoch, metadata={})
         session.messages.extend(messages)
+        session.metadata = session.metadata if metadata is None else metadata
+        session.compaction = compaction or session.compaction
         session.preview = session.preview or preview_of(messages)
+        self._put(key, session)
+        return _position(session)
+
+    def _new_session(self, epoch: int, *, metadata: dict[str, Any]) -> _Session:
+        now = self._now()
+        return _Session(epoch, created_at=now, updated_at=now, metadata=metadata)
+
+    def _put(self, key: str, session: _Session) -> None:
         session.updated_at = self._now()
         session.version = next(self._numbers)
+        self._sessions[key] = session
+        self._sessions.move_to_end(key)
         self._unflushed.add(key)
 
-    def _record(self, key: str, *, last: int | None, covered: int | None) -> SessionRecord | None:
+    def _record(self, key: str, last: int | None, covered: int | None) -> SessionRecord | None:
         session = self._sessions.get(key)
         if session is None:
             return None
@@ -245,32 +315,6 @@ class InMemoryStore:
             compaction=session.compaction,
         )
 
-    def _next_epoch(self, key: str) -> int:
-        """Begin another life of the session; whoever holds its lease holds it for the one before."""
-        epoch = next(self._numbers)
-        if ownership := self._ownerships.get(key):
-            ownership.epoch = epoch
-        return epoch
-
-    def _end(self, lease: Lease) -> None:
-        ownership = self._ownerships.get(lease.key)
-        if ownership is None or ownership.token != lease.token:
-            return
-        ownership.token = 0
-        ownership.turnstile.release()
-        self._leave(lease.key, ownership)
-
-    def _leave(self, key: str, ownership: _Ownership) -> None:
-        ownership.attending -= 1
-        if not ownership.attending and self._ownerships.get(key) is ownership:
-            del self._ownerships[key]
-
-    def _forget_owners_of_another_run(self) -> None:
-        run = trio.lowlevel.current_trio_token()
-        if run is not self._run:
-            self._ownerships.clear()
-            self._run = run
-
     def _refuse_if_closed(self) -> None:
         if self._closed:
             raise StoreError("the session store is closed: sessions can be read, not written")
@@ -278,6 +322,13 @@ class InMemoryStore:
 
 def _position(session: _Session) -> Position:
     return Position(session.epoch, len(session.messages), session.version)
+
+
+def _refuse_impossible(compaction: Compaction | None, count: int) -> None:
+    if compaction is not None and not 0 <= compaction.through <= count:
+        raise UsageError(
+            f"a summary through message {compaction.through} covers messages that do not exist"
+        )
 
 
 def _refuse_negative(*counts: int | None) -> None:

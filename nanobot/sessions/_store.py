@@ -1,4 +1,4 @@
-"""What the runtime needs from the place where sessions are kept."""
+"""What everybody needs from the place where sessions are kept."""
 
 from __future__ import annotations
 
@@ -6,24 +6,44 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Protocol
 
+import trio
+
+from nanobot.errors import UsageError
 from nanobot.messages import Message
 
 from ._lease import Lease, Leased
 from ._record import Compaction, Position, SessionRecord
 from ._snapshot import SessionInfo
 
-__all__ = ["SessionStore"]
+__all__ = ["SessionExists", "SessionStore", "read_soon"]
+
+
+class SessionExists(UsageError):
+    """There is a session where a new one was to be made; delete it first, or choose another key."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(f"session {key!r:.200} exists; delete it first, or choose another key")
+        self.key = key
 
 
 class SessionStore(Protocol):
     """Keeps sessions: append-only lists of messages, each with metadata, named by any string.
 
-    Turns write through a lease, so that one session has one writer at a time, in one process or in many. `clear`,
-    `replace` and `delete` need none: they win over the turn that holds it, whose next write raises `SessionGone`.
+    There are two doors. Turns write through a *lease*, so that one session has one writer at a time, in one process or in
+    many; these methods are async and belong to a Trio run. Looking and administration are plain functions, for any
+    thread, any event loop or none: they never wait for a turn. `clear`, `replace` and `delete` win over the turn that
+    holds the lease, whose next write raises `SessionGone`.
 
     Each write is atomic, and durable on return as far as the store promises durability. Cancellation either strikes
     before a write has happened, or the write returns. All methods raise `StoreError` if the store cannot do its work.
     """
+
+    @property
+    def blocks(self) -> bool:
+        """Whether the plain functions wait for a disk or a network. An event loop calls them in a thread then."""
+        ...
+
+    # --- turns
 
     async def acquire_lease(
         self,
@@ -37,8 +57,8 @@ class SessionStore(Protocol):
 
         Args:
           key: The session, which need not exist.
-          last: As for `load`.
-          covered: As for `load`.
+          last: As for `read`.
+          covered: As for `read`.
           unless_at: Where the caller's own copy stands. If the session stands there still, it is not read again.
 
         A cancelled wait leaves the queue.
@@ -47,21 +67,6 @@ class SessionStore(Protocol):
 
     async def release_lease(self, lease: Lease) -> None:
         """Give the session to whoever waits for it. Without effect if the lease has ended already."""
-        ...
-
-    async def load(
-        self, key: str, *, last: int | None = None, covered: int | None = None
-    ) -> SessionRecord | None:
-        """Read a session, or return None if there is none; creates nothing. Needs no lease.
-
-        Args:
-          key: The session.
-          last: At most so many of its last messages; None is all. What is left out is not read.
-          covered: At most so many of the messages that the summary covers already; None is all.
-
-        Raises:
-          UsageError: A count is negative.
-        """
         ...
 
     async def append(
@@ -91,37 +96,101 @@ class SessionStore(Protocol):
         """
         ...
 
-    async def replace(
+    async def aclose(self) -> None:
+        """Like `close`, without blocking the event loop."""
+        ...
+
+    # --- everybody, from anywhere
+
+    def read(
+        self, key: str, *, last: int | None = None, covered: int | None = None
+    ) -> SessionRecord | None:
+        """Read a session as it stands, or return None if there is none; creates nothing. Needs no lease.
+
+        Args:
+          key: The session.
+          last: At most so many of its last messages; None is all. What is left out is not read.
+          covered: At most so many of the messages that the summary covers already; None is all.
+
+        Raises:
+          UsageError: A count is negative.
+        """
+        ...
+
+    def list_sessions(self, *, limit: int | None = None) -> tuple[SessionInfo, ...]:
+        """Return one row per session, the most recently written first, at most `limit` of them.
+
+        Raises:
+          UsageError: The limit is negative.
+        """
+        ...
+
+    def extend(
         self,
         key: str,
         messages: Sequence[Message],
         *,
         metadata: Mapping[str, Any] | None = None,
-        created_at: datetime | None = None,
-    ) -> Position:
-        """Make the session consist of exactly this, whatever it was, and return where it stands. Needs no lease.
+    ) -> bool:
+        """Do what `append` does, if nobody holds the session's lease; else write nothing and return False.
 
         Raises:
           UsageError: The metadata is not JSON.
         """
         ...
 
-    async def clear(self, key: str) -> SessionRecord | None:
+    def replace(
+        self,
+        key: str,
+        messages: Sequence[Message],
+        *,
+        metadata: Mapping[str, Any] | None = None,
+        created_at: datetime | None = None,
+        compaction: Compaction | None = None,
+        only_new: bool = False,
+    ) -> Position:
+        """Make the session consist of exactly this, whatever it was, and return where it stands. Needs no lease.
+
+        Args:
+          key: The session.
+          messages: Taken as they are.
+          metadata: All of it.
+          created_at: Timezone-aware; None is now.
+          compaction: The summary that stands for the start of `messages`.
+          only_new: Refuse if there is such a session.
+
+        Raises:
+          SessionExists: There is one, and `only_new` was asked for.
+          UsageError: The metadata is not JSON, or the summary covers messages that do not exist.
+        """
+        ...
+
+    def clear(self, key: str) -> SessionRecord | None:
         """Remove messages and summary, keep the metadata, and return what is left; None if there is no such session."""
         ...
 
-    async def delete(self, key: str) -> bool:
+    def delete(self, key: str) -> bool:
         """Remove the session, and return whether there was one."""
         ...
 
-    async def list_sessions(self, *, limit: int | None = None) -> tuple[SessionInfo, ...]:
-        """Return one row per session, the most recently written first, at most `limit` of them."""
+    def flush(self) -> int:
+        """Make everything written so far as durable as the store can, and return how many sessions that concerned:
+        those written since the last time.
+        """
         ...
 
-    async def flush(self) -> int:
-        """Make everything written so far as durable as the store can, and return how many sessions that concerned."""
-        ...
-
-    async def aclose(self) -> None:
+    def close(self) -> None:
         """Flush, end whatever runs in the background, and refuse further writes; reading goes on. Idempotent."""
         ...
+
+
+async def read_soon(
+    store: SessionStore, key: str, *, last: int | None = None, covered: int | None = None
+) -> SessionRecord | None:
+    """Read a session from within a Trio run, in a thread only if the store blocks. A cancelled read leaves nothing."""
+    if not store.blocks:
+        await trio.lowlevel.checkpoint_if_cancelled()
+        return store.read(key, last=last, covered=covered)
+    return await trio.to_thread.run_sync(
+        lambda: store.read(key, last=last, covered=covered), abandon_on_cancel=True
+    )

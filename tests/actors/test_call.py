@@ -102,7 +102,9 @@ async def test_a_body_that_was_only_stopped_says_so_also_from_inside_a_nursery()
         call.result()
 
 
-async def test_a_cancelled_call_settles_after_its_finally_blocks_and_leaves_its_task_alone() -> None:
+async def test_a_cancelled_call_settles_after_its_finally_blocks_and_leaves_its_task_alone() -> (
+    None
+):
     left = False
 
     async def body() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 from collections.abc import Callable
 
 import pytest
@@ -155,3 +156,92 @@ async def test_a_full_mailbox_and_a_closed_directory_refuse(autojump_clock: Mock
         with pytest.raises(MailboxClosed):
             directory.post_nowait("another key", "too late")
         assert list(directory) == ["key"]
+
+
+async def test_an_actor_lives_in_its_directorys_context_and_not_in_its_first_senders() -> None:
+    color = contextvars.ContextVar("color", default="none")
+    seen: list[str] = []
+
+    async def look(key: str, mailbox: Mailbox[str]) -> None:
+        async for _ in mailbox:
+            seen.append(color.get())
+
+    color.set("the directory's")
+    async with trio.open_nursery() as nursery:
+        directory = Directory(nursery, look, on_undelivered=keep([]))
+        color.set("the sender's")
+        directory.post_nowait("key", "hello")
+        await wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+    assert seen == ["the directory's"]
+
+
+async def test_a_directory_whose_nursery_has_ended_refuses_every_message() -> None:
+    async with trio.open_nursery() as nursery:
+        directory = Directory(nursery, read_all, on_undelivered=keep([]))
+    for _ in range(2):
+        with pytest.raises(MailboxClosed, match="nursery"):
+            directory.post_nowait("key", "too late")
+    assert len(directory) == 0
+
+
+async def test_a_failing_on_undelivered_loses_no_message_and_ends_no_actor(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    lost: list[str] = []
+    read: list[str] = []
+
+    def complain(message: str, reason: BaseException) -> None:
+        lost.append(message)
+        raise KeyError(message)
+
+    async def picky(key: str, mailbox: Mailbox[str]) -> None:
+        if key == "broken":
+            raise ZeroDivisionError
+        async for message in mailbox:
+            read.append(message)
+
+    async with trio.open_nursery() as nursery:
+        directory = Directory(
+            nursery, picky, on_undelivered=complain, policy=RestartPolicy(max_failures=0)
+        )
+        directory.post_nowait("well", "first")
+        for message in ("one", "two"):
+            directory.post_nowait("broken", message)
+        await trio.sleep(1)
+        directory.post_nowait("well", "second")
+    assert lost == ["one", "two"]
+    assert read == ["first", "second"]
+    assert caplog.text.count("on_undelivered failed") == 2
+
+
+async def test_a_behavior_that_returns_without_reading_stops_nobody_else(
+    autojump_clock: MockClock,
+) -> None:
+    async def lazy(key: str, mailbox: Mailbox[str]) -> None:
+        """Read nothing at all."""
+
+    lost: Lost = []
+    async with trio.open_nursery() as nursery:
+        directory = Directory(nursery, lazy, on_undelivered=keep(lost))
+        directory.post_nowait("key", "hello")
+        for _ in range(10):
+            await trio.lowlevel.checkpoint()
+        nursery.cancel_scope.cancel()
+    assert [message for message, _ in lost] == ["hello"]
+
+
+async def read_all(key: str, mailbox: Mailbox[str]) -> None:
+    async for _ in mailbox:
+        pass
+
+
+@pytest.mark.parametrize("numbers", [{"idle_s": -1}, {"capacity": -1}, {"idle_s": float("nan")}])
+async def test_numbers_that_no_mailbox_can_have_are_refused_at_once(
+    numbers: dict[str, float],
+) -> None:
+    with pytest.raises(ValueError, match="not a mailbox"):
+        Mailbox(**numbers)
+    async with trio.open_nursery() as nursery:
+        with pytest.raises(ValueError, match="not a mailbox"):
+            Directory(nursery, read_all, on_undelivered=keep([]), **numbers)

@@ -9,17 +9,20 @@ import asyncio
 import contextvars
 import random
 import threading
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, NoReturn
 
 import pytest
 import trio
+from trio.testing import wait_all_tasks_blocked
 
 from actors import (
     Call,
     CallCancelled,
     Home,
+    Host,
     HostGone,
+    Notify,
     SyncHost,
     ask,
     ask_sync,
@@ -261,7 +264,7 @@ def test_cancelling_the_engines_side_cancels_the_hook_and_waits_for_it() -> None
             try:
                 await asyncio.sleep(60)
             finally:
-                await asyncio.sleep(0.01)
+                await asyncio.sleep(0.01)  # noqa: ASYNC102 - cancelled once only; what it takes is the case that matters
                 left = True
 
         async def body() -> None:
@@ -276,6 +279,56 @@ def test_cancelling_the_engines_side_cancels_the_hook_and_waits_for_it() -> None
         assert left
 
     under_asyncio(main)
+
+
+async def test_a_cancelled_hook_in_a_foreign_trio_run_is_a_cancelled_call() -> None:
+    home = shared_home()
+    host, entered, left = current_host(home), trio.Event(), False
+
+    async def hook() -> None:
+        nonlocal left
+        entered.set()
+        try:
+            await trio.sleep_forever()
+        finally:
+            left = True
+
+    async def body() -> None:
+        await call_host(home, host, contextvars.copy_context(), hook)
+
+    call = Call(body)
+    async with trio.open_nursery() as nursery:
+
+        @nursery.start_soon
+        async def waiting() -> None:
+            with pytest.raises(CallCancelled):
+                await ask(home, call, submit)
+
+        await entered.wait()
+        cancel_soon(home, call)
+    assert left
+
+
+def test_a_hook_for_a_trio_run_that_is_past_its_last_task_is_refused_and_harms_nobody() -> None:
+    answers: list[BaseException | None] = []
+
+    async def hook() -> None:
+        raise AssertionError("never run")
+
+    async def last_words(host: Host) -> AsyncIterator[None]:
+        try:
+            yield
+        finally:  # Trio closes forgotten async generators when all its tasks are gone
+            host.start(hook, (), contextvars.copy_context(), lambda _, error: answers.append(error))
+
+    async def main() -> AsyncIterator[None]:
+        generator = last_words(current_host(shared_home()))
+        await anext(generator)
+        return generator
+
+    generator = trio.run(main)
+    del generator
+    assert [type(answer) for answer in answers] == [HostGone]
 
 
 def test_a_hook_that_its_own_loop_cancels_is_an_error_not_a_cancellation() -> None:
@@ -328,7 +381,104 @@ def test_a_loop_that_closes_under_a_hook_does_not_keep_the_engine_waiting() -> N
     assert gave_up.wait(10)
 
 
-def test_a_posted_callback_that_fails_takes_nobody_with_it(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_second_task_at_one_notification_is_refused_by_every_host() -> None:
+    async def under_asyncio() -> None:
+        notify = current_host(shared_home()).make_notify()
+        first = asyncio.create_task(_notified(notify))
+        await asyncio.sleep(0)
+        with pytest.raises(trio.BusyResourceError):
+            await notify.notified()
+        notify.notify()
+        await first
+
+    async def under_trio(home: Home) -> None:
+        notify = current_host(home).make_notify()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(notify.notified)
+            await wait_all_tasks_blocked()
+            with pytest.raises(trio.BusyResourceError):
+                await notify.notified()
+            notify.notify()
+
+    asyncio.run(under_asyncio())
+    trio.run(under_trio, shared_home())
+
+
+async def _notified(notify: Notify) -> None:
+    await notify.notified()
+
+
+def test_a_loop_that_makes_no_tasks_fails_the_hook_and_leaves_no_coroutine_behind() -> None:
+    def refuse(*_: object, **__: object) -> NoReturn:
+        raise ZeroDivisionError("no tasks today")
+
+    async def hook() -> None:
+        raise AssertionError("never run")
+
+    async def main() -> None:
+        home, loop = current_home(), asyncio.get_running_loop()
+        host = current_host(home)
+
+        async def body() -> str:
+            with pytest.raises(ZeroDivisionError, match="no tasks today"):
+                await call_host(home, host, contextvars.copy_context(), hook)
+            return "survived"
+
+        asked = asyncio.create_task(ask(home, Call(body), submit))
+        loop.set_task_factory(refuse)
+        try:
+            assert await asked == "survived"
+        finally:
+            loop.set_task_factory(None)
+
+    under_asyncio(main)
+
+
+def test_a_sync_callers_hooks_leave_the_threads_own_loop_alone() -> None:
+    home, host = shared_home(), SyncHost()
+
+    async def hook() -> asyncio.AbstractEventLoop:
+        return asyncio.get_running_loop()
+
+    async def body() -> bool:
+        loops = {await call_host(home, host, contextvars.copy_context(), hook) for _ in range(2)}
+        return len(loops) == 1
+
+    own = asyncio.new_event_loop()
+    asyncio.set_event_loop(own)
+    try:
+        assert ask_sync(home, Call(body), submit, host=host)
+        host.close()
+        host.close()
+        assert asyncio.get_event_loop_policy().get_event_loop() is own
+        with pytest.raises(HostGone, match="no longer waits"):
+            host.start(hook, (), contextvars.copy_context(), print)
+    finally:
+        asyncio.set_event_loop(None)
+        own.close()
+
+
+def test_a_sync_caller_inside_a_running_loop_cannot_serve_hooks_and_says_so() -> None:
+    home, host = shared_home(), SyncHost()
+
+    async def hook() -> None:
+        raise AssertionError("never run")
+
+    async def body() -> str:
+        with pytest.raises(RuntimeError, match="running event loop"):
+            await call_host(home, host, contextvars.copy_context(), hook)
+        return "survived"
+
+    async def main() -> None:
+        assert ask_sync(home, Call(body), submit, host=host) == "survived"
+
+    under_asyncio(main)
+    host.close()
+
+
+def test_a_posted_callback_that_fails_takes_nobody_with_it(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     home, after = shared_home(), threading.Event()
     home.post(lambda: 1 // 0)
     home.post(after.set)

@@ -29,7 +29,9 @@ async def test_a_full_mailbox_refuses_but_never_what_is_urgent() -> None:
     assert len(mailbox) == 2
 
 
-async def test_the_iteration_ends_after_the_idle_time_and_not_before(autojump_clock: MockClock) -> None:
+async def test_the_iteration_ends_after_the_idle_time_and_not_before(
+    autojump_clock: MockClock,
+) -> None:
     mailbox: Mailbox[str] = Mailbox(idle_s=30)
     read: list[tuple[float, str]] = []
 

@@ -145,3 +145,45 @@ async def test_contention_is_announced_to_whoever_wants_to_make_room() -> None:
     second.release()
     first.release()
     assert lock.holders == 0
+
+
+async def test_a_request_that_its_own_announcement_fails_has_not_joined_the_queue() -> None:
+    def fail() -> None:
+        raise ZeroDivisionError
+
+    lock = ReadWriteLock(on_contention=fail)
+    first = lock.request(exclusive=True, on_grant=lambda: None)
+    with pytest.raises(ZeroDivisionError):
+        lock.request(exclusive=True, on_grant=lambda: None)
+    assert lock.waiting == 0
+    first.release()
+    assert lock.holders == 0
+
+
+async def test_a_listener_that_fails_keeps_nobody_out(caplog: pytest.LogCaptureFixture) -> None:
+    told: list[str] = []
+
+    def fail() -> None:
+        raise ZeroDivisionError
+
+    lock = ReadWriteLock()
+    writer = lock.request(exclusive=True, on_grant=lambda: None)
+    holds = [
+        lock.request(exclusive=False, on_grant=fail),
+        lock.request(exclusive=False, on_grant=lambda: told.append("second")),
+    ]
+    writer.release()
+    assert told == ["second"]
+    assert all(hold.granted for hold in holds)
+    assert "a listener of a granted hold failed" in caplog.text
+
+
+async def test_a_hold_that_was_given_back_by_the_listener_before_is_not_announced() -> None:
+    told: list[str] = []
+    lock = ReadWriteLock()
+    writer = lock.request(exclusive=True, on_grant=lambda: None)
+    lock.request(exclusive=False, on_grant=lambda: second.release())
+    second = lock.request(exclusive=False, on_grant=lambda: told.append("second"))
+    writer.release()
+    assert told == []
+    assert lock.holders == 1

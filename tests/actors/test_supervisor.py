@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import trio
 from hypothesis import given
@@ -131,3 +133,29 @@ async def test_a_child_can_be_stopped_for_good_and_its_name_used_again(
         supervisor.start_soon(child, name="child")
         await trio.sleep(1)
     assert ended == ["child", "child"]
+
+
+@pytest.mark.parametrize(
+    "numbers",
+    [
+        {"max_failures": -1},
+        {"window_s": 0},
+        {"first_delay_s": -0.1},
+        {"max_delay_s": -1},
+        {"window_s": float("nan")},
+        {"first_delay_s": float("nan")},
+        {"max_delay_s": float("nan")},
+    ],
+)
+def test_a_policy_with_impossible_numbers_is_refused(numbers: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="not a restart policy"):
+        RestartPolicy(**numbers)
+
+
+async def test_a_supervisor_whose_block_was_left_starts_nobody_and_remembers_nobody() -> None:
+    async with open_supervisor() as supervisor:
+        pass
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="closed"):
+            supervisor.start_soon(trio.sleep_forever, name="late")
+    assert supervisor.children == ()

@@ -134,7 +134,10 @@ class RuntimeMachine(RuleBasedStateMachine):
         """In the run: submit a story in the current context, so that nesting is found as it would be."""
         assert self.runtime is not None
         run = Run(
-            story.key, lambda run: self.body(story, run), exclusive=story.exclusive, stream=story.stream
+            story.key,
+            lambda run: self.body(story, run),
+            exclusive=story.exclusive,
+            stream=story.stream,
         )
         story.run = run
         run.call.on_settled(lambda: self.on_settled(story))
@@ -216,7 +219,9 @@ class RuntimeMachine(RuleBasedStateMachine):
         story = self.make(key, exclusive, stays, streams)
         story.waits_for_nested = waits
         for nested_key, nested_exclusive, nested_stays in nested:
-            story.nested.append(self.make(nested_key, nested_exclusive, nested_stays, streams=False))
+            story.nested.append(
+                self.make(nested_key, nested_exclusive, nested_stays, streams=False)
+            )
         self.trio.call(contextvars.Context().run, self.post, story)
 
     def make(self, key: str, exclusive: bool, stays: int, streams: bool) -> Story:
@@ -274,7 +279,10 @@ class RuntimeMachine(RuleBasedStateMachine):
         return [
             story.number
             for story in self.stories
-            if story.key == key and story.run and not story.settled and story not in self.inside[key]
+            if story.key == key
+            and story.run
+            and not story.settled
+            and story not in self.inside[key]
         ]
 
     def teardown(self) -> None:
@@ -304,7 +312,5 @@ class RuntimeMachine(RuleBasedStateMachine):
         assert self.runtime.live_sessions == 0, "an idle actor passes away"
 
 
-RuntimeMachine.TestCase.settings = settings(
-    max_examples=60, stateful_step_count=20, deadline=None
-)
+RuntimeMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=20, deadline=None)
 TestRuntime = RuntimeMachine.TestCase

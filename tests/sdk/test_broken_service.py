@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from tests.sdk.conftest import Host
 
 TEXT = "one two three four"
-TIMEOUTS = {"connectS": 0.3, "firstTokenS": 0.3, "betweenTokensS": 0.3, "requestS": 0.8}
 
 HALF_AN_EMOJI = (
     'data: {"choices":[{"index":0,"delta":{"content":"a\\ud83d"}}]}\n\n'
@@ -56,6 +55,7 @@ class Breakage(NamedTuple):
     retryable: bool = True
     status: int | None = None
     retry_after_s: float | None = None
+    timeouts: Mapping[str, float] = {}
 
 
 def cut(**how: Any) -> Answer:
@@ -151,15 +151,23 @@ BREAKAGES = {
         status=302,
     ),
     "silence": Breakage(
-        Answer(TEXT, fault=Stall()), "ProviderTimeout", r"did not begin to answer within 0\.3 s"
+        Answer(TEXT, fault=Stall()),
+        "ProviderTimeout",
+        r"did not begin to answer within 0\.5 s",
+        timeouts={"firstTokenS": 0.5},
     ),
     "silence in mid-answer": Breakage(
-        Answer(TEXT, fault=Stall(2)), "ProviderTimeout", r"fell silent for 0\.3 s", "one two "
+        Answer(TEXT, fault=Stall(2)),
+        "ProviderTimeout",
+        r"fell silent for 0\.5 s",
+        "one two ",
+        timeouts={"betweenTokensS": 0.5},
     ),
     "a body that drips": Breakage(
         Answer(TEXT, fault=SlowDrip(write_size=1, every_s=0.02)),
         "ProviderTimeout",
         r"did not finish its answer within 0\.8 s",
+        timeouts={"requestS": 0.8},
     ),
     "a line of 10 MB": Breakage(
         Answer(TEXT, fault=HugeLine(10_000_000, after_deltas=2)),
@@ -217,7 +225,8 @@ def test_a_broken_answer_is_a_result_with_an_error_and_the_session_goes_on(
     breakage = BREAKAGES[name]
 
     async def story() -> None:
-        async with no_leaks(), make_bot(tmp_path, server.base_url, timeouts=TIMEOUTS) as bot:
+        bot = make_bot(tmp_path, server.base_url, timeouts=breakage.timeouts)
+        async with no_leaks(), bot:
             run = await bot.run_streamed("break", session_key="one")
             events = [event async for event in run.stream_events()]
             result = await run.wait()
@@ -252,12 +261,12 @@ def words(request: RecordedRequest) -> list[str]:
 def test_a_service_that_breaks_after_a_tool_ran_keeps_the_tools_result(
     host: Host, tmp_path: Path
 ) -> None:
+    look = Answer("Let me look. ", tool_calls=[("list_dir", {"path": "."})])
+
     def answer(request: RecordedRequest) -> ServerItem:
         if "break" not in request.user_texts[-1]:
             return "fine now"
-        return HttpResponse(500) if request.last_role == "tool" else LOOK
-
-    LOOK = Answer("Let me look. ", tool_calls=[("list_dir", {"path": "."})])
+        return HttpResponse(500) if request.last_role == "tool" else look
 
     async def story() -> None:
         async with make_bot(tmp_path, server.base_url) as bot:
@@ -365,7 +374,9 @@ def test_halves_of_characters_are_joined_or_replaced_and_never_stored(
     )
 
     def answer(request: RecordedRequest) -> ServerItem:
-        return broken if request.last_role == "user" and len(request.user_texts) == 1 else "fine now"
+        return (
+            broken if request.last_role == "user" and len(request.user_texts) == 1 else "fine now"
+        )
 
     async def story() -> None:
         async with make_bot(tmp_path, server.base_url) as bot:

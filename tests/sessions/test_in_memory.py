@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import threading
+import warnings
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -39,7 +42,7 @@ async def test_times_come_from_the_clock_it_was_given() -> None:
     async with open_lease(store, "a") as leased:
         await store.append(leased.lease, [UserMessage("x")])
         await store.append(leased.lease, [UserMessage("y")])
-    record = await store.load("a")
+    record = store.read("a")
     assert record is not None
     assert record.created_at == datetime(2024, 1, 1, tzinfo=UTC)
     assert record.updated_at == datetime(2024, 1, 1, 0, 0, 2, tzinfo=UTC)
@@ -56,8 +59,9 @@ async def test_a_thousand_turns_at_once_leave_no_trace_of_their_leases() -> None
     async with trio.open_nursery() as nursery:
         for number in range(1000):
             nursery.start_soon(turn, number)
-    assert vars(store)["_ownerships"] == {}
-    assert sum(info.message_count for info in await store.list_sessions()) == 666
+    assert vars(store)["_tenancies"] == {}
+    assert len(vars(store)["_turnstiles"]) == 0
+    assert sum(info.message_count for info in store.list_sessions()) == 666
 
 
 def test_a_lease_does_not_outlive_the_trio_run_that_took_it() -> None:
@@ -75,3 +79,96 @@ def test_a_lease_does_not_outlive_the_trio_run_that_took_it() -> None:
     trio.run(crash)
     trio.run(go_on)
     trio.run(go_on)
+
+
+def test_two_trio_runs_at_once_take_turns_on_one_session() -> None:
+    """Each in a thread of its own; whoever waits is woken across the threads."""
+    store = InMemoryStore()
+
+    async def turns() -> None:
+        with trio.fail_after(30):
+            for _ in range(50):
+                async with open_lease(store, "a") as leased:
+                    before = leased.position.sequence
+                    await trio.lowlevel.checkpoint()
+                    position = await store.append(leased.lease, [UserMessage("x")])
+                    assert position.sequence == before + 1
+
+    threads = [threading.Thread(target=trio.run, args=(turns,)) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    record = store.read("a")
+    assert record is not None
+    assert record.position.sequence == 150
+
+
+def test_a_lease_left_behind_by_a_crash_does_not_keep_anybody_from_extending() -> None:
+    store = InMemoryStore()
+
+    async def crash() -> None:
+        await store.acquire_lease("a")
+        assert not store.extend("a", [UserMessage("x")])
+
+    trio.run(crash)
+    assert store.extend("a", [UserMessage("x")])
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+def test_a_forked_child_inherits_the_sessions_but_neither_leases_nor_a_held_lock() -> None:
+    store = InMemoryStore()
+    stop = threading.Event()
+
+    def write_all_the_time() -> None:
+        while not stop.is_set():
+            store.replace("busy", [UserMessage("x")])
+
+    async def go_on() -> None:
+        with trio.fail_after(30):
+            async with open_lease(store, "a") as leased:
+                await store.append(leased.lease, [UserMessage("y")])
+
+    async def hold_and_fork() -> int:
+        lease = (await store.acquire_lease("a")).lease
+        await store.append(lease, [UserMessage("x")])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # forking with threads is the point
+            return os.fork()
+
+    writer = threading.Thread(target=write_all_the_time)
+    writer.start()
+    try:
+        child = trio.run(hold_and_fork)
+        if child == 0:
+            code = 1
+            try:
+                outcome: list[BaseException | None] = []
+
+                def in_a_new_run() -> None:
+                    try:
+                        trio.run(go_on)
+                        outcome.append(None)
+                    except BaseException as error:  # noqa: BLE001 - the child only reports
+                        outcome.append(error)
+
+                thread = threading.Thread(target=in_a_new_run)
+                thread.start()
+                thread.join(30)
+                record = store.read("a")
+                if outcome == [None] and record is not None and len(record.messages) == 2:
+                    code = 0
+            finally:
+                os._exit(code)
+    finally:
+        stop.set()
+        writer.join()
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+async def test_the_list_costs_no_more_than_what_is_asked_for() -> None:
+    store = InMemoryStore()
+    for number in range(10):
+        store.replace(f"s{number}", [UserMessage(str(number))])
+    store.extend("s3", [UserMessage("later")])
+    assert [info.key for info in store.list_sessions(limit=3)] == ["s3", "s9", "s8"]

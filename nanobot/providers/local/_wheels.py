@@ -62,10 +62,8 @@ def _model_file() -> Path | None:
 def _spec(module: str) -> ModuleSpec | None:
     try:
         return importlib.util.find_spec(module)
-    except (
-        ImportError,
-        ValueError,
-    ):  # an import hook that refuses it, or a stand-in without a spec
+    # an import hook that refuses it, or a stand-in without a spec
+    except (ImportError, ValueError):
         return None
 
 

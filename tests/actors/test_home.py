@@ -1,0 +1,271 @@
+"""Homes: what strangers' code does to a run, and what a run's end does to those who wait."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+import pytest
+import trio
+
+from actors import (
+    Call,
+    Home,
+    HomeGone,
+    MailboxFull,
+    Stopped,
+    SyncHost,
+    ask,
+    ask_sync,
+    cancel_soon,
+    current_home,
+    shared_home,
+    trio_home,
+    wait_settled,
+    wait_settled_sync,
+)
+
+
+async def answer() -> int:
+    return 42
+
+
+def submit(call: Call[Any]) -> None:
+    trio.lowlevel.spawn_system_task(call.run, context=call.context)
+
+
+def forget(call: Call[Any]) -> None:
+    """An engine that takes a call and never thinks of it again."""
+
+
+class Elsewhere:
+    """A Trio run in a thread of its own, for as long as the block."""
+
+    def __init__(self) -> None:
+        self._ready = threading.Event()
+        self._thread = threading.Thread(target=trio.run, args=(self._main,))
+
+    def __enter__(self) -> Home:
+        self._thread.start()
+        assert self._ready.wait(10)
+        return self._home
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
+
+    def end(self) -> None:
+        if self._home.alive:
+            self._home.post(self._scope.cancel)
+        self._thread.join(10)
+
+    async def _main(self) -> None:
+        self._home = trio_home()
+        with trio.CancelScope() as self._scope:
+            self._ready.set()
+            await trio.sleep_forever()
+
+
+async def test_a_run_has_one_home_and_so_has_the_shared_thread() -> None:
+    assert current_home() is trio_home()
+
+    async def home_there() -> Home:
+        return current_home()
+
+    shared = shared_home()
+    assert await ask(shared, Call(home_there), submit) is shared
+
+
+def leave() -> NoReturn:
+    raise SystemExit("a stranger's way out")
+
+
+async def test_an_engine_that_exits_or_fails_ends_alone(caplog: pytest.LogCaptureFixture) -> None:
+    home = shared_home()
+
+    async def engine() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.sleep_forever)
+            leave()
+
+    home.start(engine, name="the engine")
+    home.post(leave)
+    assert await ask(home, Call(answer), submit) == 42
+    assert home.alive
+    assert "the engine ended with an error" in caplog.text
+    assert "a posted callback failed" in caplog.text
+
+
+def test_an_engine_that_fails_while_it_is_stopped_does_not_crash_the_run(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    entered = threading.Event()
+
+    async def engine() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.sleep_forever)
+            try:
+                entered.set()
+                await trio.sleep_forever()
+            finally:
+                raise KeyError("while closing")
+
+    async def main() -> None:
+        home = trio_home()
+        home.start(engine, name="the engine")
+        await trio.testing.wait_all_tasks_blocked()
+        assert entered.is_set()
+
+    trio.run(main)
+    assert "the engine ended with an error" in caplog.text
+    assert "while closing" in caplog.text
+
+
+def test_the_end_of_a_run_is_told_once_and_to_late_comers_at_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    told: list[str] = []
+
+    async def main() -> Home:
+        home = trio_home()
+        home.at_end("first", lambda: told.append("first"))
+        home.at_end("fails", lambda: told.remove("never there"))
+        home.at_end("forgotten", lambda: told.append("forgotten"))
+        home.forget("forgotten")
+        home.forget("forgotten")
+        await trio.lowlevel.checkpoint()
+        return home
+
+    home = trio.run(main)
+    assert told == ["first"]
+    home.at_end("late", lambda: told.append("late"))
+    assert told == ["first", "late"]
+    assert "a posted callback failed" in caplog.text
+    assert not home.alive
+    with pytest.raises(HomeGone):
+        home.post(told.clear)
+
+
+def test_whoever_waits_for_a_forgotten_call_is_told_when_the_run_ends() -> None:
+    host = SyncHost()
+
+    def wait_sync(home: Home, call: Call[int]) -> None:
+        wait_settled_sync(home, call, host=host, on_cancel=lambda: None)
+
+    async def main(home: Home, end: Callable[[], None]) -> None:
+        followed: Call[int] = Call(answer)
+        waits = [
+            asyncio.create_task(ask(home, Call(answer), forget)),
+            asyncio.create_task(wait_settled(home, followed)),
+            asyncio.create_task(asyncio.to_thread(wait_sync, home, followed)),
+            asyncio.create_task(
+                asyncio.to_thread(ask_sync, home, Call(answer), forget, host=SyncHost())
+            ),
+        ]
+        await asyncio.sleep(
+            0.05
+        )  # either order of waiting and ending is fine; this one is the rarer in practice
+        await asyncio.to_thread(end)
+        async with asyncio.timeout(10):
+            asked, _, _, asked_sync = await asyncio.gather(*waits, return_exceptions=True)
+        assert isinstance(asked, HomeGone)
+        assert isinstance(asked_sync, HomeGone)
+        assert followed.settled
+        with pytest.raises(HomeGone):
+            await ask(home, Call(answer), submit)
+        await wait_settled(home, followed)
+        with pytest.raises(HomeGone):
+            await wait_settled(home, Call(answer))
+
+    elsewhere = Elsewhere()
+    with elsewhere as home:
+        asyncio.run(main(home, elsewhere.end))
+
+
+def test_a_call_that_runs_when_its_run_ends_says_so_after_its_finally_blocks() -> None:
+    left = threading.Event()
+
+    async def hold(entered: Callable[[], None]) -> None:
+        entered()
+        try:
+            await trio.sleep_forever()
+        finally:
+            with trio.CancelScope(shield=True):
+                await trio.sleep(0.01)
+            left.set()
+
+    async def main(home: Home, end: Callable[[], None]) -> None:
+        entered = threading.Event()
+        waiting = asyncio.create_task(ask(home, Call(lambda: hold(entered.set)), submit))
+        await asyncio.to_thread(entered.wait)
+        await asyncio.to_thread(end)
+        with pytest.raises(Stopped, match="the engine was stopped"):
+            await waiting
+        assert left.is_set()
+
+    elsewhere = Elsewhere()
+    with elsewhere as home:
+        asyncio.run(main(home, elsewhere.end))
+
+
+def refuse(call: Call[Any]) -> NoReturn:
+    raise MailboxFull(1)
+
+
+def test_a_refusal_to_take_a_call_is_its_result() -> None:
+    async def under_asyncio() -> None:
+        async with asyncio.timeout(10):
+            with pytest.raises(MailboxFull):
+                await ask(current_home(), Call(answer), refuse)
+
+    async def under_trio() -> None:
+        with trio.fail_after(10), pytest.raises(MailboxFull):
+            await ask(current_home(), Call(answer), refuse)
+
+    asyncio.run(under_asyncio())
+    trio.run(under_trio)
+    with pytest.raises(MailboxFull):
+        ask_sync(shared_home(), Call(answer), refuse, host=SyncHost())
+
+
+async def test_a_call_that_was_cancelled_before_it_was_asked_for_never_reaches_the_engine() -> None:
+    for home in (trio_home(), shared_home()):
+        call: Call[int] = Call(answer)
+        call.cancel()
+        with pytest.raises(Exception, match="cancelled before it started"):
+            await ask(home, call, refuse)
+
+
+async def test_blocking_the_run_that_has_to_do_the_work_is_refused() -> None:
+    home = trio_home()
+    with pytest.raises(RuntimeError, match="await it instead"):
+        ask_sync(home, Call(answer), submit, host=SyncHost())
+    with pytest.raises(RuntimeError, match="await it instead"):
+        wait_settled_sync(home, Call(answer), host=SyncHost(), on_cancel=lambda: None)
+
+    async def body() -> int:
+        return ask_sync(shared_home(), Call(answer), submit, host=SyncHost())
+
+    with pytest.raises(RuntimeError, match="await it instead"):
+        await ask(shared_home(), Call(body), submit)
+
+
+def test_waiting_again_and_again_with_a_deadline_keeps_nothing() -> None:
+    async def main() -> None:
+        home = current_home()
+        call: Call[None] = Call(trio.sleep_forever)
+        home.post(submit, call)
+        for _ in range(20):
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(wait_settled(home, call), 0.002)
+        listeners: Call[int] = Call(lambda: count_listeners(call))
+        assert await ask(home, listeners, submit) == 0
+        cancel_soon(home, call)
+        await wait_settled(home, call)
+
+    asyncio.run(main())
+
+
+async def count_listeners(call: Call[Any]) -> int:
+    return len(call._callbacks)  # the only way to see a leak that ends with the call
