@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from tests.sdk.conftest import Host
 
 SESSIONS = 24
-LANES = 48  # runs in flight: twice as many as sessions, so that some always queue
+LANES = 30  # runs in flight: more than sessions, so that some always queue
 LONGEST_S = 0.04  # after which a run is cancelled; all dwelling is of this order, so that cancels strike everywhere
 WORDS = [f"word{number} " for number in range(300)]
 
@@ -87,8 +87,8 @@ class Storm:
         options: dict[str, Any] = {"session_key": key}
         if kind == "hooked":
             options["hooks"] = [Dweller(self, number, chance.choice(POINTS))]
-        if chance.random() < 0.08 and kind != "unreachable":
-            options["model"] = "scripted/other"  # alone, while it lasts
+        if chance.random() < 0.01 and kind != "unreachable":
+            options["model"] = "scripted/other"  # alone while it lasts; more of these, and all others only queue
         after_s = chance.random() ** 2 * LONGEST_S
         way = chance.choice(WAYS)
         if way is to_its_end and kind in ("unanswered", "thinking", "talking", "unreachable"):
@@ -130,7 +130,7 @@ class Storm:
     def check_history(self, request: RecordedRequest) -> None:
         """A session is a legal history of runs of its own, in the order in which they were started."""
         said = [str(m.content).split() for m in shown(request) if isinstance(m, UserMessage)]
-        key = said.pop()[-1] if said[-1][0] == "after" else ""
+        key = said.pop()[4]  # of "after the storm, in s7"
         numbers = [int(words[1]) for words in said]
         order = {number: place for place, number in enumerate(self.posted[key])}
         places = [order[number] for number in numbers]
@@ -146,12 +146,14 @@ class Storm:
             self.struck[where] += 1
             raise
         finally:
-            if self.host.name == "asyncio":
-                await asyncio.sleep(0.001)
-            else:
-                with trio.CancelScope(shield=True):
-                    await trio.sleep(0.001)
-            self.inside.discard(number)
+            try:
+                if self.host.name == "asyncio":
+                    await asyncio.sleep(0.001)
+                else:
+                    with trio.CancelScope(shield=True):
+                        await trio.sleep(0.001)
+            finally:
+                self.inside.discard(number)
 
     def tools(self) -> list[Tool]:
         @tool
@@ -173,7 +175,7 @@ class Storm:
             assert self.bot is not None
             async with self.dwelling(run, "in a nested run"):
                 key = f"nested:{run}"
-                result = await self.bot.run(f"run {run} talking", session_key=key, timeout_s=0.1)
+                result = await self.bot.run(f"run {run} talking", session_key=key, timeout_s=LONGEST_S)
             return result.content
 
         return [dwell, dwell_in_thread, ask_another]

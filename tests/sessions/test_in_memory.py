@@ -129,40 +129,36 @@ def test_a_forked_child_inherits_the_sessions_but_neither_leases_nor_a_held_lock
             async with open_lease(store, "a") as leased:
                 await store.append(leased.lease, [UserMessage("y")])
 
-    async def hold_and_fork() -> int:
-        lease = (await store.acquire_lease("a")).lease
-        await store.append(lease, [UserMessage("x")])
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # forking with threads is the point
-            return os.fork()
+    holding = threading.Event()
 
-    writer = threading.Thread(target=write_all_the_time)
-    writer.start()
-    try:
-        child = trio.run(hold_and_fork)
-        if child == 0:
-            code = 1
-            try:
-                outcome: list[BaseException | None] = []
+    async def hold() -> None:
+        async with open_lease(store, "a") as leased:
+            await store.append(leased.lease, [UserMessage("x")])
+            holding.set()
+            while not stop.is_set():
+                await trio.sleep(0.01)
 
-                def in_a_new_run() -> None:
-                    try:
-                        trio.run(go_on)
-                        outcome.append(None)
-                    except BaseException as error:  # noqa: BLE001 - the child only reports
-                        outcome.append(error)
-
-                thread = threading.Thread(target=in_a_new_run)
-                thread.start()
-                thread.join(30)
-                record = store.read("a")
-                if outcome == [None] and record is not None and len(record.messages) == 2:
-                    code = 0
-            finally:
-                os._exit(code)
-    finally:
-        stop.set()
-        writer.join()
+    threads = [
+        threading.Thread(target=write_all_the_time),
+        threading.Thread(target=trio.run, args=(hold,)),
+    ]
+    for thread in threads:
+        thread.start()
+    holding.wait(30)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # forking with threads is the point
+        child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            trio.run(go_on)
+            record = store.read("a")
+            code = 0 if record is not None and len(record.messages) == 2 else 2
+        finally:
+            os._exit(code)
+    stop.set()
+    for thread in threads:
+        thread.join()
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
