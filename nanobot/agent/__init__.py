@@ -23,7 +23,7 @@ from ._limits import Limits
 from ._model_settings import ModelSettings
 from ._parts import TurnParts
 from ._result import RunResult, StopReason
-from ._tally import Estimate
+from ._tally import Estimate, Tally, estimate_by_length
 from ._turn import Turn
 
 __all__ = [
@@ -54,6 +54,8 @@ __all__ = [
     "StopReason",
     "StreamEvent",
     "StreamEventType",
+    "Tally",
     "Turn",
     "TurnParts",
+    "estimate_by_length",
 ]

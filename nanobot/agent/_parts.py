@@ -15,7 +15,7 @@ from ._hook import AgentHook
 from ._journal import NO_JOURNAL, Journal
 from ._limits import Limits
 from ._model_settings import ModelSettings
-from ._tally import Estimate, estimate_by_length
+from ._tally import Estimate, Tally, estimate_by_length
 
 __all__ = ["TurnParts"]
 
@@ -39,6 +39,8 @@ class TurnParts:
       journal: Where messages are kept.
       cross: The way to the caller's loop, where hooks and the caller's async tools run.
       estimate: Counts tokens where the provider does not.
+      tally: Counts the turn's tokens; one that has counted something already if there was something before it, such as a
+        compaction. None is a new one.
       user_message: What the journal gets for the user's message, if that is not what the model is shown
         (`messages[-1]`).
       model_preset: The preset's name, if the settings come from one.
@@ -55,5 +57,6 @@ class TurnParts:
     journal: Journal = NO_JOURNAL
     cross: Cross = run_here
     estimate: Estimate = estimate_by_length
+    tally: Tally | None = None
     user_message: Message | None = None
     model_preset: str | None = None

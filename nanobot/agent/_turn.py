@@ -63,7 +63,7 @@ class Turn:
             context = AgentHookContext(parts.tool_context.session_key, parts.tool_context.deps)
             self._hooks = HookPoints(parts.hooks, parts.cross, context)
         self._transcript = Transcript(parts.messages, context)
-        self._tally = Tally(parts.estimate)
+        self._tally = parts.tally or Tally(parts.estimate)
         self._iteration: Iteration | None = None
         self._open: Iteration | None = None  # the iteration whose messages are not kept yet
         self._content = ""

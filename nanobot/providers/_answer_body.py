@@ -96,13 +96,12 @@ class AnswerBody:
         try:
             with trio.CancelScope(deadline=deadline) as scope:
                 received = await anext(self._pieces, b"")
-        except BaseException as exc:
+        except (httpx.TransportError, httpx.StreamError) as exc:
             await self.aclose()
-            if isinstance(exc, (httpx.TransportError, httpx.StreamError)):
-                reason = without_secrets(str(exc), self.secrets) or type(exc).__name__
-                raise ConnectionFailed(
-                    f"{self.provider}: {reason}", provider=self.provider
-                ) from exc
+            reason = without_secrets(str(exc), self.secrets) or type(exc).__name__
+            raise ConnectionFailed(f"{self.provider}: {reason}", provider=self.provider) from exc
+        except BaseException:
+            await self.aclose()
             raise
         if scope.cancelled_caught:
             await self.aclose()

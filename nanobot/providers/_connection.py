@@ -27,6 +27,9 @@ _ONE_WRITE_BYTES: Final = 64 * 1024
 """Up to here a body is copied behind its head to be sent with one system call; a larger one follows without the
 copy."""
 
+_CLOSE_BODY_WITHIN_S: Final = 5.0
+"""How long a request body that is somebody's generator may take to clean up after itself."""
+
 _KEEPALIVE_OPTIONS: Final = tuple(
     (socket.IPPROTO_TCP, getattr(socket, name), value)
     for name, value in (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 4))
@@ -122,7 +125,8 @@ class HTTPConnection:
                             return
                 finally:
                     if (close := getattr(pieces, "aclose", None)) is not None:
-                        await close()
+                        with trio.move_on_after(_CLOSE_BODY_WITHIN_S, shield=True):
+                            await close()
             await self._write(self._h11.send(h11.EndOfMessage()) or b"", limit_s)
         except h11.LocalProtocolError as exc:
             raise httpx.LocalProtocolError(str(exc)) from exc

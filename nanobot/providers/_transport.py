@@ -144,10 +144,13 @@ class PoolTransport(httpx.AsyncBaseTransport):
         self._in_flight.add(exchange)
         try:
             head = await self._exchange_heads(request, exchange)
-        except BaseException as exc:
+        except httpx.TransportError as exc:
             exchange.discard()
-            if self._closed and isinstance(exc, httpx.TransportError):
+            if self._closed:
                 raise TransportClosed from exc
+            raise
+        except BaseException:
+            exchange.discard()
             raise
         return httpx.Response(
             head.status_code,
@@ -421,10 +424,13 @@ class PooledStream(httpx.AsyncByteStream):
             raise httpx.ReadError("the response was closed before its end")
         try:
             received = await connection.receive_body(self.timeouts.get("read"))
-        except BaseException as exc:
+        except httpx.TransportError as exc:
             self.discard()
-            if self._pool._closed and isinstance(exc, httpx.TransportError):
+            if self._pool._closed:
                 raise TransportClosed from exc
+            raise
+        except BaseException:
+            self.discard()
             raise
         if connection.complete:
             self.complete = True

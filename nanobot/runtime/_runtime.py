@@ -21,12 +21,17 @@ IDLE_S = 30.0
 """How long a session's actor outlives its last turn. An idle actor costs 4.2 kB; making one costs 12 µs."""
 
 
+def _nothing_to_drop(_key: str) -> None:
+    """For runtimes whose runs keep nothing between turns."""
+
+
 class Runtime:
     """Everything of one bot that is alive, in one home. Made in any thread; all methods but `start` belong to the home.
 
     Args:
       home: The Trio run to live in.
       on_stop: Awaited, shielded, when the last turn has ended: closes connections and processes.
+      on_passing: Called with the key of a session whose actor passes away: drops what is kept for its next turn.
       idle_s: How long a session's actor outlives its last turn.
 
     `end` settles when nothing of the runtime is alive any more.
@@ -37,6 +42,7 @@ class Runtime:
         home: Home,
         *,
         on_stop: Callable[[], Awaitable[None]],
+        on_passing: Callable[[str], object] = _nothing_to_drop,
         idle_s: float = IDLE_S,
     ) -> None:
         self.home = home
@@ -44,6 +50,7 @@ class Runtime:
         self.end: Call[None] = Call(_nothing)
         self._pid = os.getpid()
         self._on_stop = on_stop
+        self._on_passing = on_passing
         self._idle_s = idle_s
         self._closing = False
         self._drained_at = math.inf
@@ -179,6 +186,7 @@ class Runtime:
             await actor.serve()
         finally:
             del self._actors[key]
+            self._on_passing(key)
 
     def _abandon(self) -> None:
         """Nothing runs any more, for whatever reason: nobody may wait for ever."""

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+import math
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
+from typing import Any, Final
 
+import trio
 from msgspec.structs import replace
 
 from actors import Home, Host, call_host
@@ -13,18 +16,17 @@ from nanobot.agent import (
     NO_JOURNAL,
     NOBODY,
     AgentHook,
-    Journal,
     Limits,
     ModelSettings,
     RunResult,
+    Tally,
     Turn,
     TurnParts,
+    estimate_by_length,
 )
 from nanobot.context import (
+    Calibration,
     SystemPrompt,
-    fit,
-    history_budget,
-    message_tokens,
     messages_tokens,
     shown_messages,
     tool_tokens,
@@ -32,57 +34,75 @@ from nanobot.context import (
     user_message,
     with_turn_note,
 )
-from nanobot.messages import Message, UserMessage, repair
+from nanobot.messages import Message
+from nanobot.providers import Provider
 from nanobot.providers._select import ModelSelection
-from nanobot.sessions import Lease, SessionRecord, SessionStore, open_lease, read_soon
+from nanobot.sessions import SessionRecord, SessionStore, Unsaved
 from nanobot.tools import Cross, RunContext, Toolset, Workspace, run_here
 
+from ._compaction import Compactor
+from ._history_view import HistoryView
+from ._ingest import ingest
+from ._open_sessions import OpenSession, OpenSessions
 from ._providers import Providers
 from ._request import RunRequest
 from ._run import Run
 
 __all__ = ["TurnMaker"]
 
+_UNCALIBRATED: Final = Calibration()
+_CALIBRATED_MODELS: Final = 100  # overrides are any string; past so many, all are learned again
+
 
 class TurnMaker:
-    """What all runs of a bot have in common. One per runtime; `carry_out` is the body of each run.
+    """What all runs of a bot have in common. One per runtime; its async methods are what runs do, in a session's actor.
 
     Args:
       store: Where sessions are kept.
+      unsaved: What the bot was told to take in without storing it.
       prompt: The system prompt of a profile.
       toolset: The tools of the bot.
       hooks: The hooks of the bot, which run before those of a run.
       workspace: The folder that tools may touch.
       limits: How far a turn may go unless its request says otherwise.
+      consolidation_ratio: What share of the room for history is taken after a compaction.
       now: The time, in the zone that the user lives in.
+      providers: The model services.
+
+    Attributes:
+      sessions: The sessions that are open here; its `forget` is to be called when an actor passes away.
     """
 
     def __init__(
         self,
         *,
         store: SessionStore,
+        unsaved: Unsaved,
         prompt: Callable[[ModelSelection], SystemPrompt],
         toolset: Toolset,
         hooks: Sequence[AgentHook],
         workspace: Workspace,
         limits: Limits,
+        consolidation_ratio: float,
         now: Callable[[], datetime],
         providers: Providers,
     ) -> None:
-        self._store = store
+        self.sessions = OpenSessions(store, unsaved)
         self._prompt = prompt
         self._toolset = toolset
         self._hooks = tuple(hooks)
         self._workspace = workspace
         self._limits = limits
+        self._ratio = consolidation_ratio
         self._tool_tokens = tool_tokens(toolset.specs)
         self._now = now
+        self._calibrations: dict[str, Calibration] = {}
         self.providers = providers
 
     async def carry_out(
         self, run: Run, request: RunRequest, selection: ModelSelection, home: Home, host: Host
     ) -> RunResult:
-        """Run one turn, in its session's actor.
+        """Run one turn.
 
         Raises:
           UsageError: A file that goes with the message cannot be read, or two tools have one name.
@@ -94,7 +114,9 @@ class TurnMaker:
         said = await user_message(
             request.message, request.media, timestamp=self._now().isoformat(timespec="seconds")
         )
-        async with self._session(request) as (record, journal):
+        tally = Tally(estimate_by_length)
+        run.partial = lambda: _cancelled_before_turn(tally)
+        async with self._session(request) as session:
             prompt = self._prompt(selection)
             note = turn_note(
                 now=self._now(),
@@ -104,8 +126,16 @@ class TurnMaker:
                 compact=prompt.profile.compact_note,
             )
             user = with_turn_note(said, note)
-            system = await prompt.text()
-            history = () if record is None else repair(record.messages).history
+            opening = shown_messages(await prompt.text(), (), user)
+            fixed_tokens = messages_tokens(opening) + self._tokens_of(toolset)
+            compactor = self._compactor(provider, selection, fixed_tokens, tally)
+            limits = self._limits_for(request)
+            if isinstance(session, OpenSession):
+                limits = await _compacted(compactor, session, limits, tally)
+                history = session.history()
+            else:
+                history = session
+            requests, counted = tally.request_count, tally.usage.prompt_tokens
             turn = Turn(
                 TurnParts(
                     provider=provider,
@@ -115,7 +145,7 @@ class TurnMaker:
                         temperature=selection.temperature,
                         reasoning_effort=selection.reasoning_effort,
                     ),
-                    messages=self._shown(system, history, user, toolset, selection),
+                    messages=history.shown(opening, compactor.budget),
                     toolset=toolset,
                     tool_context=RunContext(
                         confined=self._workspace,
@@ -125,54 +155,98 @@ class TurnMaker:
                         chat_id=request.chat_id,
                         sender_id=request.sender_id,
                     ),
-                    limits=self._limits_for(request),
+                    limits=limits,
                     hooks=(*self._hooks, *request.hooks),
                     emit=run.events or NOBODY,
-                    journal=journal,
+                    journal=session if isinstance(session, OpenSession) else NO_JOURNAL,
                     cross=_cross(home, host, run),
+                    tally=tally,
                     user_message=user,
                     model_preset=selection.preset,
                 )
             )
             run.partial = lambda: turn.result("cancelled")
-            return await turn.run()
+            result = await turn.run()
+            if tally.request_count == requests + 1 and not tally.estimated:
+                estimated = min(history.tokens, compactor.budget) + fixed_tokens
+                self._learn(selection.model, estimated, tally.usage.prompt_tokens - counted)
+            return result
+
+    async def ingest(
+        self,
+        key: str,
+        messages: Sequence[Message],
+        metadata: Mapping[str, Any] | None,
+        *,
+        save: bool,
+    ) -> SessionRecord:
+        """Take a transcript into a session; see `_ingest.ingest`."""
+        return await ingest(self.sessions, key, messages, metadata, save=save)
+
+    async def compact_session(self, key: str, selection: ModelSelection) -> SessionRecord:
+        """Compact a session if its history has outgrown the model's window, and return it.
+
+        Raises: as `Compactor.compact`.
+        """
+        async with self.sessions.open(key) as session:
+            await (await self._compactor_alone(selection)).compact(session)
+            return await self.sessions.record(key)
+
+    async def compact_idle_session(
+        self, key: str, selection: ModelSelection, max_suffix: int
+    ) -> str:
+        """Summarize all of a session but its last messages, and return the summary; see `Compactor.compact_all_but`."""
+        async with self.sessions.open(key) as session:
+            return await (await self._compactor_alone(selection)).compact_all_but(
+                session, max_suffix
+            )
 
     @asynccontextmanager
-    async def _session(
-        self, request: RunRequest
-    ) -> AsyncIterator[tuple[SessionRecord | None, Journal]]:
-        """The session as it stands, and where the turn is written down: nowhere, if it is ephemeral."""
+    async def _session(self, request: RunRequest) -> AsyncIterator[OpenSession | HistoryView]:
+        """The session, to be written to; only what is in it, if the run is ephemeral."""
         if request.ephemeral:
-            yield await read_soon(self._store, request.session_key), NO_JOURNAL
+            yield await self.sessions.peek(request.session_key)
         else:
-            async with open_lease(self._store, request.session_key) as leased:
-                yield leased.record, _StoreJournal(self._store, leased.lease)
+            async with self.sessions.open(request.session_key) as session:
+                yield session
+
+    def _compactor(
+        self, provider: Provider, selection: ModelSelection, fixed_tokens: int, tally: Tally
+    ) -> Compactor:
+        return Compactor(
+            provider,
+            selection,
+            ratio=self._ratio,
+            fixed_tokens=fixed_tokens,
+            calibration=self._calibrations.get(selection.model, _UNCALIBRATED),
+            tally=tally,
+        )
+
+    async def _compactor_alone(self, selection: ModelSelection) -> Compactor:
+        """A compactor for a run without a turn."""
+        opening = shown_messages(await self._prompt(selection).text(), ())
+        tools = self._tool_tokens if selection.offers_tools else 0
+        return self._compactor(
+            self.providers.provider(selection),
+            selection,
+            messages_tokens(opening) + tools,
+            Tally(estimate_by_length),
+        )
 
     def _offered(self, selection: ModelSelection, request: RunRequest) -> Toolset:
         if not selection.offers_tools:
             return Toolset()
         return self._toolset.with_tools(request.tools) if request.tools else self._toolset
 
-    def _shown(
-        self,
-        system: str,
-        history: Sequence[Message],
-        user: UserMessage,
-        toolset: Toolset,
-        selection: ModelSelection,
-    ) -> list[Message]:
-        """What the model is shown: as much of the history as fits, in whole turns, and always the user's message."""
-        opening = shown_messages(system, (), user)
-        if not history:
-            return opening
-        tools = self._tool_tokens if toolset is self._toolset else tool_tokens(toolset.specs)
-        budget = history_budget(
-            selection.context_window_tokens,
-            selection.max_tokens,
-            fixed_tokens=messages_tokens(opening) + tools,
-        )
-        window = fit(history, budget, message_tokens, current=len(history) - 1)
-        return shown_messages(system, history[window.start :] if window.fits else (), user)
+    def _tokens_of(self, toolset: Toolset) -> int:
+        return self._tool_tokens if toolset is self._toolset else tool_tokens(toolset.specs)
+
+    def _learn(self, model: str, estimated: int, reported: int) -> None:
+        """Set what a service counted for one request against what was estimated."""
+        if model not in self._calibrations and len(self._calibrations) >= _CALIBRATED_MODELS:
+            self._calibrations.clear()
+        known = self._calibrations.get(model, _UNCALIBRATED)
+        self._calibrations[model] = known.updated(estimated=estimated, reported=reported)
 
     def _limits_for(self, request: RunRequest) -> Limits:
         if request.max_iterations is None and request.timeout_s is None:
@@ -184,15 +258,29 @@ class TurnMaker:
         )
 
 
-class _StoreJournal:
-    """Writes a turn into its session, message by message as they become final."""
+async def _compacted(
+    compactor: Compactor, session: OpenSession, limits: Limits, tally: Tally
+) -> Limits:
+    """Compact the session if it must be, and return what is left of the run's limits for its turn."""
+    if limits.timeout_s is None:
+        await compactor.before_turn(session)
+        return limits
+    started = trio.current_time()
+    with trio.move_on_after(limits.timeout_s):
+        await compactor.before_turn(session)
+    if not tally.request_count:
+        return limits
+    left_s = limits.timeout_s - (trio.current_time() - started)
+    return replace(limits, timeout_s=max(left_s, 1e-3))  # the turn itself says that time is over
 
-    def __init__(self, store: SessionStore, lease: Lease) -> None:
-        self._store = store
-        self._lease = lease
 
-    async def record(self, messages: Sequence[Message]) -> None:
-        await self._store.append(self._lease, messages)
+def _cancelled_before_turn(tally: Tally) -> RunResult:
+    return RunResult(
+        content="",
+        usage=tally.usage.to_dict(),
+        stop_reason="cancelled",
+        error="The run was cancelled.",
+    )
 
 
 def _cross(home: Home, host: Host, run: Run) -> Cross:

@@ -13,7 +13,7 @@ from nanobot.config import Config, state_folder
 from nanobot.context import COMPACT, FULL, SystemPrompt
 from nanobot.providers import Provider
 from nanobot.runtime import Providers, Runtime, TurnMaker
-from nanobot.sessions import SessionStore
+from nanobot.sessions import SessionStore, Unsaved
 from nanobot.tools import Toolset, Workspace
 
 __all__ = ["Blueprint"]
@@ -30,6 +30,7 @@ class Blueprint:
         config: Config,
         workspace: Path,
         store: SessionStore,
+        unsaved: Unsaved,
         toolset: Toolset,
         hooks: tuple[AgentHook, ...],
         provider: Provider | None,
@@ -38,6 +39,7 @@ class Blueprint:
         self.toolset = toolset
         self.overrides_are_exclusive = defaults.override_policy == "exclusive"
         self._store = store
+        self._unsaved = unsaved
         self._hooks = hooks
         self._provider = provider
         self._workspace = Workspace(
@@ -49,6 +51,7 @@ class Blueprint:
             max_iterations=defaults.max_tool_iterations,
             max_tool_result_chars=defaults.max_tool_result_chars,
         )
+        self._ratio = defaults.consolidation_ratio
         self._zone = ZoneInfo(defaults.zone) if defaults.zone else None
         self._makers: weakref.WeakKeyDictionary[Runtime, TurnMaker] = weakref.WeakKeyDictionary()
 
@@ -62,15 +65,19 @@ class Blueprint:
         }
         maker = TurnMaker(
             store=self._store,
+            unsaved=self._unsaved,
             prompt=lambda selection: prompts[selection.prompt_profile],
             toolset=self.toolset,
             hooks=self._hooks,
             workspace=self._workspace,
             limits=self._limits,
+            consolidation_ratio=self._ratio,
             now=self._now,
             providers=Providers(self._provider),
         )
-        runtime = Runtime(home, on_stop=maker.providers.aclose)
+        runtime = Runtime(
+            home, on_stop=maker.providers.aclose, on_passing=maker.sessions.forget
+        )
         self._makers[runtime] = maker
         return runtime
 

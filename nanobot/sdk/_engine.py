@@ -88,6 +88,7 @@ class Engine:
     async def result(self, runtime: Runtime, run: Run) -> RunResult:
         """Wait for the result of a run that was posted. A cancelled caller just leaves."""
         if not run.settled:
+            refuse_if_forked(runtime)
             _do_if_alive(runtime, runtime.await_end, run)
             try:
                 await wait_settled(runtime.home, run.call)
@@ -98,6 +99,7 @@ class Engine:
     def result_sync(self, runtime: Runtime, run: Run, host: SyncHost) -> RunResult:
         """Block until a run that was posted has its result. Ctrl-C takes the run with it."""
         if not run.settled:
+            refuse_if_forked(runtime)
             _do_if_alive(runtime, runtime.await_end, run)
             wait_settled_sync(
                 runtime.home,
@@ -108,14 +110,17 @@ class Engine:
         return settled_result(run)
 
     async def cancel(self, runtime: Runtime, run: Run) -> None:
-        """Cancel a run and return when nothing of it is alive, also if the caller is cancelled meanwhile."""
-        if not run.settled:
+        """Cancel a run and return when nothing of it is alive, also if the caller is cancelled meanwhile.
+
+        In a forked child nothing of it is: the run belongs to the parent, and goes on there.
+        """
+        if not run.settled and not runtime.forked:
             cancel_soon(runtime.home, run.call)
             await wait_settled(runtime.home, run.call, on_cancel=_nothing)
 
     def cancel_sync(self, runtime: Runtime, run: Run, host: SyncHost) -> None:
         """Blocking `cancel`."""
-        if not run.settled:
+        if not run.settled and not runtime.forked:
             cancel_soon(runtime.home, run.call)
             wait_settled_sync(runtime.home, run.call, host=host, on_cancel=_nothing)
 
@@ -160,6 +165,18 @@ class Engine:
             return None
         _do_if_alive(runtime, runtime.request_close, drain_s)
         return runtime
+
+
+def refuse_if_forked(runtime: Runtime) -> None:
+    """Keep a forked child from waiting for what only its parent will see.
+
+    Raises:
+      BotClosed: This is such a child.
+    """
+    if runtime.forked:
+        raise BotClosed(
+            "this run belongs to the process that this one was forked from; start another one here"
+        )
 
 
 def settled_result(run: Run) -> RunResult:

@@ -18,7 +18,7 @@ from nanobot.errors import ConfigError, InvalidArgument, UsageError
 from nanobot.providers import Provider
 from nanobot.providers._select import ModelSelection, select_model
 from nanobot.runtime import Run, RunOptions, RunRequest, Runtime, make_request
-from nanobot.sessions import InMemoryStore, SessionStore
+from nanobot.sessions import InMemoryStore, SessionStore, Unsaved
 from nanobot.tools import Tool, Toolset
 from nanobot.tools.builtin import builtin_tools
 
@@ -27,6 +27,7 @@ from ._engine import Engine
 from ._event_stream import EventStream
 from ._run_stream import EventReader, RunStream
 from ._runtime_client import RuntimeClient
+from ._session_work import SessionWork
 from ._sessions_client import SessionsClient
 from ._sync_stream import SyncEventStream
 
@@ -61,11 +62,18 @@ class Nanobot:
         self._env = env
         self._selection = selection
         self._store: SessionStore = InMemoryStore()
+        unsaved = Unsaved()
         toolset = Toolset(builtin_tools() if config.tools.file.enable else ()).with_tools(tools)
-        self._blueprint = Blueprint(config, workspace, self._store, toolset, tuple(hooks), provider)
+        self._blueprint = Blueprint(
+            config, workspace, self._store, unsaved, toolset, tuple(hooks), provider
+        )
         self._engine = Engine(self._blueprint.make_runtime)
-        self.sessions = SessionsClient(self._engine, self._store)
-        self.runtime = RuntimeClient(selection, workspace)
+        self.sessions = SessionsClient(
+            SessionWork(self._engine, self._blueprint), self._store, unsaved
+        )
+        self.runtime = RuntimeClient(
+            SessionWork(self._engine, self._blueprint), selection, workspace
+        )
 
     @classmethod
     def from_config(

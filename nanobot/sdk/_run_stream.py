@@ -12,7 +12,7 @@ from actors import CreditReader, CreditStream, HomeGone, Notify, cancel_soon, cu
 from nanobot.agent import RunResult, StreamEvent
 from nanobot.runtime import Run, Runtime
 
-from ._engine import Engine, settled_result
+from ._engine import Engine, refuse_if_forked, settled_result
 
 __all__ = ["EventReader", "RunStream"]
 
@@ -72,6 +72,7 @@ class EventReader:
             cancel_soon(self._runtime.home, self._run.call)
 
     async def _readable(self) -> None:
+        refuse_if_forked(self._runtime)
         if self._notify is None:
             self._notify = current_host(self._runtime.home).make_notify()
             try:

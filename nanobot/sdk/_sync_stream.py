@@ -12,7 +12,7 @@ from actors import CreditReader, CreditStream, SyncHost, cancel_soon
 from nanobot.agent import RunResult, StreamEvent
 from nanobot.runtime import Run, Runtime
 
-from ._engine import Engine, settled_result
+from ._engine import Engine, refuse_if_forked, settled_result
 from ._run_stream import give_back
 
 __all__ = ["SyncEventStream"]
@@ -49,6 +49,7 @@ class SyncEventStream:
             try:
                 return self._reader.receive_nowait()
             except trio.WouldBlock:
+                refuse_if_forked(self._runtime)
                 self._host.wait_once(on_cancel=self._cancel, done=lambda: self._run.settled)
             except trio.EndOfChannel:
                 if not self._ended:

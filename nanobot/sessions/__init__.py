@@ -5,12 +5,15 @@ from ._lease import Lease, Leased, SessionFenced, SessionGone, open_lease
 from ._record import Compaction, Position, SessionRecord
 from ._snapshot import SessionInfo, SessionSnapshot, snapshot_of
 from ._store import SessionExists, SessionStore, read_soon
+from ._transcript import messages_from_transcript
+from ._unsaved import Pending, Unsaved
 
 __all__ = [
     "Compaction",
     "InMemoryStore",
     "Lease",
     "Leased",
+    "Pending",
     "Position",
     "SessionExists",
     "SessionFenced",
@@ -19,6 +22,8 @@ __all__ = [
     "SessionRecord",
     "SessionSnapshot",
     "SessionStore",
+    "Unsaved",
+    "messages_from_transcript",
     "open_lease",
     "read_soon",
     "snapshot_of",

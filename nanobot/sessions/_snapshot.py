@@ -27,6 +27,8 @@ class SessionSnapshot:
       created_at: ISO 8601, with the offset from UTC.
       updated_at: As `created_at`; the last write.
       metadata: The session's own.
+      compaction: None, or what stands for the start of the session when a model is shown it: `summary`, and `through`,
+        the number of messages from the first on that the summary covers. They are in `messages` all the same.
     """
 
     key: str
@@ -34,6 +36,7 @@ class SessionSnapshot:
     created_at: str
     updated_at: str
     metadata: dict[str, Any]
+    compaction: dict[str, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return all of it as dicts, lists and strings that `json.dumps` takes; shares nothing with the snapshot."""
@@ -73,6 +76,9 @@ def snapshot_of(record: SessionRecord) -> SessionSnapshot:
         created_at=record.created_at.isoformat(),
         updated_at=record.updated_at.isoformat(),
         metadata=merged_metadata({}, record.metadata),
+        compaction=None
+        if record.compaction is None
+        else {"through": record.compaction.through, "summary": record.compaction.summary},
     )
 
 

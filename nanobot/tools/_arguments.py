@@ -89,15 +89,11 @@ def convert_arguments(given: dict[str, Any], parameters: Parameters) -> dict[str
 def _as_meant(given: dict[str, Any], parameters: Parameters) -> dict[str, Any]:
     meant: dict[str, Any] = {}
     for name, value in given.items():
-        schema = parameters.schema["properties"].get(name)
-        if (
-            schema is not None
-            and value is None
-            and "default" in schema
-            and not _takes(schema, "null")
-        ):
+        schema = parameters.schema["properties"].get(name, {})
+        optional = name not in parameters.schema["required"]
+        if value is None and optional and not _takes(schema, "null"):
             continue
-        if schema is not None and isinstance(value, str) and not _takes(schema, "string"):
+        if isinstance(value, str) and not _takes(schema, "string"):
             value = _unpacked(value)
         meant[name] = value
     return meant

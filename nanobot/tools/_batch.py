@@ -150,9 +150,8 @@ class _Run:
                 return False
             if answer is not None:
                 self._calls[index] = replace(self._calls[index], arguments=answer.arguments)
-        await (
-            trio.lowlevel.checkpoint_if_cancelled()
-        )  # or a tool would start, and run up to its first checkpoint
+        # Without this, a tool would start in a run that is cancelled already, and go on to its first checkpoint.
+        await trio.lowlevel.checkpoint_if_cancelled()
         self._batch.start(index)
         return True
 

@@ -42,11 +42,7 @@ def repair_object(text: str) -> dict[str, Any] | None:
     or make 20 of 200. So are quotes inside quotes, comments, prose, and words without quotes, where one would have to
     guess: a guess that edits a file is worse than an error that the model can answer. And so is an empty result.
     """
-    text = _without_fence(text.strip())
-    try:
-        value = json.loads(text, strict=False)  # line breaks inside strings, and nothing else
-    except (ValueError, RecursionError):
-        value = _Reader().read(text)
+    value = _Reader().read(_without_fence(text.strip()))
     return value if isinstance(value, dict) and value and _is_sound(value) else None
 
 

@@ -236,12 +236,14 @@ async def read_all(key: str, mailbox: Mailbox[str]) -> None:
         pass
 
 
-@pytest.mark.parametrize("numbers", [{"idle_s": -1}, {"capacity": -1}, {"idle_s": float("nan")}])
+@pytest.mark.parametrize(
+    ("capacity", "idle_s"), [(1, -1), (-1, 1), (1, float("nan")), (float("nan"), 1)]
+)
 async def test_numbers_that_no_mailbox_can_have_are_refused_at_once(
-    numbers: dict[str, float],
+    capacity: float, idle_s: float
 ) -> None:
     with pytest.raises(ValueError, match="not a mailbox"):
-        Mailbox(**numbers)
+        Mailbox(capacity=capacity, idle_s=idle_s)
     async with trio.open_nursery() as nursery:
         with pytest.raises(ValueError, match="not a mailbox"):
-            Directory(nursery, read_all, on_undelivered=keep([]), **numbers)
+            Directory(nursery, read_all, on_undelivered=keep([]), capacity=capacity, idle_s=idle_s)

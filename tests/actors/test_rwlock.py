@@ -70,29 +70,20 @@ def test_whatever_comes_and_is_cancelled_the_lock_excludes_in_order_and_ends_emp
     room, lock = Room(), ReadWriteLock()
 
     async def main() -> None:
+        assert trio.current_time() == 0  # so plans may speak of absolute times
         with trio.fail_after(1000):
             async with trio.open_nursery() as nursery:
                 for number, plan in enumerate(plans):
                     nursery.start_soon(visit, number, plan, lock, room)
 
     clock = MockClock(autojump_threshold=0)
-    trio.run(trio_at_zero(main), clock=clock)
+    trio.run(main, clock=clock)
     assert (lock.holders, lock.waiting, lock.exclusively_held) == (0, 0, False)
     position = {number: place for place, number in enumerate(room.arrivals)}
     for place, earlier in enumerate(room.entries):
         for later in room.entries[place + 1 :]:
             conflict = plans[earlier].exclusive or plans[later].exclusive
             assert not conflict or position[earlier] < position[later]
-
-
-def trio_at_zero(main):  # type: ignore[no-untyped-def]  # a shim between two async functions
-    """MockClock starts at 0, so plans may speak of absolute times."""
-
-    async def at_zero() -> None:
-        assert trio.current_time() == 0
-        await main()
-
-    return at_zero
 
 
 async def test_a_cancelled_writer_lets_in_the_readers_behind_it() -> None:

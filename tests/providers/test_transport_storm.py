@@ -51,7 +51,7 @@ async def answer_slowly(stream: trio.SocketStream) -> None:
 async def serving() -> AsyncIterator[str]:
     (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1", backlog=1024)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(partial(trio.serve_listeners, answer_slowly, [listener]))
+        await nursery.start(partial(trio.serve_listeners, answer_slowly, [listener]))
         yield f"http://127.0.0.1:{listener.socket.getsockname()[1]}/"
         nursery.cancel_scope.cancel()
 

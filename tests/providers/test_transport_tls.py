@@ -47,7 +47,7 @@ async def serving(script: Script, *, tls: bool) -> AsyncIterator[int]:
         outer = trio.SSLListener(listener, server_context(), https_compatible=True)
     with trio.fail_after(20):
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(partial(trio.serve_listeners, serve, [outer]))
+            await nursery.start(partial(trio.serve_listeners, serve, [outer]))
             yield port
             nursery.cancel_scope.cancel()
 

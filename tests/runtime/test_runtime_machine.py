@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from actors import CreditReader, CreditStream, trio_home
+from actors import Call, CreditReader, CreditStream, trio_home
 from nanobot.agent import RunResult, StreamEvent
 from nanobot.errors import NestedRunRefused
 from nanobot.runtime import CURRENT_RUN, Run, Runtime
@@ -87,6 +87,12 @@ class SteppedRun:
         outcome.unwrap()
 
 
+async def until_settled(call: Call[Any]) -> None:
+    settled = trio.Event()
+    call.on_settled(settled.set)
+    await settled.wait()
+
+
 class Story:
     """One run's plan and what happened to it."""
 
@@ -124,8 +130,7 @@ class RuntimeMachine(RuleBasedStateMachine):
             runtime = Runtime(trio_home(), on_stop=on_stop, idle_s=5)
             runtime.start()
             self.runtime = runtime
-            while not runtime.end.settled:
-                await trio.sleep(1)
+            await until_settled(runtime.end)
 
         self.trio = SteppedRun(main)
         self.trio.settle()
@@ -152,7 +157,7 @@ class RuntimeMachine(RuleBasedStateMachine):
             story.run.call.result()
         except NestedRunRefused:
             story.refused = True
-        except Exception:  # noqa: BLE001, S110 - cancelled or stopped: only the count matters here
+        except Exception:  # noqa: BLE001 - cancelled or stopped: only the count matters here
             pass
 
     async def body(self, story: Story, run: Run) -> RunResult:
@@ -165,8 +170,9 @@ class RuntimeMachine(RuleBasedStateMachine):
                 for _ in range(EVENTS):
                     await run.events(StreamEvent(type="text.delta", delta="x"))
             if story.waits_for_nested:
-                while not all(nested.settled for nested in story.nested):
-                    await trio.sleep(1)
+                for nested in story.nested:
+                    assert nested.run is not None  # posted above
+                    await until_settled(nested.run.call)
             await trio.sleep_until(deadline)
         finally:
             self.leave(story)
@@ -292,7 +298,6 @@ class RuntimeMachine(RuleBasedStateMachine):
             self.let_all_finish()
         finally:
             self.trio.call(self.runtime.request_close)  # type: ignore[union-attr]  # booted
-            self.trio.jump(2)
             self.trio.finish()
         assert all(story.settled == 1 for story in self.stories if story.run)
 

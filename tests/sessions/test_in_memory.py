@@ -135,8 +135,7 @@ def test_a_forked_child_inherits_the_sessions_but_neither_leases_nor_a_held_lock
         async with open_lease(store, "a") as leased:
             await store.append(leased.lease, [UserMessage("x")])
             holding.set()
-            while not stop.is_set():
-                await trio.sleep(0.01)
+            await trio.to_thread.run_sync(stop.wait)
 
     threads = [
         threading.Thread(target=write_all_the_time),

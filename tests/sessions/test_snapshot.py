@@ -39,6 +39,7 @@ def test_a_snapshot_shows_the_plain_messages_and_goes_through_json() -> None:
         "created_at": "2024-05-06T07:08:09+00:00",
         "updated_at": "2024-05-06T07:08:09+00:00",
         "metadata": {"title": "Greeting", "tags": ["a"]},
+        "compaction": None,
     }
 
 
@@ -65,7 +66,14 @@ def test_snapshot_and_row_have_slots() -> None:
         "preview": "p",
         "message_count": 3,
     }
-    assert SessionSnapshot.__slots__ == ("key", "messages", "created_at", "updated_at", "metadata")
+    assert SessionSnapshot.__slots__ == (
+        "key",
+        "messages",
+        "created_at",
+        "updated_at",
+        "metadata",
+        "compaction",
+    )
 
 
 def test_a_preview_is_one_line_of_the_first_words_of_the_user() -> None:

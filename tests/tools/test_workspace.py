@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 import socket
 import stat
+import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -427,6 +429,55 @@ def test_a_link_swapped_in_at_any_moment_opens_nothing_outside(root: Path, outsi
     assert refused
     assert [file.name for file in outside.iterdir()] == ["secret.txt"]
     assert len(list((root / "inside").iterdir())) == opened
+
+
+EXCHANGE = """
+import ctypes, os, sys
+rename = ctypes.CDLL(None).renameat2  # the one way to exchange two names in one step
+os.chdir(sys.argv[1])
+print("ready", flush=True)
+while os.path.exists("go-on"):
+    for _ in range(1000):
+        rename(-100, b"folder", -100, b"link-to-folder", 2)
+        rename(-100, b"file.txt", -100, b"link-to-file", 2)
+"""
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "renameat2"), reason="needs renameat2 of Linux")
+def test_a_program_that_exchanges_names_all_the_time_gets_nothing_outside_opened(
+    root: Path, outside: Path
+) -> None:
+    (root / "folder").mkdir()
+    (root / "folder" / "secret.txt").write_text("harmless")
+    (root / "file.txt").write_text("harmless")
+    (root / "link-to-folder").symlink_to(outside)
+    (root / "link-to-file").symlink_to(outside / "secret.txt")
+    (root / "go-on").write_text("")
+    workspace = Workspace(root)
+    opened, refused = 0, 0
+    with subprocess.Popen(
+        [sys.executable, "-c", EXCHANGE, str(root)], stdout=subprocess.PIPE
+    ) as program:
+        assert program.stdout is not None
+        assert program.stdout.readline() == b"ready\n"
+        for _ in range(5000):
+            for path in ("folder/secret.txt", "file.txt"):
+                try:
+                    assert read(workspace, path) == "harmless"
+                    opened += 1
+                except ToolError:
+                    refused += 1
+            try:
+                with workspace.open_folder(".") as folder, folder.open_folder("folder") as below:
+                    assert below.age_of("secret.txt", now=0) != 0
+                    assert [entry.name for entry in below.first(9, look_at=9).entries] == [
+                        "secret.txt"
+                    ]
+            except OSError:
+                refused += 1
+        (root / "go-on").unlink()
+    assert opened
+    assert refused
 
 
 PARTS = st.sampled_from(

@@ -21,12 +21,13 @@ if TYPE_CHECKING:
 __all__ = ["ServerSettings", "threads_for"]
 
 # Defaults for requests that say nothing else, chosen by reading answers of SmolLM2-135M. Sampling makes a model of this
-# size wander off (it answers in French that Paris is a woman) and greedy decoding makes it repeat itself without end.
-# DRY punishes only repeated sequences, and so, unlike a repetition penalty, leaves it free to copy a time or a name
-# from the prompt. `Source:` https://github.com/ggml-org/llama.cpp/pull/9702
+# size wander off (Paris becomes a woman, in French), greedy decoding makes it repeat itself without end. DRY punishes
+# sequences that were there before, the more the longer they get; a repetition penalty punishes each word. Twelve tokens
+# are a date with its time: when they may not be copied from the prompt, the model invents others.
+# `Source:` https://github.com/ggml-org/llama.cpp/pull/9702
 _TEMPERATURE: Final = 0.0
 _DRY_MULTIPLIER: Final = 0.8
-_DRY_ALLOWED_LENGTH: Final = 4
+_DRY_ALLOWED_LENGTH: Final = 12
 
 _MAX_TOKENS: Final = 1024
 """Where an answer ends that nobody limited; this model has long lost the thread by then."""

@@ -113,7 +113,7 @@ async def serving(script: Script) -> AsyncIterator[str]:
     (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
     with trio.fail_after(30):
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(partial(trio.serve_listeners, serve, [listener]))
+            await nursery.start(partial(trio.serve_listeners, serve, [listener]))
             yield f"http://127.0.0.1:{listener.socket.getsockname()[1]}/v1"
             nursery.cancel_scope.cancel()
 
@@ -443,12 +443,16 @@ async def test_a_refusal_whose_explanation_hangs_is_reported_all_the_same(
             await provider.open(REQUEST)
 
 
-async def test_an_endless_explanation_is_not_read_to_its_end() -> None:
+async def test_an_endless_explanation_is_not_read_to_its_end(
+    mock_clock: trio.testing.MockClock,
+) -> None:
+    assert mock_clock.rate == 0  # no limit of time can end it
+
     async def script(peer: Peer) -> None:
         await peer.request()
-        await peer.send(b"HTTP/1.1 500 Oops\r\nContent-Length: 999999999\r\n\r\n")
+        await peer.send(b"HTTP/1.1 500 Oops\r\nTransfer-Encoding: chunked\r\n\r\n")
         while True:
-            await peer.send(b"why " * 4096)
+            await peer.send(http_chunk(b"why " * 4096))
 
     async with asking(script) as (provider, pool):
         with pytest.raises(ServiceUnavailable, match="why why"):
@@ -640,6 +644,22 @@ async def test_a_server_that_does_not_complete_a_connection_meets_the_connect_li
             await provider.open(REQUEST)
         assert (caught.value.phase, caught.value.limit_s) == ("connect", 0.1)
         await provider.aclose()
+
+
+async def test_the_limit_for_the_first_token_does_not_bound_later_silences(
+    mock_clock: trio.testing.MockClock,
+) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await peer.stream_events(event("a"))
+        await trio.testing.wait_all_tasks_blocked()
+        mock_clock.jump(5.0)
+        await trio.testing.wait_all_tasks_blocked()  # whoever minds the time has noticed
+        await peer.send(http_chunk(event("b", "stop") + DONE) + END)
+
+    limits = Timeouts(first_token_s=1.0, between_tokens_s=20.0)
+    async with asking(script, timeouts=limits) as (provider, _):
+        assert await ask(provider) == [TextDelta("a"), TextDelta("b"), Finished("stop")]
 
 
 async def test_waiting_for_a_consumer_is_not_the_service_being_silent() -> None:

@@ -1,0 +1,159 @@
+"""Compacting a session: what is left of its history is a summary and the latest messages."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Sequence
+
+from nanobot.agent import Tally
+from nanobot.context import Calibration, estimate_text, history_budget, message_tokens
+from nanobot.errors import ProviderError, StoreError, UsageError
+from nanobot.memory import (
+    Room,
+    Summarizer,
+    SummaryFailed,
+    overflows,
+    room_for_history,
+    suffix_start,
+)
+from nanobot.messages import RUNTIME_CONTEXT, Assembler, Message, UserMessage
+from nanobot.providers import ModelRequest, Provider
+from nanobot.providers._select import ModelSelection
+from nanobot.sessions import Compaction
+
+from ._open_sessions import OpenSession
+
+__all__ = ["Compactor"]
+
+_log = logging.getLogger("nanobot.runtime")
+
+_GROWN = 1.1
+"""How much longer a history must be than when no summary could be made of it, for another try to be worth its tokens."""
+
+
+class Compactor:
+    """Compacts sessions for one model, in the place that a turn would have: whoever calls has the session open.
+
+    Args:
+      provider: Whom to ask for summaries.
+      selection: The model that reads the history, and writes the summary.
+      ratio: What share of the room for history is taken after a compaction.
+      fixed_tokens: What a request takes beside history and answer, in estimated tokens.
+      calibration: How the model's tokens differ from estimated ones.
+      tally: Counts what summaries cost.
+    """
+
+    def __init__(
+        self,
+        provider: Provider,
+        selection: ModelSelection,
+        *,
+        ratio: float,
+        fixed_tokens: int,
+        calibration: Calibration,
+        tally: Tally,
+    ) -> None:
+        # Everything is counted in estimated tokens, so what the model has room for is converted, not each message.
+        window = int(selection.context_window_tokens / calibration.ratio)
+        answer = math.ceil(selection.max_tokens / calibration.ratio)
+        self.budget = history_budget(window, answer, fixed_tokens=fixed_tokens)
+        self._room = room_for_history(self.budget, ratio)
+        self._tally = tally
+        self._summarizer = Summarizer(
+            provider=provider,
+            model=selection.model,
+            window_tokens=window,
+            max_tokens=selection.max_tokens,
+            temperature=selection.temperature,
+            reasoning_effort=selection.reasoning_effort,
+            count=estimate_text,
+            on_answer=self._count,
+        )
+
+    async def before_turn(self, session: OpenSession) -> None:
+        """Compact a session whose history no longer fits. If that fails, the turn goes on with what does fit."""
+        history = session.history()
+        if self._room is None or not overflows(history.tokens, self._room):
+            return
+        if history.unsummarizable and history.tokens < _GROWN * history.unsummarizable:
+            return
+        try:
+            await self.compact(session)
+        except (ProviderError, StoreError) as error:
+            _log.warning("session %.200r was not compacted: %s", session.key, error)
+            if isinstance(error, SummaryFailed) and (known := session.known) is not None:
+                known.unsummarizable = history.tokens
+
+    async def compact(self, session: OpenSession) -> str:
+        """Summarize what no longer fits; returns the summary, or "" if everything fits.
+
+        Raises:
+          ProviderError: No summary could be had. Nothing was changed.
+          StoreError: It could not be stored. Nothing was changed.
+          UsageError: The model's window has no room for any history.
+        """
+        if not overflows(session.history().tokens, self._necessary_room):
+            return ""
+        limit = self._necessary_room.suffix
+        return await self._compact(session, lambda messages: (_tokens(messages), limit))
+
+    async def compact_all_but(self, session: OpenSession, max_suffix: int) -> str:
+        """Summarize all but the last messages, `max_suffix` at most; returns the summary, or "" if there are no more.
+
+        Raises: as `compact`.
+        """
+        return await self._compact(session, lambda messages: ([1] * len(messages), max_suffix))
+
+    async def _compact(
+        self,
+        session: OpenSession,
+        weigh: Callable[[Sequence[Message]], tuple[Sequence[int], int]],
+    ) -> str:
+        room = self._necessary_room
+        if session.has_pending:
+            await session.write()  # a summary can only cover what is stored
+        record = await session.stored()
+        if record is None:
+            return ""
+        messages = record.messages
+        start = suffix_start(messages, *weigh(messages))
+        earlier = "" if record.compaction is None else record.compaction.summary
+        if start == 0 and estimate_text(earlier) <= room.summary:
+            return ""
+        at_most = max(room.summary, room.history - sum(_tokens(messages[start:])))
+        summary = await self._summarizer.summarize(
+            messages[:start],
+            earlier=earlier,
+            limit_tokens=room.summary,
+            at_most_tokens=at_most,
+        )
+        through = record.first_sequence + start - 1
+        await session.compact(Compaction(through, summary), messages[start:])
+        return summary
+
+    @property
+    def _necessary_room(self) -> Room:
+        if self._room is None:
+            raise UsageError(
+                f"the context window of {self._summarizer.model} has no room for history: prompt, tools and answer take it."
+                " Configure a larger contextWindowTokens, or a smaller maxTokens."
+            )
+        return self._room
+
+    def _count(self, request: ModelRequest, answer: Assembler) -> None:
+        self._tally.request_count += 1
+        if answer.usage is not None and answer.usage.total_tokens:
+            self._tally.count(answer.usage)
+        else:
+            self._tally.count_estimate(request.messages, (), answer.message())
+
+
+def _tokens(messages: Sequence[Message]) -> list[int]:
+    """What each message costs when it is shown, with its note."""
+    return [message_tokens(message) + _note_tokens(message) for message in messages]
+
+
+def _note_tokens(message: Message) -> int:
+    note = message.metadata.get(RUNTIME_CONTEXT) if isinstance(message, UserMessage) else None
+    return estimate_text(note) if isinstance(note, str) else 0

@@ -1,0 +1,193 @@
+"""The sessions that runs have open: what is known of each while its actor lives, and the only way to write to one."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+import trio
+from msgspec.structs import replace
+
+from nanobot.messages import Message, repair
+from nanobot.sessions import (
+    Compaction,
+    Lease,
+    Pending,
+    Position,
+    SessionRecord,
+    SessionStore,
+    Unsaved,
+    open_lease,
+    read_soon,
+)
+
+from ._history_view import HistoryView
+
+__all__ = ["OpenSession", "OpenSessions"]
+
+_NOTHING = Pending()
+
+
+class OpenSession:
+    """One session while a run has its lease. A turn's `Journal`.
+
+    What is pending (see `Unsaved`) counts as part of the session, and is stored by the first write.
+    """
+
+    def __init__(
+        self, store: SessionStore, lease: Lease, view: HistoryView, unsaved: Unsaved, pending: Pending
+    ) -> None:
+        self._store = store
+        self._lease = lease
+        self._view = view
+        self._sure = True
+        self._unsaved = unsaved
+        self._pending = pending
+
+    @property
+    def key(self) -> str:
+        """The session's key."""
+        return self._lease.key
+
+    @property
+    def has_pending(self) -> bool:
+        """Whether something waits to be stored by the next write."""
+        return self._pending is not _NOTHING
+
+    @property
+    def known(self) -> HistoryView | None:
+        """The history as it is stored, or None if a write did not return and nobody knows."""
+        return self._view if self._sure else None
+
+    def history(self) -> HistoryView:
+        """The history as a model is shown it, with what is pending."""
+        view, pending = self._view, self._pending.messages
+        return view.extended(pending) if pending else view
+
+    async def record(self, messages: Sequence[Message]) -> None:
+        """Store what was said; see `Journal.record`."""
+        await self.write(messages)
+
+    async def write(
+        self, messages: Sequence[Message] = (), *, metadata: Mapping[str, Any] | None = None
+    ) -> None:
+        """Store what is pending and then this, all or nothing. What is not a legal continuation is mended.
+
+        Raises:
+          StoreError: It could not be stored; `SessionGone` if the session was cleared or deleted meanwhile.
+          UsageError: The metadata is not JSON.
+        """
+        pending = self._pending
+        legal = repair(messages, continues=True).history
+        everything = (*pending.messages, *legal) if pending.messages else legal
+        if pending.metadata is not None:
+            metadata = {**pending.metadata, **(metadata or {})}
+        sure, self._sure = self._sure, False
+        position = await self._store.append(self._lease, everything, metadata=metadata)
+        self._view.extend(everything, position)
+        self._sure = sure
+        if pending is not _NOTHING:
+            self._unsaved.forget(self.key, pending)
+            self._pending = _NOTHING
+
+    async def stored(self) -> SessionRecord | None:
+        """The session as it is stored: all that the summary does not cover."""
+        return await read_soon(self._store, self.key, covered=0)
+
+    async def compact(self, compaction: Compaction, suffix: Sequence[Message]) -> None:
+        """Have a summary stand for what is before `suffix`, the session's last messages as `stored` gave them.
+
+        Raises:
+          StoreError: As from `write`.
+        """
+        self._sure = False
+        position = await self._store.append(self._lease, compaction=compaction)
+        self._view = HistoryView(position, suffix, compaction)
+        self._sure = True
+
+
+class OpenSessions:
+    """Opens sessions for runs, one run at a time for each, and remembers their history between them.
+
+    `forget` is to be called when a session's actor passes away; so what is remembered is bounded by the actors that live.
+
+    Attributes:
+      unsaved: What was taken in without being stored.
+    """
+
+    def __init__(self, store: SessionStore, unsaved: Unsaved) -> None:
+        self._store = store
+        self.unsaved = unsaved
+        self._views: dict[str, HistoryView] = {}
+
+    def __len__(self) -> int:
+        """How many sessions are remembered."""
+        return len(self._views)
+
+    @asynccontextmanager
+    async def open(self, key: str) -> AsyncIterator[OpenSession]:
+        """Own a session for the length of a block. It is read only if it changed since it was last open here.
+
+        Raises:
+          StoreError: It cannot be read.
+        """
+        view = self._views.pop(key, None)
+        async with open_lease(
+            self._store, key, covered=0, unless_at=None if view is None else view.position
+        ) as leased:
+            if view is None or view.position != leased.position:
+                view = _view_of(leased.record, leased.position)
+            pending = await self._pending(key)
+            session = OpenSession(self._store, leased.lease, view, self.unsaved, pending)
+            try:
+                yield session
+            finally:
+                if session.known is not None:
+                    self._views[key] = session.known
+
+    async def peek(self, key: str) -> HistoryView:
+        """The history as a model is shown it, for a run that leaves no trace.
+
+        Raises:
+          StoreError: It cannot be read.
+        """
+        record = await read_soon(self._store, key, covered=0)
+        pending = await self._pending(key)
+        view = _view_of(record, Position(0, 0, 0))
+        return view.extended(pending.messages) if pending.messages else view
+
+    async def record(self, key: str) -> SessionRecord:
+        """The whole session with what is pending, as the next run will find it; an empty one if there is none."""
+        record = await read_soon(self._store, key)
+        if record is None:
+            now = datetime.now(UTC)
+            record = SessionRecord(key, Position(0, 0, 0), (), {}, now, now)
+        pending = await self._pending(key)
+        if pending is _NOTHING:
+            return record
+        metadata = {**record.metadata, **(pending.metadata or {})}
+        return replace(
+            record,
+            messages=(*record.messages, *pending.messages),
+            metadata={name: entry for name, entry in metadata.items() if entry is not None},
+        )
+
+    def forget(self, key: str) -> None:
+        """Remember nothing of the session."""
+        self._views.pop(key, None)
+
+    async def _pending(self, key: str) -> Pending:
+        if key not in self.unsaved:
+            return _NOTHING
+        if not self._store.blocks:
+            return self.unsaved.get(key) or _NOTHING
+        pending = await trio.to_thread.run_sync(self.unsaved.get, key)  # somebody may be saving it
+        return pending or _NOTHING
+
+
+def _view_of(record: SessionRecord | None, position: Position) -> HistoryView:
+    if record is None:
+        return HistoryView(position, (), None)
+    return HistoryView(record.position, record.messages, record.compaction)
