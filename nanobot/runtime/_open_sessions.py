@@ -37,7 +37,12 @@ class OpenSession:
     """
 
     def __init__(
-        self, store: SessionStore, lease: Lease, view: HistoryView, unsaved: Unsaved, pending: Pending
+        self,
+        store: SessionStore,
+        lease: Lease,
+        view: HistoryView,
+        unsaved: Unsaved,
+        pending: Pending,
     ) -> None:
         self._store = store
         self._lease = lease

@@ -75,9 +75,7 @@ class Blueprint:
             now=self._now,
             providers=Providers(self._provider),
         )
-        runtime = Runtime(
-            home, on_stop=maker.providers.aclose, on_passing=maker.sessions.forget
-        )
+        runtime = Runtime(home, on_stop=maker.providers.aclose, on_passing=maker.sessions.forget)
         self._makers[runtime] = maker
         return runtime
 

@@ -1,18 +1,25 @@
-"""What a bot tells about itself."""
+"""`bot.runtime`: what a bot tells about itself, and upkeep of its sessions."""
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+from nanobot.errors import InvalidArgument
 from nanobot.providers._select import ModelSelection
+from nanobot.runtime import TurnMaker
+from nanobot.sessions import SessionSnapshot, snapshot_of
+
+from ._session_work import SessionWork
 
 __all__ = ["RuntimeClient"]
 
 
 class RuntimeClient:
-    """`bot.runtime`."""
+    """The runtime of a bot. Made by `Nanobot`."""
 
-    def __init__(self, selection: ModelSelection, workspace: Path) -> None:
+    def __init__(self, work: SessionWork, selection: ModelSelection, workspace: Path) -> None:
+        self._work = work
         self._selection = selection
         self._workspace = workspace
 
@@ -30,3 +37,71 @@ class RuntimeClient:
     def notice(self) -> str:
         """What the user should know about the choice of model, or ""."""
         return self._selection.notice
+
+    async def compact_session(self, session_key: str) -> SessionSnapshot:
+        """Summarize the older part of a session, if the session no longer fits what the model can read.
+
+        Runs do this by themselves when they must; this is for doing it beforehand, as after a long `ingest`. A session
+        that fits is left as it is, and one that does not exist is not created. The messages stay stored; from now on the
+        model is shown the summary in their place, and after it the latest turns as they are. A transcript of any length
+        is summarized in pieces that fit; nothing is cut.
+
+        Returns:
+          The session. Its `compaction` has the summary.
+
+        Raises:
+          ProviderError: The model failed. Nothing was changed.
+          StoreError: The session could not be read or written; `SessionGone` if it was cleared or deleted meanwhile.
+          UsageError: Prompt, tools and answer leave no room for history in the model's window.
+          BotClosed: The bot was closed.
+          NestedRunRefused: Called inside a run on the same session.
+
+        Cancellation: nothing is changed.
+        """
+        return snapshot_of(
+            await self._work.do(
+                session_key, lambda maker: maker.compact_session(session_key, self._selection)
+            )
+        )
+
+    def compact_session_sync(self, session_key: str) -> SessionSnapshot:
+        """Blocking `compact_session`, for programs without an event loop."""
+        return snapshot_of(
+            self._work.do_sync(
+                session_key,
+                lambda maker: maker.compact_session(session_key, self._selection),
+                name="compact_session_sync",
+            )
+        )
+
+    async def compact_idle_session(self, session_key: str, max_suffix: int = 8) -> str:
+        """Summarize all of a session but its latest messages, whether or not it would fit, and return the summary.
+
+        For sessions that nobody has used for a while. Everything else is as for `compact_session`.
+
+        Args:
+          session_key: The session.
+          max_suffix: At most so many of the latest messages stay as they are: from a user's message on, or, if the last
+            turn alone is longer, from an answer of the model on.
+
+        Returns:
+          The summary of all that is not shown as it is, that of earlier compactions included; "" if there was nothing to
+          summarize, because no more messages than `max_suffix` have come since the last time.
+
+        Raises:
+          InvalidArgument: `max_suffix` is negative. Otherwise as `compact_session`.
+        """
+        return await self._work.do(session_key, self._idle(session_key, max_suffix))
+
+    def compact_idle_session_sync(self, session_key: str, max_suffix: int = 8) -> str:
+        """Blocking `compact_idle_session`, for programs without an event loop."""
+        return self._work.do_sync(
+            session_key, self._idle(session_key, max_suffix), name="compact_idle_session_sync"
+        )
+
+    def _idle(self, session_key: str, max_suffix: int) -> Callable[[TurnMaker], Awaitable[str]]:
+        if not isinstance(max_suffix, int) or max_suffix < 0:
+            raise InvalidArgument(
+                f"max_suffix must be a number of messages >= 0, not {max_suffix!r}"
+            )
+        return lambda maker: maker.compact_idle_session(session_key, self._selection, max_suffix)

@@ -1,13 +1,246 @@
-"""`bot.sessions`."""
+"""`bot.sessions`: conversations to look at, bring in and put away."""
 
 from __future__ import annotations
 
-from nanobot.sessions import SessionStore
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any, TypeAlias
 
-from ._engine import Engine
+from nanobot.errors import InvalidArgument
+from nanobot.runtime import TurnMaker
+from nanobot.sessions import (
+    Compaction,
+    Pending,
+    SessionInfo,
+    SessionRecord,
+    SessionSnapshot,
+    SessionStore,
+    Unsaved,
+    messages_from_transcript,
+    session_metadata,
+    snapshot_of,
+)
+
+from ._session_work import SessionWork
+
+__all__ = ["SessionsClient"]
+
+_Infos: TypeAlias = list[SessionInfo]  # inside the class, `list` is a method
 
 
 class SessionsClient:
-    def __init__(self, engine: Engine, store: SessionStore) -> None:
-        self._engine = engine
+    """The sessions of a bot. Made by `Nanobot`.
+
+    Reading and administration are plain calls that never wait for a turn; from any thread and any event loop, also
+    inside a run and after the bot was closed. Only `ingest` takes its place among the turns, and is awaited.
+
+    All methods raise `StoreError` if the store cannot do its work, and `InvalidArgument` for a key that is no string.
+    """
+
+    def __init__(self, work: SessionWork, store: SessionStore, unsaved: Unsaved) -> None:
+        self._work = work
         self._store = store
+        self._unsaved = unsaved
+
+    async def ingest(
+        self,
+        session_key: str,
+        messages: Iterable[Mapping[str, Any]],
+        metadata: Mapping[str, Any] | None = None,
+        source: str | None = None,
+        save: bool = True,
+    ) -> SessionSnapshot:
+        """Append a transcript to a session, without running the model; all of it or nothing.
+
+        It comes after the turns that were started before it, and before those that are started later.
+
+        Args:
+          session_key: The session; created if there is none.
+          messages: Dicts with `role` (user, assistant, tool, system) and `content`, oldest first. A `timestamp` is kept
+            as the text it is; fields that nanobot does not know are kept as the message's metadata. A tool result whose
+            call is not there becomes a note in the user's place, so that the model still reads it; a call without a
+            result gets one that says so.
+          metadata: Entries put over the session's own; None as an entry removes it.
+          source: Where the transcript is from: put into the metadata of each message that names no `source`.
+          save: Store it now. Otherwise it waits in this bot's memory: its next run on the session sees it and stores it,
+            and so does `flush()`; nobody else sees it before.
+
+        Returns:
+          The session as its next run will find it.
+
+        Raises:
+          InvalidMessage: A message cannot be kept; names its index and field. Nothing was taken in.
+          InvalidArgument, UsageError: Another argument cannot be meant like this.
+          SessionGone: The session was cleared or deleted before this came to its turn.
+          BotClosed: The bot was closed.
+          NestedRunRefused: Called inside a run on the same session.
+
+        Cancellation: before the transcript is in, nothing of it gets in.
+        """
+        key, work = _checked_ingest(session_key, messages, metadata, source, save)
+        return snapshot_of(await self._work.do(key, work))
+
+    def ingest_sync(
+        self,
+        session_key: str,
+        messages: Iterable[Mapping[str, Any]],
+        metadata: Mapping[str, Any] | None = None,
+        source: str | None = None,
+        save: bool = True,
+    ) -> SessionSnapshot:
+        """Blocking `ingest`, for programs without an event loop."""
+        key, work = _checked_ingest(session_key, messages, metadata, source, save)
+        return snapshot_of(self._work.do_sync(key, work, name="ingest_sync"))
+
+    def get(self, session_key: str) -> SessionSnapshot | None:
+        """Return a session as it is stored, or None if there is none. Creates nothing."""
+        record = self._store.read(_checked_key(session_key))
+        return None if record is None else snapshot_of(record)
+
+    def export(self, session_key: str) -> SessionSnapshot | None:
+        """Return a session to be written down elsewhere: `json.dumps(snapshot.to_dict())`. `restore` takes it back.
+
+        None if there is no such session. The same as `get`, named for its use.
+        """
+        return self.get(session_key)
+
+    def list(self, limit: int | None = None) -> _Infos:
+        """Return one row per stored session, the most recently written first, at most `limit` of them."""
+        return [*self._store.list_sessions(limit=limit)]
+
+    def clear(self, session_key: str) -> SessionSnapshot | None:
+        """Remove a session's messages and keep its metadata; return what is left, or None if there is no such session.
+
+        It wins over a turn that is running: nothing of that is stored any more, and it is cancelled, with the runs that
+        wait for the session.
+        """
+        key = _checked_key(session_key)
+        self._unsaved.drop(key)
+        record = self._store.clear(key)
+        self._work.cancel(key)
+        return None if record is None else snapshot_of(record)
+
+    def delete(self, session_key: str) -> bool:
+        """Remove a session, and return whether there was one. It wins over a turn that is running, as `clear` does."""
+        key = _checked_key(session_key)
+        pending = self._unsaved.drop(key)
+        deleted = self._store.delete(key)
+        self._work.cancel(key)
+        return deleted or pending
+
+    def flush(self) -> int:
+        """Store what was ingested with `save=False`, make all that was written durable, and return how many sessions
+        have been written since the last time.
+
+        A session that is in a turn just now is left to that turn.
+        """
+
+        def extend(key: str, pending: Pending) -> bool:
+            return self._store.extend(key, pending.messages, metadata=pending.metadata)
+
+        self._unsaved.save(extend)
+        return self._store.flush()
+
+    def restore(
+        self,
+        snapshot: SessionSnapshot | Mapping[str, Any],
+        session_key: str | None = None,
+    ) -> SessionSnapshot:
+        """Make a session what a snapshot says, whatever it was before. It wins over a turn that is running, as `clear`.
+
+        Args:
+          snapshot: From `get` or `export`, or the dict that its `to_dict()` gave, also when it has been through JSON.
+          session_key: The session to write; None is the one that the snapshot is of.
+
+        Raises:
+          InvalidMessage: A message cannot be kept; names its index and field. Nothing was changed.
+          InvalidArgument: Something else in the snapshot cannot be meant like this.
+        """
+        given = snapshot.to_dict() if isinstance(snapshot, SessionSnapshot) else snapshot
+        if not isinstance(given, Mapping) or "messages" not in given:
+            raise InvalidArgument(
+                "restore() takes a SessionSnapshot, or the dict that its to_dict() gives"
+            )
+        key = _checked_key(given.get("key") if session_key is None else session_key)
+        messages = messages_from_transcript(given["messages"])
+        compaction = _compaction(given.get("compaction"))
+        if compaction is not None and len(messages) != len(given["messages"]):
+            compaction = (
+                None  # something was mended, and the count no longer says which messages it covers
+            )
+        self._unsaved.drop(key)
+        self._store.replace(
+            key,
+            messages,
+            metadata=session_metadata(given.get("metadata") or {}),
+            created_at=_moment(given.get("created_at")),
+            compaction=compaction,
+        )
+        self._work.cancel(key)
+        return self._written(key)
+
+    def fork(self, session_key: str, new_key: str) -> SessionSnapshot:
+        """Copy a session as it is stored under a new key; from then on the two go their own ways.
+
+        Raises:
+          InvalidArgument: There is no session of that key.
+          SessionExists: The new key is taken.
+        """
+        record = self._store.read(_checked_key(session_key))
+        if record is None:
+            raise InvalidArgument(f"there is no session {session_key!r:.200} to fork")
+        self._store.replace(
+            _checked_key(new_key),
+            record.messages,
+            metadata=record.metadata,
+            compaction=record.compaction,
+            only_new=True,
+        )
+        return self._written(new_key)
+
+    def _written(self, key: str) -> SessionSnapshot:
+        record = self._store.read(key)
+        if record is None:  # somebody else deleted it just now
+            now = datetime.now(UTC).isoformat()
+            return SessionSnapshot(key, [], now, now, {})
+        return snapshot_of(record)
+
+
+def _checked_ingest(
+    session_key: str,
+    messages: Iterable[Mapping[str, Any]],
+    metadata: Mapping[str, Any] | None,
+    source: str | None,
+    save: bool,
+) -> tuple[str, Callable[[TurnMaker], Awaitable[SessionRecord]]]:
+    """Check everything at once, in the caller's thread; what is left to do cannot fail for the caller's mistake."""
+    key = _checked_key(session_key)
+    taken = messages_from_transcript(messages, source=source)
+    checked = None if metadata is None else session_metadata(metadata)
+    return key, lambda maker: maker.ingest(key, taken, checked, save=save)
+
+
+def _checked_key(key: object) -> str:
+    if not isinstance(key, str):
+        raise InvalidArgument(f"session_key must be a string, not {type(key).__name__}")
+    return key
+
+
+def _compaction(value: object) -> Compaction | None:
+    match value:
+        case None:
+            return None
+        case {"through": int(through), "summary": str(summary)} if not isinstance(through, bool):
+            return Compaction(through, summary)
+        case _:
+            raise InvalidArgument("compaction must be None, or a dict with through and summary")
+
+
+def _moment(value: object) -> datetime | None:
+    if value is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(value)  # type: ignore[arg-type]  # anything may be in a snapshot that came from outside
+    except (TypeError, ValueError) as error:
+        raise InvalidArgument(f"created_at must be an ISO 8601 time, not {value!r:.80}") from error
+    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)

@@ -2,7 +2,7 @@
 
 from ._in_memory import InMemoryStore
 from ._lease import Lease, Leased, SessionFenced, SessionGone, open_lease
-from ._record import Compaction, Position, SessionRecord
+from ._record import Compaction, Position, SessionRecord, session_metadata
 from ._snapshot import SessionInfo, SessionSnapshot, snapshot_of
 from ._store import SessionExists, SessionStore, read_soon
 from ._transcript import messages_from_transcript
@@ -26,5 +26,6 @@ __all__ = [
     "messages_from_transcript",
     "open_lease",
     "read_soon",
+    "session_metadata",
     "snapshot_of",
 ]

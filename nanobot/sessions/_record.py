@@ -9,10 +9,10 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from nanobot.errors import UsageError
+from nanobot.errors import InvalidArgument
 from nanobot.messages import Message
 
-__all__ = ["Compaction", "Position", "SessionRecord", "merged_metadata"]
+__all__ = ["Compaction", "Position", "SessionRecord", "merged_metadata", "session_metadata"]
 
 
 class Position(Struct, frozen=True, gc=False):
@@ -71,9 +71,20 @@ def merged_metadata(kept: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[s
 
     Source: RFC 7396 (JSON Merge Patch), on the top level only.
     """
-    try:
-        copied: dict[str, Any] = msgspec.to_builtins(dict(patch), str_keys=True)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise UsageError(f"session metadata cannot be stored as JSON: {error}") from error
-    merged = {**kept, **copied}
+    merged = {**kept, **session_metadata(patch)}
     return {key: value for key, value in merged.items() if value is not None}
+
+
+def session_metadata(entries: Mapping[str, Any]) -> dict[str, Any]:
+    """Copy metadata as JSON would carry it; entries of None are kept.
+
+    Raises:
+      UsageError: It is no dict, or a value cannot be stored as JSON.
+    """
+    if not isinstance(entries, Mapping):
+        raise InvalidArgument(f"session metadata must be a dict, not {type(entries).__name__}")
+    try:
+        copied: dict[str, Any] = msgspec.to_builtins(dict(entries), str_keys=True)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidArgument(f"session metadata cannot be stored as JSON: {error}") from error
+    return copied

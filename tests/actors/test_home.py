@@ -91,7 +91,7 @@ async def test_an_engine_that_exits_or_fails_ends_alone(caplog: pytest.LogCaptur
 
     home.start(engine, name="the engine")
     home.post(leave)
-    assert await ask(home, Call(answer), submit) == 42
+    await ask(home, Call(trio.testing.wait_all_tasks_blocked), submit)
     assert home.alive
     assert "the engine ended with an error" in caplog.text
     assert "a posted callback failed" in caplog.text

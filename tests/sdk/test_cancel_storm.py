@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
+from trio.testing import MockClock
 
 from nanobot import Nanobot, RunResult, tool
 from nanobot.agent import AgentHook, AgentHookContext
@@ -391,3 +392,30 @@ def test_ten_thousand_random_cancels_leave_nothing_behind(
     storm: int, host: Host, tmp_path: Path
 ) -> None:
     blow(host, 1_000, tmp_path)
+
+
+def test_half_a_minute_later_neither_actors_nor_connections_are_left(tmp_path: Path) -> None:
+    clock = MockClock(rate=1.0)  # real time, until the jump
+
+    async def main() -> None:
+        async with make_bot(tmp_path, server.base_url) as bot, trio.open_nursery() as nursery:
+            for number in range(30):
+                nursery.start_soon(_ask, bot, f"run {number} quick", f"s{number}")
+            while await rest_of(bot) != NOTHING:
+                await trio.sleep(0.01)
+            runtime = bot._engine.runtime
+            assert runtime is not None
+            assert runtime.live_sessions == 30
+            assert server.statistics().open_connections > 0
+            clock.jump(60)
+            while runtime.live_sessions or server.statistics().open_connections:
+                await trio.sleep(0.01)
+            await _ask(bot, "run 31 quick", "s1")
+            assert runtime.live_sessions == 1
+
+    with scripted_server(answer) as server:
+        trio.run(main, clock=clock)
+
+
+async def _ask(bot: Nanobot, message: str, session_key: str) -> None:
+    assert (await bot.run(message, session_key=session_key)).content == "fine now"

@@ -1,0 +1,90 @@
+"""Work on one session that is no turn, done in the place that a turn would have: posted to the session's actor."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from actors import HomeGone, SyncHost, in_async_loop
+from nanobot.agent import RunResult
+from nanobot.errors import UsageError
+from nanobot.runtime import Run, Runtime, TurnMaker, closed
+from nanobot.sessions import SessionGone
+
+from ._blueprint import Blueprint
+from ._engine import Engine
+
+__all__ = ["SessionWork"]
+
+T = TypeVar("T")
+
+
+class SessionWork:
+    """Has things done to sessions by their actors, so that they never race a turn."""
+
+    def __init__(self, engine: Engine, blueprint: Blueprint) -> None:
+        self._engine = engine
+        self._blueprint = blueprint
+
+    async def do(self, key: str, work: Callable[[TurnMaker], Awaitable[T]]) -> T:
+        """Wait for the session's turns before, do the work, return what it returns.
+
+        Raises:
+          BotClosed: The bot was closed before the work was done.
+          SessionGone: The session was cleared or deleted before the work was done.
+          NestedRunRefused: It was asked for inside a run on the same session. Otherwise what the work raises.
+
+        Cancellation: the work is cancelled with its caller, who gets out when nothing of it is alive.
+        """
+        runtime = self._engine.open()
+        run, results = self._posting(runtime, key, work)
+        await self._engine.run(runtime, run)
+        return self._result(key, results)
+
+    def do_sync(self, key: str, work: Callable[[TurnMaker], Awaitable[T]], *, name: str) -> T:
+        """Blocking `do`; `name` is what the caller called, whose async twin has no "_sync".
+
+        Raises:
+          UsageError: There is an event loop here, which this would block.
+        """
+        if in_async_loop():
+            instead = name.removesuffix("_sync")
+            raise UsageError(
+                f"{name}() would block the event loop here; use `await {instead}(...)`"
+            )
+        runtime = self._engine.open()
+        run, results = self._posting(runtime, key, work)
+        host = SyncHost()
+        try:
+            self._engine.run_sync(runtime, run, host)
+        finally:
+            host.close()
+        return self._result(key, results)
+
+    def cancel(self, key: str) -> None:
+        """Cancel what runs on the session, and what waits for it. For after a write that it must not survive."""
+        runtime = self._engine.runtime
+        if runtime is not None:
+            try:
+                runtime.home.do(runtime.cancel_session, key)
+            except HomeGone:
+                pass  # and with it whatever ran there
+
+    def _posting(
+        self, runtime: Runtime, key: str, work: Callable[[TurnMaker], Awaitable[T]]
+    ) -> tuple[Run, list[T]]:
+        maker = self._blueprint.turn_maker(runtime)
+        results: list[T] = []
+
+        async def body(_run: Run) -> RunResult:
+            results.append(await work(maker))
+            return RunResult(content="")
+
+        return Run(key, body), results
+
+    def _result(self, key: str, results: list[T]) -> T:
+        if results:
+            return results[0]
+        if self._engine.closed:
+            raise closed()
+        raise SessionGone(key)
