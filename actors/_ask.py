@@ -23,7 +23,8 @@ async def ask(home: Home, call: Call[T], submit: Callable[[Call[T]], object]) ->
     """Hand `call` to the engine by `submit`, which runs in its home, and wait for the result.
 
     A cancelled caller cancels the call and leaves only when it has settled, then raises its own cancellation. What
-    `submit` raises becomes the result. A call that was cancelled already is not submitted.
+    `submit` raises becomes the result. A call that was cancelled already is not submitted. In each case the call has
+    settled when this returns or raises.
 
     Raises:
       HomeGone: The home's run has ended, before or during the call. Otherwise what the call raises.
@@ -122,6 +123,9 @@ async def _see_through(home: Home, call: Call[T], submit: Callable[[Call[T]], ob
         await host.wait_until(
             lambda: call.settled, notify, on_cancel=lambda: cancel_soon(home, call)
         )
+    except HomeGone:  # too late even to post it
+        call._home_gone()
+        raise
     finally:
         home.forget(notify)
 
@@ -135,6 +139,9 @@ def _see_through_sync(
     try:
         home.do(_begin, call, submit, host.notify)
         host.wait_until(lambda: call.settled, on_cancel=lambda: cancel_soon(home, call))
+    except HomeGone:  # as in `_see_through`
+        call._home_gone()
+        raise
     finally:
         home.forget(key)
         if not call.settled:  # Ctrl-C, twice or between two lines: nobody waits any more

@@ -102,14 +102,14 @@ class Summarizer:
         return await self._merged(notes, limit_tokens, at_most_tokens)
 
     async def _notes(self, piece: str, which: str, share: int) -> list[str]:
-        """Notes on one piece; if the model does not get to their end, on each half of it."""
+        """Notes on one piece; if the model does not get to their end, on each part of it."""
         words = _words(share)
         answer = await self._ask(_TAKE_NOTES.format(which=which, words=words, text=piece))
         if answer is not None:
             return [answer]
-        halves = in_pieces([piece], self.count(piece) // 2 + 1, self.count)
         notes: list[str] = []
-        for half in halves:
+        # Two thirds at most, so that what is cut off where a line ends fits into the second part.
+        for half in in_pieces([piece], self.count(piece) * 2 // 3, self.count):
             answer = await self._ask(_TAKE_NOTES.format(which=which, words=words, text=half))
             if answer is None:
                 raise self._failed("was cut at the token limit")

@@ -72,12 +72,10 @@ class PoolTransport(httpx.AsyncBaseTransport):
     its way.
 
     Args:
-      verify: What certificates to trust: a CA file or a prepared `ssl.SSLContext`. None means what httpx
-      trusts, which
+      verify: What certificates to trust: a CA file or a prepared `ssl.SSLContext`. None means what httpx trusts, which
         includes the variable `SSL_CERT_FILE`. Verification cannot be turned off with a flag.
       proxy: URL of an HTTP proxy, `http://` or `https://`, with credentials if it wants some.
-      max_connections: How many requests may be in flight, and sockets open, at once; the others wait in order
-      of arrival.
+      max_connections: How many requests may be in flight, and sockets open, at once; the others wait in order of arrival.
         None means no bound: a product that runs 5,000 sessions means to.
       idle_timeout_s: After how many seconds without use a connection is closed.
 

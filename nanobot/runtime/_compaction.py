@@ -42,6 +42,8 @@ class Compactor:
       fixed_tokens: What a request takes beside history and answer, in estimated tokens.
       calibration: How the model's tokens differ from estimated ones.
       tally: Counts what summaries cost.
+
+    `budget` is what a request has room for, in estimated tokens of history.
     """
 
     def __init__(
@@ -55,21 +57,13 @@ class Compactor:
         tally: Tally,
     ) -> None:
         # Everything is counted in estimated tokens, so what the model has room for is converted, not each message.
-        window = int(selection.context_window_tokens / calibration.ratio)
+        self._window = int(selection.context_window_tokens / calibration.ratio)
         answer = math.ceil(selection.max_tokens / calibration.ratio)
-        self.budget = history_budget(window, answer, fixed_tokens=fixed_tokens)
+        self.budget = history_budget(self._window, answer, fixed_tokens=fixed_tokens)
         self._room = room_for_history(self.budget, ratio)
+        self._provider = provider
+        self._selection = selection
         self._tally = tally
-        self._summarizer = Summarizer(
-            provider=provider,
-            model=selection.model,
-            window_tokens=window,
-            max_tokens=selection.max_tokens,
-            temperature=selection.temperature,
-            reasoning_effort=selection.reasoning_effort,
-            count=estimate_text,
-            on_answer=self._count,
-        )
 
     async def before_turn(self, session: OpenSession) -> None:
         """Compact a session whose history no longer fits. If that fails, the turn goes on with what does fit."""
@@ -122,7 +116,7 @@ class Compactor:
         if start == 0 and estimate_text(earlier) <= room.summary:
             return ""
         at_most = max(room.summary, room.history - sum(_tokens(messages[start:])))
-        summary = await self._summarizer.summarize(
+        summary = await self._summarizer().summarize(
             messages[:start],
             earlier=earlier,
             limit_tokens=room.summary,
@@ -136,10 +130,23 @@ class Compactor:
     def _necessary_room(self) -> Room:
         if self._room is None:
             raise UsageError(
-                f"the context window of {self._summarizer.model} has no room for history: prompt, tools and answer take it."
-                " Configure a larger contextWindowTokens, or a smaller maxTokens."
+                f"the context window of {self._selection.display_model} has no room for history, beside"
+                " prompt, tools and answer. Configure a larger contextWindowTokens, or a smaller maxTokens."
             )
         return self._room
+
+    def _summarizer(self) -> Summarizer:
+        selection = self._selection
+        return Summarizer(
+            provider=self._provider,
+            model=selection.model,
+            window_tokens=self._window,
+            max_tokens=selection.max_tokens,
+            temperature=selection.temperature,
+            reasoning_effort=selection.reasoning_effort,
+            count=estimate_text,
+            on_answer=self._count,
+        )
 
     def _count(self, request: ModelRequest, answer: Assembler) -> None:
         self._tally.request_count += 1

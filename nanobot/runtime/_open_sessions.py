@@ -152,8 +152,9 @@ class OpenSessions:
                 if session.known is not None:
                     self._views[key] = session.known
 
-    async def peek(self, key: str) -> HistoryView:
-        """The history as a model is shown it, for a run that leaves no trace.
+    @asynccontextmanager
+    async def peek(self, key: str) -> AsyncIterator[HistoryView]:
+        """The history as a model is shown it, for the block of a run that leaves no trace.
 
         Raises:
           StoreError: It cannot be read.
@@ -161,7 +162,7 @@ class OpenSessions:
         record = await read_soon(self._store, key, covered=0)
         pending = await self._pending(key)
         view = _view_of(record, Position(0, 0, 0))
-        return view.extended(pending.messages) if pending.messages else view
+        yield view.extended(pending.messages) if pending.messages else view
 
     async def record(self, key: str) -> SessionRecord:
         """The whole session with what is pending, as the next run will find it; an empty one if there is none."""

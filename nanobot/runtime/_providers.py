@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
+from typing import assert_never
 
 import trio
 
-from nanobot.errors import ConfigError
 from nanobot.providers import Provider
 from nanobot.providers._select import ModelSelection
 
@@ -32,7 +32,7 @@ class Providers:
         """The provider to ask for this model.
 
         Raises:
-          ConfigError: Nobody here speaks its wire format.
+          ConfigError: Its endpoint cannot be used; the text names the setting.
         """
         if self._given is not None:
             return self._given
@@ -64,13 +64,20 @@ def _make(selection: ModelSelection) -> Provider:
             from nanobot.providers.openai_chat import OpenAIChatProvider
 
             return OpenAIChatProvider(selection.endpoint)
+        case "openai_responses":
+            # deferred: as above
+            from nanobot.providers.openai_responses import OpenAIResponsesProvider
+
+            return OpenAIResponsesProvider(selection.endpoint)
+        case "anthropic":
+            # deferred: as above
+            from nanobot.providers.anthropic import AnthropicProvider
+
+            return AnthropicProvider(selection.endpoint)
         case "local":
             # deferred: as above
             from nanobot.providers.local import LocalProvider
 
             return LocalProvider(name=selection.provider_name, model=selection.model)
-        case other:
-            raise ConfigError(
-                f"provider {selection.provider_name!r} speaks {other}, which this version does not. Reach its models"
-                " through an OpenAI-compatible service, such as openrouter or a custom provider with apiBase."
-            )
+        case _:
+            assert_never(selection.kind)

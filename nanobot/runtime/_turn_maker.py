@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from typing import Any, Final
 
@@ -200,14 +200,12 @@ class TurnMaker:
                 session, max_suffix
             )
 
-    @asynccontextmanager
-    async def _session(self, request: RunRequest) -> AsyncIterator[OpenSession | HistoryView]:
+    def _session(
+        self, request: RunRequest
+    ) -> AbstractAsyncContextManager[OpenSession | HistoryView]:
         """The session, to be written to; only what is in it, if the run is ephemeral."""
-        if request.ephemeral:
-            yield await self.sessions.peek(request.session_key)
-        else:
-            async with self.sessions.open(request.session_key) as session:
-                yield session
+        key = request.session_key
+        return self.sessions.peek(key) if request.ephemeral else self.sessions.open(key)
 
     def _compactor(
         self, provider: Provider, selection: ModelSelection, fixed_tokens: int, tally: Tally

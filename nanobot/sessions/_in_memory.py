@@ -91,10 +91,7 @@ class InMemoryStore:
             self._refuse_if_closed()
             waiter = self._turnstiles.enter(key)
         try:
-            if waiter.granted:
-                await trio.lowlevel.checkpoint_if_cancelled()
-            else:
-                await waiter.woken.wait()
+            await waiter.wait()
             with _LOCK:
                 self._refuse_if_closed()
                 return self._lease(key, waiter, last, covered, unless_at)

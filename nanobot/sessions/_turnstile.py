@@ -11,43 +11,41 @@ import trio
 __all__ = ["Turnstiles", "Waiter"]
 
 
-class _Owner:
-    """Where a lease, or somebody who waits for one, lives: a Trio run of this process."""
+class Waiter:
+    """Somebody who wants one session, and later owns it: a task in a Trio run of this process."""
 
-    __slots__ = ("pid", "run")
+    __slots__ = ("_pid", "_run", "woken")
 
     def __init__(self) -> None:
-        self.run = trio.lowlevel.current_trio_token()
-        self.pid = os.getpid()
+        self._run = trio.lowlevel.current_trio_token()
+        self._pid = os.getpid()
+        self.woken: trio.Event | None = None  # only if there is something to wait for
 
     @property
     def alive(self) -> bool:
-        """False once the run has ended, and in a forked child, whose copy of the run nobody drives."""
-        if self.pid != os.getpid():
+        """False once its run has ended, and in a forked child, whose copy of the run nobody drives."""
+        if self._pid != os.getpid():
             return False
         try:
-            self.run.run_sync_soon(_nothing, idempotent=True)
+            self._run.run_sync_soon(_nothing, idempotent=True)
         except trio.RunFinishedError:
             return False
         return True
 
-
-class Waiter(_Owner):
-    """Somebody in the queue for one session. `granted` is set, and `woken` soon after, when the session is theirs."""
-
-    __slots__ = ("granted", "woken")
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.granted = False
-        self.woken = trio.Event()
+    async def wait(self) -> None:
+        """Wait until the session is theirs."""
+        if self.woken is None:
+            await trio.lowlevel.checkpoint_if_cancelled()
+        else:
+            await self.woken.wait()
 
     def wake(self) -> None:
-        """Set `woken`, from whatever thread."""
-        try:
-            self.run.run_sync_soon(self.woken.set)
-        except trio.RunFinishedError:
-            pass  # its run ended just now; the next who comes finds the session ownerless
+        """End the wait, in whatever thread it is."""
+        if self.woken is not None:
+            try:
+                self._run.run_sync_soon(self.woken.set)
+            except trio.RunFinishedError:
+                pass  # the run ended just now; the next who comes finds the session without an owner
 
 
 @dataclass(slots=True)
@@ -89,10 +87,10 @@ class Turnstiles:
         """Join the queue; the session may be granted at once."""
         waiter = Waiter()
         if self.taken(key):
+            waiter.woken = trio.Event()
             self._gates[key].queue.append(waiter)
         else:
             self._gates[key] = _Gate(waiter)
-            waiter.granted = True
         return waiter
 
     def leave(self, key: str, waiter: Waiter) -> None:
@@ -113,7 +111,6 @@ class Turnstiles:
             waiter = gate.queue.popleft()
             if waiter.alive:
                 gate.owner = waiter
-                waiter.granted = True
                 waiter.wake()
                 return
         del self._gates[key]

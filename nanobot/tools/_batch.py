@@ -113,9 +113,9 @@ def _groups(calls: Sequence[ToolCall], toolset: Toolset) -> Iterator[range]:
 
 def _shares(call: ToolCall, toolset: Toolset) -> bool:
     tool = toolset.get(call.name)
-    return tool is None or (
-        tool.traits.read_only and not tool.traits.exclusive
-    )  # no tool: an error at once
+    if tool is None:
+        return True  # an error, at once
+    return tool.traits.read_only and not tool.traits.exclusive
 
 
 class _Run:

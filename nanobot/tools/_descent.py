@@ -22,7 +22,7 @@ from nanobot.errors import ToolError
 from ._fence import Fence, shown
 from ._folder import EntryKind, Listing, first_entries
 
-__all__ = ["HAS_DIR_FDS", "Descent", "name_draft"]
+__all__ = ["HAS_DIR_FDS", "Descent", "Walk", "name_draft"]
 
 HAS_DIR_FDS: Final = (
     {os.open, os.stat, os.readlink, os.mkdir, os.link, os.unlink, os.rmdir} <= os.supports_dir_fd
@@ -61,16 +61,15 @@ class Descent:
 
     def open_file(self, path: str) -> tuple[int, str]:
         """Open a regular file; return its descriptor and its absolute path without links."""
-        with _Walk(self._fence, path) as walk:
+        with Walk(self._fence, path) as walk:
             name = walk.to_the_end()
             if name is None:
                 raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
             self._refuse_special(os.stat(name, dir_fd=walk.folder, follow_symlinks=False), path)
             descriptor = os.open(name, _READ, dir_fd=walk.folder)
             try:
-                found = os.fstat(
-                    descriptor
-                )  # the check above spares devices an open; this one is the judge
+                # The look before spares devices an open; what counts is what is open now.
+                found = os.fstat(descriptor)
                 self._refuse_special(found, path)
                 resolved = walk.resolved(name)
                 self._fence.refuse_forbidden(resolved, found, path)
@@ -81,11 +80,9 @@ class Descent:
 
     def open_folder(self, path: str) -> HeldFolder:
         """Open a folder for looking through it."""
-        with _Walk(self._fence, path) as walk:
+        with Walk(self._fence, path) as walk:
             if (name := walk.to_the_end()) is not None:
-                os.stat(
-                    name, dir_fd=walk.folder, follow_symlinks=False
-                )  # says so if it does not exist
+                os.stat(name, dir_fd=walk.folder, follow_symlinks=False)  # raises if it is missing
                 raise ToolError(f"{shown(path)} is a file, not a folder.")
             return HeldFolder(
                 self._fence,
@@ -95,7 +92,7 @@ class Descent:
 
     def create_file(self, path: str, content: bytes) -> None:
         """Create a file with its folders: written under another name, then given its own if that is free."""
-        with _Walk(self._fence, path, make_folders=True) as walk:
+        with Walk(self._fence, path, make_folders=True) as walk:
             name = walk.to_the_end()
             if name is None:
                 raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path)
@@ -132,7 +129,7 @@ def name_draft(draft: str, name: str, folder: int, *, link: Callable[..., None] 
         os.rename(draft, name, src_dir_fd=folder, dst_dir_fd=folder)
 
 
-class _Walk:
+class Walk:
     """One walk along one path. Holds one descriptor at a time: the folder reached so far.
 
     Attributes:
@@ -149,7 +146,7 @@ class _Walk:
         self._links = 0
         self.folder = -1
 
-    def __enter__(self) -> _Walk:
+    def __enter__(self) -> Walk:
         try:
             self._start_over(self._components_from_the_anchor(self._path))
         except BaseException:
@@ -193,7 +190,7 @@ class _Walk:
             if stat.S_ISLNK(found.st_mode):
                 self._follow(name)
             elif self._ahead or stat.S_ISDIR(found.st_mode):
-                self._enter(name)
+                self.enter(name)
             else:
                 return name
         raise ToolError(
@@ -217,7 +214,8 @@ class _Walk:
             raise self._fence.outside(self._path)
         return _components(below)
 
-    def _enter(self, name: str) -> None:
+    def enter(self, name: str) -> None:
+        """Go into a folder in the folder; refused if it has become a link since it was looked at."""
         below = os.open(name, _THROUGH | _NO_FOLLOW, dir_fd=self.folder)
         self._let_go()
         self.folder = below
@@ -243,9 +241,8 @@ class _Walk:
 
     def _make(self, name: str) -> None:
         self._fence.refuse_forbidden(self.resolved(name), None, self._path)
-        with contextlib.suppress(
-            FileExistsError
-        ):  # somebody else was quicker; what it is now is looked at next
+        # If somebody else is quicker, what it is by then is looked at next.
+        with contextlib.suppress(FileExistsError):
             os.mkdir(name, dir_fd=self.folder)
         self._ahead.appendleft(name)
 

@@ -159,9 +159,8 @@ async def _bounded(
     if len(text) <= limit:
         return content
     shown = f"[The beginning and the end of {len(text):,} characters."
-    with trio.CancelScope(
-        shield=True
-    ):  # the tool has run: what it said is not lost to a cancel during this short write
+    # The tool has run: what it said is not lost to a cancel during this short write.
+    with trio.CancelScope(shield=True):
         try:
             path = await in_file_thread(
                 lambda: keep_result(context.confined, context.session_key, call.id, text)

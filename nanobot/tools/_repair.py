@@ -136,9 +136,8 @@ def _unescaped(string: str) -> str | None:
     understood = [len(escape) == 5 or escape in _MEANT for escape in _ESCAPE.findall(string)]
     if all(understood):
         plain = _ESCAPE.sub(lambda m: _MEANT.get(m[1]) or chr(int(m[1][1:], 16)), string)
-        return plain.encode("utf-16", "surrogatepass").decode(
-            "utf-16", "surrogatepass"
-        )  # joins two halves
+        # Two halves of a surrogate pair become one character.
+        return plain.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
     return None if any(understood) else string
 
 

@@ -22,11 +22,10 @@ from ._folder import EntryKind, Listing, first_entries
 
 __all__ = ["Resolution"]
 
+# A FIFO that was swapped in opens at once instead of waiting for a writer.
 _READ: Final[int] = (
     os.O_RDONLY
-    | getattr(
-        os, "O_NONBLOCK", 0
-    )  # a FIFO that was swapped in opens at once instead of waiting for a writer
+    | getattr(os, "O_NONBLOCK", 0)
     | getattr(os, "O_NOCTTY", 0)
     | getattr(os, "O_BINARY", 0)
 )

@@ -57,7 +57,6 @@ def parameters_from_function(
     Raises:
       UsageError: A parameter that no JSON object can fill in; the message names it and what would do.
     """
-    name = function.__qualname__
     parameters = list(inspect.signature(function).parameters.values())[1 if skip_self else 0 :]
     hints = _annotations(function, [parameter.name for parameter in parameters], caller)
     documented = read_docstring(function.__doc__)
@@ -66,41 +65,23 @@ def parameters_from_function(
     properties: dict[str, Any] = {}
     context_names: list[str] = []
     for parameter in parameters:
-        if stars := _NAMELESS.get(parameter.kind):
-            raise UsageError(
-                f"{name}() takes {stars}{parameter.name}, which has no schema. Give each parameter a name and a type."
-            )
-        if parameter.name not in hints:
-            raise UsageError(
-                f"{name}(): parameter {parameter.name!r} has no annotation. Write {parameter.name}: str, or whatever"
-                " it is; the model's schema is made from it."
-            )
-        annotation = hints[parameter.name]
+        name, default = parameter.name, msgspec.NODEFAULT
+        annotation = _annotation(parameter, hints, function.__qualname__)
         if _is_context(annotation):
-            context_names.append(parameter.name)
+            context_names.append(name)
             continue
-        where = f"{name}(): parameter {parameter.name!r}"
+        where = f"{function.__qualname__}(): parameter {name!r}"
         schema = _schema_of(annotation, where)
-        text = documented.parameters.get(parameter.name)
+        text = documented.parameters.get(name)
         if text and not _describes_itself(annotation):
-            schema = {
-                "description": text,
-                **{key: schema[key] for key in schema if key != "description"},
-            }
-        if parameter.default is parameter.empty:
-            fields.append((parameter.name, annotation, msgspec.NODEFAULT))
-        else:
+            schema["description"] = text
+        if parameter.default is not parameter.empty:
             schema |= _default_in_schema(parameter.default, annotation, where)
             # By factory, so that the function sees the very object its signature names, as in any other call.
-            fields.append(
-                (
-                    parameter.name,
-                    annotation,
-                    msgspec.field(default_factory=_always(parameter.default)),
-                )
-            )
-        types_by_name[parameter.name] = annotation
-        properties[parameter.name] = schema
+            default = msgspec.field(default_factory=_always(parameter.default))
+        types_by_name[name] = annotation
+        fields.append((name, annotation, default))
+        properties[name] = schema
     model = msgspec.defstruct(
         function.__name__, fields, kw_only=True, forbid_unknown_fields=True, frozen=True
     )
@@ -111,12 +92,26 @@ def parameters_from_function(
         schema={
             "type": "object",
             "properties": properties,
-            "required": [field for field, _, default in fields if default is msgspec.NODEFAULT],
+            "required": [name for name, _, default in fields if default is msgspec.NODEFAULT],
             "additionalProperties": False,
         },
         context_names=tuple(context_names),
         positional_names=tuple(p.name for p in parameters if p.kind is p.POSITIONAL_ONLY),
     )
+
+
+def _annotation(parameter: inspect.Parameter, hints: dict[str, Any], function_name: str) -> Any:
+    if stars := _NAMELESS.get(parameter.kind):
+        raise UsageError(
+            f"{function_name}() takes {stars}{parameter.name}, which has no schema. Give each parameter a name and a"
+            " type."
+        )
+    if parameter.name not in hints:
+        raise UsageError(
+            f"{function_name}(): parameter {parameter.name!r} has no annotation. Write {parameter.name}: str, or"
+            " whatever it is; the model's schema is made from it."
+        )
+    return hints[parameter.name]
 
 
 def _annotations(

@@ -162,6 +162,7 @@ class FunctionTool(Generic[P, R_co]):
             return (call(),)  # boxed, for Trio refuses a thread that returns a coroutine
 
         (result,) = await in_tool_thread(called)
+        state.in_thread = False
         # A wrapper around an async function looks sync from outside; what it returned is awaited where it belongs.
         return await cross(_awaited, result) if inspect.isawaitable(result) else result
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import contextvars
 import threading
 from collections.abc import Callable
 from typing import Any, NoReturn
@@ -12,15 +14,21 @@ import trio
 
 from actors import (
     Call,
+    CreditStream,
     Home,
     HomeGone,
+    Host,
+    HostGone,
     MailboxFull,
+    ReadWriteLock,
     Stopped,
     SyncHost,
     ask,
     ask_sync,
+    call_host,
     cancel_soon,
     current_home,
+    current_host,
     shared_home,
     trio_home,
     wait_settled,
@@ -269,3 +277,62 @@ def test_waiting_again_and_again_with_a_deadline_keeps_nothing() -> None:
 
 async def count_listeners(call: Call[Any]) -> int:
     return len(call._callbacks)  # the only way to see a leak that ends with the call
+
+
+def test_a_run_that_is_ending_finds_out_that_a_loop_was_closed_under_its_last_host_call() -> None:
+    loop, entered, gave_up = asyncio.new_event_loop(), threading.Event(), threading.Event()
+
+    async def hook() -> None:
+        loop.stop()
+        await loop.create_future()
+
+    async def find_host() -> Host:
+        return current_host(home)
+
+    async def body() -> None:
+        entered.set()
+        try:
+            await trio.sleep_forever()
+        finally:
+            with trio.CancelScope(shield=True), contextlib.suppress(HostGone):
+                await call_host(home, host, contextvars.copy_context(), hook)
+            gave_up.set()
+
+    elsewhere = Elsewhere()
+    with elsewhere as home:
+        host = loop.run_until_complete(find_host())
+        home.post(submit, Call(body))
+        assert entered.wait(10)
+        ending = threading.Thread(target=elsewhere.end)
+        ending.start()
+        loop.run_forever()  # until the hook stops it
+        for task in asyncio.all_tasks(loop):
+            task._log_destroy_pending = False  # type: ignore[attr-defined]  # the point of this test, not a mistake
+        loop.close()
+        assert gave_up.wait(10)
+        ending.join()
+
+
+async def test_ctrl_c_is_felt_where_we_wait_and_not_between_two_lines() -> None:
+    protected: list[bool] = []
+
+    def look() -> None:
+        protected.append(trio.lowlevel.currently_ki_protected())
+
+    def look_and_refuse(call: Call[int]) -> None:
+        look()
+        call.settle(0)
+
+    async def main() -> None:
+        look()
+        await ask(trio_home(), Call(answer), look_and_refuse)
+        lock = ReadWriteLock(on_contention=look)
+        await lock.acquire(exclusive=True)
+        with trio.move_on_after(0):
+            await lock.acquire(exclusive=True)
+        stream: CreditStream[int] = CreditStream()
+        stream.connect(look)
+        await stream.send(1)
+
+    await trio.to_thread.run_sync(trio.run, main)
+    assert protected == [False, True, True, True]

@@ -28,14 +28,15 @@ def make_bot(
     *,
     others: Mapping[str, str] | None = None,
     timeouts: Mapping[str, float] | None = None,
+    presets: Mapping[str, Any] | None = None,
     tools: Sequence[Tool] = (),
     hooks: Sequence[AgentHook] = (),
     **defaults: Any,
 ) -> Nanobot:
     """A bot with a folder of its own for its configuration and its workspace.
 
-    `others` are further providers, name to base URL; `timeouts` are those of all providers; `defaults` are entries of
-    `agents.defaults`.
+    `others` are further providers, name to base URL; `timeouts` are those of all providers; `presets` are
+    `modelPresets`; `defaults` are entries of `agents.defaults`.
     """
     folder.mkdir(parents=True, exist_ok=True)
     providers = {
@@ -45,6 +46,7 @@ def make_bot(
     config = {
         "agents": {"defaults": {"model": "scripted/m", **defaults}},
         "providers": providers,
+        "modelPresets": dict(presets or {}),
     }
     (folder / "config.json").write_text(json.dumps(config))
     return Nanobot.from_config(
@@ -78,8 +80,7 @@ async def rest_of(bot: Nanobot) -> Rest:
 
     async def look() -> Rest:
         directory = runtime._directory
-        assert directory is not None
-        mailboxes = [directory.mailbox(key) for key in directory]
+        mailboxes = [] if directory is None else [directory.mailbox(key) for key in directory]
         return Rest(
             runtime.live_runs,
             runtime.lock.holders,

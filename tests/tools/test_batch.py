@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import random
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -198,6 +200,33 @@ async def test_a_model_that_asks_for_hundreds_gets_a_few_at_a_time(
     assert all(result.ok for result in results)
     starts = [start for start, _ in diary.times().values()]
     assert [starts.count(second) for second in range(4)] == [32, 32, 32, 4]
+
+
+async def test_a_hundred_runs_with_five_calls_each_mix_nothing_up(
+    autojump_clock: MockClock, root: Path
+) -> None:
+    @tool(read_only=True)
+    async def whose(context: RunContext, name: str, seconds: float) -> str:
+        await trio.sleep(seconds)
+        return f"{context.session_key} {name}"
+
+    async def one(session: int) -> None:
+        asked = [
+            ToolCall(f"{session}-{n}", "whose", f'{{"name": "{n}", "seconds": {random.random()}}}')
+            for n in range(5)
+        ]
+        context = RunContext(confined=Workspace(root), session_key=f"session-{session}")
+        results = await execute_all(Batch(asked), Toolset([whose]), context)
+        assert [result.message.tool_call_id for result in results] == [call.id for call in asked]
+        assert [result.message.content for result in results] == [
+            f"session-{session} {n}" for n in range(5)
+        ]
+
+    started = trio.current_time()
+    async with trio.open_nursery() as nursery:
+        for session in range(100):
+            nursery.start_soon(one, session)
+    assert trio.current_time() - started < 1  # all at once
 
 
 async def test_no_calls_are_no_work(context: RunContext) -> None:

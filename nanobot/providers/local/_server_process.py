@@ -21,15 +21,16 @@ if TYPE_CHECKING:
 __all__ = ["ServerSettings", "threads_for"]
 
 # Defaults for requests that say nothing else, chosen by reading answers of SmolLM2-135M. Sampling makes a model of this
-# size wander off (Paris becomes a woman, in French), greedy decoding makes it repeat itself without end. DRY punishes
-# sequences that were there before, the more the longer they get; a repetition penalty punishes each word. Twelve tokens
-# are a date with its time: when they may not be copied from the prompt, the model invents others.
-# `Source:` https://github.com/ggml-org/llama.cpp/pull/9702
+# size wander off (Paris becomes a woman, in French), greedy decoding makes it repeat itself without end. Against that
+# stand a small penalty for each word of the last 64 tokens, and DRY, which punishes sequences that were there before, the
+# more the longer they get. It begins at twelve tokens, which are a date with its time: when they may not be copied from
+# the prompt, the model invents others. `Source:` https://github.com/ggml-org/llama.cpp/pull/9702
 _TEMPERATURE: Final = 0.0
+_REPEAT_PENALTY: Final = 1.05
 _DRY_MULTIPLIER: Final = 0.8
 _DRY_ALLOWED_LENGTH: Final = 12
 
-_MAX_TOKENS: Final = 1024
+_MAX_TOKENS: Final = 512
 """Where an answer ends that nobody limited; this model has long lost the thread by then."""
 
 _PROMPT_CACHE_MIB: Final = 64
@@ -133,6 +134,7 @@ def _parameters(parameters: CommonParams, settings: ServerSettings, api_key: str
     parameters.cache_ram_mib = _PROMPT_CACHE_MIB
     parameters.n_predict = _MAX_TOKENS
     parameters.sampling.temp = _TEMPERATURE
+    parameters.sampling.penalty_repeat = _REPEAT_PENALTY
     parameters.sampling.dry_multiplier = _DRY_MULTIPLIER
     parameters.sampling.dry_allowed_length = _DRY_ALLOWED_LENGTH
     one_token, many_tokens = threads_for(_usable_cores())

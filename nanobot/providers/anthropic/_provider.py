@@ -1,0 +1,85 @@
+"""A provider that speaks Anthropic's Messages format."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import httpx
+
+from .._answer_stream import AnswerStream
+from .._endpoint import Endpoint
+from .._http_service import HTTPService
+from .._images import read_images
+from .._provider import ModelRequest
+from ._decode import MessageDecoder
+from ._encode import encode_body, encode_message, encode_tools
+
+__all__ = ["AnthropicProvider"]
+
+_VERSION: Final = "2023-06-01"
+"""Of the format, and the one that all services speak; `extraHeaders` may name a newer one.
+Source: https://platform.claude.com/docs/en/api/versioning"""
+
+
+class AnthropicProvider:
+    """Sends requests to one endpoint and streams the answers. Lives in one Trio run.
+
+    Args:
+      endpoint: Where the service is and how it wants to be spoken to; its base URL may end with "/v1" or not.
+      transport: Used as it is and left open, so that several providers can share one. None makes one that
+        `aclose` closes.
+
+    Raises:
+      ConfigError: The endpoint cannot be used; the text names the setting.
+    """
+
+    def __init__(
+        self, endpoint: Endpoint, *, transport: httpx.AsyncBaseTransport | None = None
+    ) -> None:
+        headers = {"anthropic-version": _VERSION}
+        if (
+            api_key := endpoint.api_key.strip()
+        ):  # a key read from a file often ends with a line break
+            headers["x-api-key"] = api_key
+        self._endpoint = endpoint
+        self._service = HTTPService(
+            endpoint, _path_behind(endpoint.base_url), headers=headers, transport=transport
+        )
+
+    @property
+    def name(self) -> str:
+        """The provider's name as in the configuration."""
+        return self._endpoint.name
+
+    async def open(self, request: ModelRequest) -> AnswerStream:
+        """Send the request and return once the service has accepted it.
+
+        Raises:
+          ProviderError: The service refused, failed or could not be reached.
+          UsageError: The provider was closed, or there is no such reasoning effort.
+
+        Cancellation closes the connection before it propagates.
+        """
+        endpoint = self._endpoint
+        images = await read_images(request.messages)
+        body = encode_body(
+            request,
+            [encode_message(message, images, provider=self.name) for message in request.messages],
+            encode_tools(request.tools),
+            provider=self.name,
+            extra_body=endpoint.extra_body,
+        )
+        answer = await self._service.post(body)
+        return AnswerStream(
+            answer, MessageDecoder(provider=self.name, secrets=self._service.secrets)
+        )
+
+    async def aclose(self) -> None:
+        """Refuse further requests, and close every connection unless the transport was handed in. Idempotent."""
+        await self._service.aclose()
+
+
+def _path_behind(base_url: str) -> str:
+    """Return what of the service's path a base URL leaves to us: people write it with the version and without."""
+    base, _, _ = base_url.strip().partition("?")
+    return "/messages" if base.rstrip("/").endswith(("/v1", "/v1/messages")) else "/v1/messages"

@@ -1,0 +1,115 @@
+"""How a request asks for reasoning: a decision on the model's name and a word."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from nanobot.errors import InvalidArgument
+from nanobot.messages import AssistantMessage, Message, ToolMessage, UserMessage
+
+from .._known_models import ReasoningStyle, known_model
+from .._match import model_words
+from .._reasoning_items import is_ours
+
+__all__ = ["THINKING_KINDS", "sampling_fields"]
+
+THINKING_KINDS: Final = frozenset({"thinking", "redacted_thinking"})
+
+_USUAL_MAX_TOKENS: Final = 8192
+"""Sent where nobody names a limit and none is known, for the service insists on one. Every current model has it."""
+
+_LEAST_BUDGET: Final = 1024
+"""What the service accepts at least. Source: https://platform.claude.com/docs/en/build-with-claude/extended-thinking"""
+
+_BUDGETS: Final = {"minimal": 1024, "low": 1024, "medium": 4096, "adaptive": 4096}
+_LARGE_EFFORTS: Final = ("high", "xhigh", "max")
+_LARGE_BUDGET: Final = 8192
+
+
+def sampling_fields(
+    model: str,
+    messages: Sequence[Message],
+    *,
+    provider: str,
+    max_tokens: int | None,
+    temperature: float | None,
+    effort: str | None,
+) -> dict[str, Any]:
+    """Return what a request says of limits, temperature and reasoning.
+
+    - `max_tokens` is required by the service, and counts reasoning too. A budget for reasoning is added to it, as
+      far as the model goes, so that the answer keeps its room.
+    - How reasoning is asked for depends on the model (see `ReasoningStyle`): by a budget, or by a word. A model
+      that is not in the catalog is taken for a new one if it is a Claude, else for one that knows budgets.
+    - With reasoning the service accepts no temperature but 1, which is its default; without, none above 1.
+
+    Raises:
+      InvalidArgument: A budget is needed and there is none for this word.
+    """
+    known = known_model(model)
+    limit = None if known is None else known.max_output
+    fields: dict[str, Any] = {"max_tokens": max_tokens or limit or _USUAL_MAX_TOKENS}
+    style = (known and known.reasoning) or _usual_style(model)
+    if effort is not None:
+        if style == "adaptive":
+            fields |= _adaptive(effort)
+        elif (
+            style not in ("none", "always")
+            and effort != "none"
+            and not _continues_without_thinking(messages, provider)
+        ):
+            fields |= _budgeted(effort, fields["max_tokens"], limit)
+    thinks = fields.get("thinking", {}).get("type", "disabled") != "disabled"
+    takes_temperature = known is None or known.accepts_temperature
+    if temperature is not None and takes_temperature and not thinks:
+        fields["temperature"] = min(temperature, 1.0)
+    return fields
+
+
+def _usual_style(model: str) -> ReasoningStyle:
+    return "adaptive" if "claude" in model_words(model) else "budget"
+
+
+def _adaptive(effort: str) -> dict[str, Any]:
+    if effort == "none":
+        return {"thinking": {"type": "disabled"}}
+    # Some models think without showing it unless they are asked to.
+    fields: dict[str, Any] = {"thinking": {"type": "adaptive", "display": "summarized"}}
+    if effort != "adaptive":
+        fields["output_config"] = {"effort": "low" if effort == "minimal" else effort}
+    return fields
+
+
+def _budgeted(effort: str, max_tokens: int, limit: int | None) -> dict[str, Any]:
+    if effort in _LARGE_EFFORTS:
+        budget = max(_LARGE_BUDGET, max_tokens)
+    elif effort in _BUDGETS:
+        budget = _BUDGETS[effort]
+    else:
+        words = ", ".join(("none", *_BUDGETS, *_LARGE_EFFORTS))
+        raise InvalidArgument(f"reasoning_effort {effort!r} is not one of {words}")
+    total = max_tokens + budget
+    if limit is not None and total > limit:
+        total = limit
+        budget = min(budget, total // 2)  # at least half is for the answer
+    if budget < _LEAST_BUDGET:
+        return {}
+    return {"max_tokens": total, "thinking": {"type": "enabled", "budget_tokens": budget}}
+
+
+def _continues_without_thinking(messages: Sequence[Message], provider: str) -> bool:
+    """Whether the request is in the middle of a turn that was begun without reasoning of this provider's.
+
+    With a budget, the service refuses to start reasoning behind tool results whose call it did not reason about;
+    so does an answer that another provider began.
+    """
+    first: AssistantMessage | None = None
+    for before, message in zip((None, *messages[:-1])[::-1], messages[::-1], strict=True):
+        if isinstance(message, AssistantMessage) and message.tool_calls:
+            first = message
+        elif isinstance(message, UserMessage) and not isinstance(before, ToolMessage):
+            break
+    return first is not None and not any(
+        is_ours(block, provider, THINKING_KINDS) for block in first.thinking
+    )

@@ -1,0 +1,71 @@
+"""A provider that speaks OpenAI's Responses format."""
+
+from __future__ import annotations
+
+import httpx
+
+from .._answer_stream import AnswerStream
+from .._endpoint import Endpoint
+from .._http_service import HTTPService
+from .._images import read_images
+from .._provider import ModelRequest
+from ._decode import ResponseDecoder
+from ._encode import encode_body, encode_message, encode_tools
+
+__all__ = ["OpenAIResponsesProvider"]
+
+
+class OpenAIResponsesProvider:
+    """Sends requests to one endpoint and streams the answers. Lives in one Trio run.
+
+    The service is told to store nothing: each request carries all that it needs, encrypted reasoning included.
+
+    Args:
+      endpoint: Where the service is and how it wants to be spoken to.
+      transport: Used as it is and left open, so that several providers can share one. None makes one that
+        `aclose` closes.
+
+    Raises:
+      ConfigError: The endpoint cannot be used; the text names the setting.
+    """
+
+    def __init__(
+        self, endpoint: Endpoint, *, transport: httpx.AsyncBaseTransport | None = None
+    ) -> None:
+        api_key = endpoint.api_key.strip()  # a key read from a file often ends with a line break
+        credentials = {"authorization": f"Bearer {api_key}"} if api_key else {}
+        self._endpoint = endpoint
+        self._service = HTTPService(
+            endpoint, "/responses", headers=credentials, transport=transport
+        )
+
+    @property
+    def name(self) -> str:
+        """The provider's name as in the configuration."""
+        return self._endpoint.name
+
+    async def open(self, request: ModelRequest) -> AnswerStream:
+        """Send the request and return once the service has accepted it.
+
+        Raises:
+          ProviderError: The service refused, failed or could not be reached.
+          UsageError: The provider was closed.
+
+        Cancellation closes the connection before it propagates.
+        """
+        endpoint = self._endpoint
+        images = await read_images(request.messages)
+        body = encode_body(
+            request,
+            [encode_message(message, images, provider=self.name) for message in request.messages],
+            encode_tools(request.tools),
+            extra_body=endpoint.extra_body,
+        )
+        answer = await self._service.post(body)
+        return AnswerStream(
+            answer, ResponseDecoder(provider=self.name, secrets=self._service.secrets)
+        )
+
+    async def aclose(self) -> None:
+        """Refuse further requests, and close every connection unless the transport was handed in. Idempotent."""
+        await self._service.aclose()

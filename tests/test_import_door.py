@@ -1,0 +1,73 @@
+"""What the front door brings along: `import nanobot` costs next to nothing, and each name only what it needs."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = ("httpx", "h11", "click", "typer", "rich", "trio", "asyncio", "msgspec", "trio_websocket")
+VENDORS = tuple(
+    f"nanobot.providers.{name}" for name in ("openai", "anthropic", "local", "_http", "_transport")
+)
+
+PROGRAM = """
+import json, sys
+before = set(sys.modules)
+{statement}
+print(json.dumps(sorted(set(sys.modules) - before)))
+"""
+
+
+def modules_of(statement: str) -> set[str]:
+    """The modules that a statement brings into a fresh interpreter."""
+    program = PROGRAM.format(statement=statement)
+    ran = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    return set(json.loads(ran.stdout))
+
+
+def tops_of(modules: set[str]) -> set[str]:
+    return {module.partition(".")[0] for module in modules}
+
+
+def test_import_nanobot_brings_nothing_heavy_and_nothing_of_its_own() -> None:
+    modules = modules_of("import nanobot")
+    assert not tops_of(modules) & set(HEAVY)
+    assert {name for name in modules if name.startswith("nanobot")} == {
+        "nanobot",
+        "nanobot._version",
+    }
+    assert "actors" not in tops_of(modules)
+
+
+def test_the_bot_brings_the_engine_and_no_http_client_no_vendor_and_no_command_line() -> None:
+    modules = modules_of("from nanobot import Nanobot")
+    assert not tops_of(modules) & {"httpx", "h11", "click", "typer", "rich", "trio_websocket"}
+    assert [name for name in modules if name.startswith(VENDORS)] == []
+    for part in ("cli", "server", "gateway", "testing"):
+        assert f"nanobot.{part}" not in modules
+    assert "trio" in modules  # or this test looks at the wrong thing
+
+
+@pytest.mark.parametrize("name", ["STREAM_EVENT_TEXT_DELTA", "RunResult", "StreamEvent"])
+def test_a_name_of_an_event_or_a_result_brings_no_http_client_either(name: str) -> None:
+    modules = modules_of(f"from nanobot import {name}")
+    assert not tops_of(modules) & {"httpx", "click", "rich"}
+    assert "nanobot.sdk" not in modules
+
+
+def test_making_a_bot_does_not_load_a_client_that_may_never_be_needed() -> None:
+    statement = """
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from nanobot import Nanobot
+with TemporaryDirectory() as folder:
+    config = Path(folder, "config.json")
+    config.write_text('{"providers": {"mine": {"apiBase": "http://127.0.0.1:9/v1"}}}')
+    Nanobot.from_config(config, workspace=folder, model="mine/model")
+"""
+    assert not tops_of(modules_of(statement)) & {"httpx", "h11", "click", "rich"}
