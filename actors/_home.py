@@ -87,7 +87,8 @@ class Home:
                 raise
             except BaseException as raised:  # noqa: BLE001 - the other engines of this run must not die of it
                 cancelled, error = split_cancelled(raised)
-                _log.error("%s ended with an error", name, exc_info=error)
+                if error is not None:  # a cancelled nursery raises its cancellations as a group
+                    _log.error("%s ended with an error", name, exc_info=error)
                 if cancelled is not None:
                     raise cancelled from None
 

@@ -21,11 +21,13 @@ class Providers:
     Lives in one Trio run: connections belong to the run that opened them.
 
     Args:
-      given: A provider to use for everything, whatever the configuration says. It is closed with the others.
+      given: A provider to use for everything, whatever the configuration says. It outlives the loop that the bot is used
+        in, for the bot may be used in another one, and is closed with the bot.
     """
 
     def __init__(self, given: Provider | None = None) -> None:
         self._given = given
+        self._given_too = False
         self._open: dict[str, Provider] = {}
 
     def provider(self, selection: ModelSelection) -> Provider:
@@ -41,10 +43,16 @@ class Providers:
             provider = self._open[selection.provider_name] = _make(selection)
         return provider
 
+    def give_up(self) -> None:
+        """The bot itself is being closed: from now on `aclose` closes the provider that was handed in as well."""
+        self._given_too = True
+
     async def aclose(self) -> None:
         """Close all of them at once; one that fails to close keeps none of the others open."""
-        providers = [*self._open.values(), *([] if self._given is None else [self._given])]
+        providers = [*self._open.values()]
         self._open.clear()
+        if self._given_too and self._given is not None:
+            providers.append(self._given)
         async with trio.open_nursery() as nursery:
             for provider in providers:
                 nursery.start_soon(_close, provider)

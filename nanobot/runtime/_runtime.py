@@ -21,6 +21,10 @@ IDLE_S = 30.0
 """How long a session's actor outlives its last turn. An idle actor costs 4.2 kB; making one costs 12 µs."""
 
 
+def _nothing_to_note() -> None:
+    """For runtimes that end in the same way whoever ends them."""
+
+
 def _nothing_to_drop(_key: str) -> None:
     """For runtimes whose runs keep nothing between turns."""
 
@@ -31,6 +35,7 @@ class Runtime:
     Args:
       home: The Trio run to live in.
       on_stop: Awaited, shielded, when the last turn has ended: closes connections and processes.
+      on_close: Called when the bot is closed, before `on_stop`; not when only the home ends.
       on_passing: Called with the key of a session whose actor passes away: drops what is kept for its next turn.
       idle_s: How long a session's actor outlives its last turn.
 
@@ -42,6 +47,7 @@ class Runtime:
         home: Home,
         *,
         on_stop: Callable[[], Awaitable[None]],
+        on_close: Callable[[], object] = _nothing_to_note,
         on_passing: Callable[[str], object] = _nothing_to_drop,
         idle_s: float = IDLE_S,
     ) -> None:
@@ -50,6 +56,7 @@ class Runtime:
         self.end: Call[None] = Call(_nothing)
         self._pid = os.getpid()
         self._on_stop = on_stop
+        self._on_close = on_close
         self._on_passing = on_passing
         self._idle_s = idle_s
         self._closing = False
@@ -102,6 +109,7 @@ class Runtime:
         A second request may shorten the time that the first one gave, never lengthen it.
         """
         self._closing = True
+        self._on_close()
         self._drained_at = min(self._drained_at, trio.current_time() + drain_s)
         self._changed.notify()
 

@@ -75,7 +75,12 @@ class Blueprint:
             now=self._now,
             providers=Providers(self._provider),
         )
-        runtime = Runtime(home, on_stop=maker.providers.aclose, on_passing=maker.sessions.forget)
+        runtime = Runtime(
+            home,
+            on_stop=maker.providers.aclose,
+            on_close=maker.providers.give_up,
+            on_passing=maker.sessions.forget,
+        )
         self._makers[runtime] = maker
         return runtime
 

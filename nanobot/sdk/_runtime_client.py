@@ -70,7 +70,7 @@ class RuntimeClient:
             self._work.do_sync(
                 session_key,
                 lambda maker: maker.compact_session(session_key, self._selection),
-                name="compact_session_sync",
+                name="bot.runtime.compact_session_sync",
             )
         )
 
@@ -96,7 +96,9 @@ class RuntimeClient:
     def compact_idle_session_sync(self, session_key: str, max_suffix: int = 8) -> str:
         """Blocking `compact_idle_session`, for programs without an event loop."""
         return self._work.do_sync(
-            session_key, self._idle(session_key, max_suffix), name="compact_idle_session_sync"
+            session_key,
+            self._idle(session_key, max_suffix),
+            name="bot.runtime.compact_idle_session_sync",
         )
 
     def _idle(self, session_key: str, max_suffix: int) -> Callable[[TurnMaker], Awaitable[str]]:

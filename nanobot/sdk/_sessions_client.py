@@ -90,7 +90,7 @@ class SessionsClient:
     ) -> SessionSnapshot:
         """Blocking `ingest`, for programs without an event loop."""
         key, work = _checked_ingest(session_key, messages, metadata, source, save)
-        return snapshot_of(self._work.do_sync(key, work, name="ingest_sync"))
+        return snapshot_of(self._work.do_sync(key, work, name="bot.sessions.ingest_sync"))
 
     def get(self, session_key: str) -> SessionSnapshot | None:
         """Return a session as it is stored, or None if there is none. Creates nothing."""

@@ -210,6 +210,82 @@ def test_sync_callers_block_and_serve_what_the_engine_asks_of_them() -> None:
     host.close()
 
 
+def test_a_sync_callers_hook_is_cancelled_with_its_call_before_or_after_it_begins() -> None:
+    home = shared_home()
+
+    def cancelled(begun: bool) -> bool:
+        """Whether the hook ran to its `finally`; it is cancelled after it began, or while it waits for the thread."""
+        host, left = SyncHost(), False
+
+        async def hook() -> None:
+            nonlocal left
+            if begun:
+                cancel_soon(home, call)
+            try:
+                await asyncio.sleep(60)
+            finally:
+                left = True
+
+        async def body() -> None:
+            if not begun:
+                host.start(busy, (), contextvars.copy_context(), lambda *_: None)
+            await call_host(home, host, contextvars.copy_context(), hook)
+
+        async def busy() -> None:
+            cancel_soon(home, call)
+            async with asyncio.timeout(10):
+                while not call.cancel_called:
+                    await asyncio.sleep(0.001)  # noqa: ASYNC110 - no event crosses the threads here
+
+        call = Call(body)
+        with pytest.raises(CallCancelled):
+            ask_sync(home, call, submit, host=host)
+        host.close()
+        return left
+
+    assert cancelled(begun=True)
+    assert not cancelled(begun=False)
+
+
+async def test_an_answer_that_arrives_with_the_news_of_a_closed_loop_wakes_nobody_twice(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    host = ClosingHost()
+
+    async def hook() -> None:
+        raise AssertionError("this host only pretends")
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(call_host, current_home(), host, contextvars.copy_context(), hook)
+        await wait_all_tasks_blocked()
+        assert host.finished is not None
+        host.finished(None, None)  # posted, not yet arrived
+        nursery.cancel_scope.cancel()
+    await wait_all_tasks_blocked()
+    assert caplog.text == ""
+
+
+class ClosingHost:
+    """A loop that has just been closed when somebody wants to cancel something on it."""
+
+    gone = False
+    finished: Callable[[Any, BaseException | None], None] | None = None
+
+    def start(
+        self,
+        function: Callable[..., Awaitable[Any]],
+        args: tuple[Any, ...],
+        context: contextvars.Context,
+        finished: Callable[[Any, BaseException | None], None],
+    ) -> Callable[[], None]:
+        self.finished = finished
+
+        def cancel() -> None:
+            raise HostGone("closed")
+
+        return cancel
+
+
 def test_hooks_run_on_the_callers_loop_in_the_callers_context_and_may_call_back() -> None:
     async def main() -> None:
         home = current_home()

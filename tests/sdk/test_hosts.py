@@ -26,6 +26,7 @@ from nanobot.messages import UserMessage
 from nanobot.testing import (
     Answer,
     RecordedRequest,
+    ScriptedProvider,
     ScriptedServerThread,
     ServerItem,
     no_leaks,
@@ -195,6 +196,20 @@ def test_a_bot_made_in_one_loop_is_used_in_another(
         assert trio.run(ask, bot) == "fine now"
         assert bot.run_sync("quickly").content == "fine now"
         bot.close()
+
+
+def test_a_provider_object_outlives_the_loops_and_is_closed_with_the_bot() -> None:
+    provider = ScriptedProvider(lambda request: "fine now")
+    bot = Nanobot.from_config(provider=provider)
+    assert [trio.run(ask, bot), asyncio.run(ask(bot)), trio.run(ask, bot)] == ["fine now"] * 3
+    assert not provider.closed
+
+    async def close() -> None:
+        assert await ask(bot) == "fine now"
+        await bot.aclose()
+        assert provider.closed
+
+    trio.run(close)
 
 
 def test_a_loop_that_still_runs_shares_its_bot_with_a_new_one(bot: Nanobot) -> None:

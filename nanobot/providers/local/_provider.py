@@ -36,8 +36,8 @@ class LocalProvider:
     It ends with `aclose`, or with the process that started it, however that ends. If it dies, the next request starts
     another; after three starts that failed in a row, requests fail at once for 30 s before the next is tried.
 
-    Memory of the child with the embedded model: 150 MB, and 23 kB for each token of each parallel window; 520 MB with
-    the defaults, of which 110 MB are files that processes share.
+    Memory of the child with the embedded model: 150 MB, and 23 kB for each token of each parallel window, so 520 MB with
+    the defaults; of that, 115 MB are files that processes share. Up to 64 MB more come with use.
 
     Args:
       name: The provider's name as in the configuration.
@@ -131,7 +131,7 @@ class LocalProvider:
         return await (await self._running_service()).open(request)
 
     async def aclose(self) -> None:
-        """Close every connection and end the server. Idempotent; takes three seconds at the very most.
+        """Close every connection and end the server. Idempotent; takes milliseconds, and seconds if it is stuck.
 
         When it returns, also when cancelled, the process is gone. Requests in flight fail, and so do later ones.
         """
