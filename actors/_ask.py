@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 import trio
 
@@ -11,7 +11,10 @@ from ._call import Call
 from ._current_host import current_host
 from ._errors import HomeGone
 from ._home import Home
+from ._host import Host
 from ._host_sync import SyncHost
+from ._host_trio import TrioHost
+from ._watch import Watch, watch_here
 
 __all__ = ["ask", "ask_sync", "cancel_soon", "wait_settled", "wait_settled_sync"]
 
@@ -69,9 +72,9 @@ async def wait_settled(
         return
     host = current_host(home)
     notify = host.make_notify()
-    if not _follow(home, call, notify.notify):
+    waiter = _Waiter(home, call, notify.notify, host)
+    if not waiter.follow():
         return
-    home.at_end(notify, lambda: _give_up(call, notify.notify))
     try:
         if on_cancel is not None:
             await host.wait_until(lambda: call.settled, notify, on_cancel=on_cancel)
@@ -79,8 +82,7 @@ async def wait_settled(
             while not call.settled:
                 await notify.notified()
     finally:
-        home.forget(notify)
-        _forget_soon(home, call, notify.notify)
+        waiter.leave()
 
 
 def wait_settled_sync(
@@ -95,15 +97,13 @@ def wait_settled_sync(
     if call.settled:
         return
     _refuse_to_block(home)
-    if not _follow(home, call, host.notify):
+    waiter = _Waiter(home, call, host.notify)
+    if not waiter.follow():
         return
-    key = object()
-    home.at_end(key, lambda: _give_up(call, host.notify))
     try:
         host.wait_until(lambda: call.settled, on_cancel=on_cancel)
     finally:
-        home.forget(key)
-        _forget_soon(home, call, host.notify)
+        waiter.leave()
 
 
 def cancel_soon(home: Home, call: Call[T]) -> None:
@@ -117,64 +117,130 @@ def cancel_soon(home: Home, call: Call[T]) -> None:
 async def _see_through(home: Home, call: Call[T], submit: Callable[[Call[T]], object]) -> None:
     host = current_host(home)
     notify = host.make_notify()
-    home.at_end(notify, lambda: _give_up(call, notify.notify))
+    waiter = _Waiter(home, call, notify.notify, host)
     try:
-        home.do(_begin, call, submit, notify.notify)
+        waiter.begin(submit)
         await host.wait_until(
             lambda: call.settled, notify, on_cancel=lambda: cancel_soon(home, call)
         )
-    except HomeGone:  # too late even to post it
-        call._home_gone()
-        raise
     finally:
-        home.forget(notify)
+        waiter.leave()
 
 
 def _see_through_sync(
     home: Home, call: Call[T], submit: Callable[[Call[T]], object], host: SyncHost
 ) -> None:
     _refuse_to_block(home)
-    key = object()
-    home.at_end(key, lambda: _give_up(call, host.notify))
+    waiter = _Waiter(home, call, host.notify)
     try:
-        home.do(_begin, call, submit, host.notify)
+        waiter.begin(submit)
         host.wait_until(lambda: call.settled, on_cancel=lambda: cancel_soon(home, call))
-    except HomeGone:  # as in `_see_through`
-        call._home_gone()
-        raise
     finally:
-        home.forget(key)
         if not call.settled:  # Ctrl-C, twice or between two lines: nobody waits any more
             cancel_soon(home, call)
+        waiter.leave()
 
 
-def _begin(call: Call[T], submit: Callable[[Call[T]], object], notify: Callable[[], None]) -> None:
-    call.on_settled(notify)
-    if call.settled:
-        return  # it was cancelled before it was asked for
-    try:
-        submit(call)
-    except BaseException as error:  # noqa: BLE001, ASYNC103 - a refusal is a result; else the caller would wait for ever
-        call.fail(error)
+class _Waiter(Generic[T]):
+    """Somebody who waits for a call: woken when it settles or its home ends, and missed if their own loop is closed.
 
+    `begin` or `follow`, then `leave`, are called by who waits; everything else happens in the home.
+    """
 
-def _follow(home: Home, call: Call[T], notify: Callable[[], None]) -> bool:
-    """Have `notify` called when the call settles; returns False if there is nothing to wait for."""
-    try:
-        home.do(call.on_settled, notify)
-    except HomeGone:
-        if not call.settled:  # a home that ends settles what is in it
-            raise
-        return False
-    return True
+    __slots__ = ("_call", "_home", "_host", "_is_asker", "_is_here", "_notify", "_watch")
 
+    keeps_run = False
 
-def _forget_soon(home: Home, call: Call[T], notify: Callable[[], None]) -> None:
-    if not call.settled:
+    def __init__(
+        self, home: Home, call: Call[T], notify: Callable[[], None], host: Host | None = None
+    ) -> None:
+        self._home = home
+        self._call = call
+        self._notify = notify
+        self._host = (
+            host  # None for a thread without a loop, which does not go away under its own wait
+        )
+        self._is_here = isinstance(host, TrioHost) and host.local  # then it ends with the home
+        self._is_asker = False
+        self._watch: Watch | None = None
+
+    def begin(self, submit: Callable[[Call[T]], object]) -> None:
+        """Have the call submitted. It settles in every case; with `HomeGone` if it is too late, which is raised too."""
+        self._is_asker = True
+        self._expect_the_end()
         try:
-            home.post(call.forget, notify)
+            self._home.do(self._submit, submit)
         except HomeGone:
-            pass
+            self._call._home_gone()
+            raise
+
+    def follow(self) -> bool:
+        """Wait for a call that somebody else asked for; returns False if it has settled."""
+        self._expect_the_end()
+        try:
+            self._home.do(self._attach)
+        except HomeGone:
+            self._home.forget(self)
+            if self._call.settled:
+                return False
+            raise  # a home that ends settles what is in it, but this call may never have come there
+        return True
+
+    def leave(self) -> None:
+        """Wait no more."""
+        if not self._is_here:
+            self._home.forget(self)
+        if not self._call.settled:
+            try:
+                self._home.post(self._detach)
+            except HomeGone:
+                pass
+
+    def look(self) -> None:
+        """Give up if the loop of who waits was closed under them: what only they asked for is not needed."""
+        if self._host is not None and self._host.gone:
+            if self._is_asker:
+                self._call.cancel()
+            else:
+                self._home.forget(self)
+                self._detach()
+
+    def _expect_the_end(self) -> None:
+        if not self._is_here:
+            self._home.at_end(self, self._home_gone)
+
+    def _submit(self, submit: Callable[[Call[T]], object]) -> None:
+        self._attach()
+        if self._call.settled:
+            return  # it was cancelled before it was asked for
+        try:
+            submit(self._call)
+        except BaseException as error:  # noqa: BLE001, ASYNC103 - a refusal is a result; else who asked would wait for ever
+            self._call.fail(error)
+
+    def _attach(self) -> None:
+        self._call.on_settled(self._settled)
+        if self._host is not None and not self._is_here and not self._call.settled:
+            self._watch = watch_here()
+            self._watch.add(self)
+
+    def _detach(self) -> None:
+        self._call.forget(self._settled)
+        if self._watch is not None:
+            self._watch.discard(self)
+
+    def _settled(self) -> None:
+        if (
+            not self._is_here
+        ):  # nothing may keep a waiter whose loop is gone: it will not come to `leave`
+            self._home.forget(self)
+            if self._watch is not None:
+                self._watch.discard(self)
+        self._notify()
+
+    def _home_gone(self) -> None:
+        self._call._home_gone()
+        self._notify()  # also if the call was posted too late to know this waiter
 
 
 def _refuse_to_block(home: Home) -> None:
@@ -182,9 +248,3 @@ def _refuse_to_block(home: Home) -> None:
         raise RuntimeError(
             "blocking here would stop the run that has to do the work; await it instead"
         )
-
-
-def _give_up(call: Call[T], notify: Callable[[], None]) -> None:
-    """The home's run is over: what has not settled never will, and what was posted last may not have been run."""
-    call._home_gone()
-    notify()

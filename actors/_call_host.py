@@ -12,14 +12,12 @@ from ._errors import HomeGone, HostGone
 from ._home import Home
 from ._host import FunctionCancelled, Host
 from ._host_trio import TrioHost
+from ._watch import watch_here
 
 __all__ = ["call_host"]
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
-
-LOOK_S = 1.0
-"""How often the engine looks whether a loop that owes an answer was closed. A closed loop tells nobody."""
 
 
 async def call_host(
@@ -52,15 +50,18 @@ async def call_host(
 class _HostCall:
     """The engine's side of one call; `_settle` is the only way out and works once."""
 
-    __slots__ = ("_error", "_home", "_host", "_settled", "_task", "_value")
+    __slots__ = ("_error", "_home", "_host", "_settled", "_task", "_value", "_watch")
 
     def __init__(self, home: Home, host: Host) -> None:
         self._home = home
         self._host = host
         self._settled = False
         self._task = trio.lowlevel.current_task()
+        self._watch = watch_here()
         self._value: Any = None
         self._error: BaseException | None = None
+
+    keeps_run = True  # its task waits until the function has ended, cancelled or not
 
     async def run(
         self,
@@ -72,7 +73,7 @@ class _HostCall:
         await trio.lowlevel.checkpoint_if_cancelled()
         raise_cancel: Callable[[], object] | None = None
         cancel = self._host.start(function, args, context, self._finished)
-        _watch().add(self)
+        self._watch.add(self)
 
         def abort(raise_: Callable[[], object]) -> trio.lowlevel.Abort:
             nonlocal raise_cancel
@@ -81,7 +82,7 @@ class _HostCall:
                 cancel()
             except HostGone:
                 self._settled = True  # nobody will answer
-                _watch().calls.discard(self)
+                self._watch.discard(self)
                 return trio.lowlevel.Abort.SUCCEEDED
             return trio.lowlevel.Abort.FAILED
 
@@ -110,7 +111,7 @@ class _HostCall:
         if self._settled:
             return
         self._settled = True
-        _watch().calls.discard(self)
+        self._watch.discard(self)
         self._value, self._error = value, error
         trio.lowlevel.reschedule(self._task)
 
@@ -118,40 +119,3 @@ class _HostCall:
         """Give up if the loop was closed under the call."""
         if self._host.gone:
             self._settle(None, HostGone("the caller's event loop was closed during the call"))
-
-
-class _Watch:
-    """The calls that are out in one home, and the one task that looks after them while there are any."""
-
-    __slots__ = ("_awake", "calls")
-
-    def __init__(self) -> None:
-        self.calls: set[_HostCall] = set()
-        self._awake = False
-
-    def add(self, call: _HostCall) -> None:
-        self.calls.add(call)
-        if not self._awake:
-            self._awake = True
-            trio.lowlevel.spawn_system_task(self._look_now_and_then, name="watch over host calls")
-
-    async def _look_now_and_then(self) -> None:
-        # Shielded, because a run that is ending waits for its host calls, and they may need to be told.
-        with trio.CancelScope(shield=True):
-            while self.calls:
-                await trio.sleep(LOOK_S)
-                for call in tuple(self.calls):
-                    call.look()
-        self._awake = False
-
-
-_watches: trio.lowlevel.RunVar[_Watch] = trio.lowlevel.RunVar("actors_host_calls")
-
-
-def _watch() -> _Watch:
-    try:
-        return _watches.get()
-    except LookupError:
-        watch = _Watch()
-        _watches.set(watch)
-        return watch

@@ -16,6 +16,7 @@ import trio
 from ._cancelled import split_cancelled
 from ._errors import HomeGone
 from ._run_ended import post_unless_ended, run_ended
+from ._watch import watch_here
 
 __all__ = ["Home", "shared_home", "trio_home"]
 
@@ -162,7 +163,7 @@ class _SharedThread:
         with self._scope:
             self._home = trio_home()
             self._started.set()
-            await trio.sleep_forever()
+            await watch_here().look_for_ever()
 
     def stop(self) -> None:
         """End the run and wait for the `finally` blocks in it."""

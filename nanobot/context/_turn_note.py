@@ -44,7 +44,7 @@ def turn_note(
       channel: Logical channel; a known one brings its format hint.
       chat_id: Logical chat.
       sender_id: Who is speaking. Labels are shown on one line each, so that none can pass for another.
-      compact: One short line, and only what is not the default.
+      compact: One line in plain words, which a tiny model copies right, and only what is not the default.
     """
     moment = _moment(now if now.tzinfo is not None else now.astimezone())
     channel, chat_id, sender_id = _label(channel), _label(chat_id), _label(sender_id)
@@ -54,8 +54,8 @@ def turn_note(
             (chat_id, "direct", "chat"),
             (sender_id, "user", "sender"),
         )
-        told = [f"; {title} {label}" for label, default, title in labels if label != default]
-        return f"[now: {moment}{''.join(told)}]"
+        told = [f" The {title} is {label}." for label, default, title in labels if label != default]
+        return f"It is {moment}.{''.join(told)}"
     hint = CHANNEL_HINTS.get(channel, "")
     return "\n".join(
         (

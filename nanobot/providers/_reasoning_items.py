@@ -6,7 +6,7 @@ provider it is from, and with how much of its answer came before it.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from typing import Any, Final, TypeAlias
 
 from msgspec import Struct
@@ -59,27 +59,30 @@ def is_ours(block: ThinkingBlock, provider: str, kinds: Collection[str]) -> bool
     return block.kind in kinds and block.payload.get(_PROVIDER, provider) == provider
 
 
-def answer_pieces(
-    message: AssistantMessage, items: Collection[ThinkingBlock]
-) -> Iterator[AnswerPiece]:
-    """Give an answer's text, calls and those of its reasoning items that are in `items`, in the order they came.
+def answer_pieces(message: AssistantMessage, items: Collection[ThinkingBlock]) -> list[AnswerPiece]:
+    """Return an answer's text, calls and those of its reasoning items that are in `items`, in the order they came.
 
-    Where nothing is known of an item's place, it comes first. Text that was changed since loses no part.
+    Where nothing is known of an item's place, it comes first. Text that was changed since loses no part. Reasoning
+    that led to nothing, because the answer was cut, is left out: services refuse a history with it.
     """
     text, calls = message.content, message.tool_calls
+    pieces: list[AnswerPiece] = []
     said = made = 0
     for item in items:
         upto = max(said, _count(item, _TEXT_BEFORE))
         if piece := text[said:upto]:
-            yield piece
+            pieces.append(piece)
         said = upto
         upto = max(made, _count(item, _CALLS_BEFORE))
-        yield from calls[made:upto]
+        pieces += calls[made:upto]
         made = upto
-        yield item
+        pieces.append(item)
     if piece := text[said:]:
-        yield piece
-    yield from calls[made:]
+        pieces.append(piece)
+    pieces += calls[made:]
+    while pieces and isinstance(pieces[-1], ThinkingBlock):
+        pieces.pop()
+    return pieces
 
 
 def _count(item: ThinkingBlock, key: str) -> int:

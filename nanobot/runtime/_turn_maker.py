@@ -268,7 +268,7 @@ async def _compacted(
     if not tally.request_count:
         return limits
     left_s = limits.timeout_s - (trio.current_time() - started)
-    return replace(limits, timeout_s=max(left_s, 1e-3))  # the turn itself says that time is over
+    return replace(limits, timeout_s=max(left_s, 1e-9))  # the turn itself says that time is over
 
 
 def _cancelled_before_turn(tally: Tally) -> RunResult:

@@ -109,6 +109,8 @@ class Nanobot:
         env = dict(os.environ)
         config = load_config(None if config_path is None else Path(config_path), env=env)
         selection = select_model(config, model=model, model_preset=model_preset, env=env)
+        if provider is None and selection.kind == "local":
+            _require_embedded_model()
         if provider is not None:  # what is known of the configured one does not hold for it
             selection = replace(selection, prompt_profile="full", offers_tools=True, notice="")
         folder = workspace_path(
@@ -270,3 +272,16 @@ class Nanobot:
                 f"{name}() would block the event loop here; use `await bot.{instead}(...)`"
             )
         return self._engine.open(), SyncHost()
+
+
+def _require_embedded_model() -> None:
+    """Say now, and not in the first run, that the embedded model is not installed."""
+    # deferred: only a bot that was given no other model needs it
+    from nanobot.providers.local import INSTALL_COMMAND, missing_wheels
+
+    if missing := missing_wheels():
+        raise ConfigError(
+            "No model is configured, and the embedded one cannot answer: it lacks"
+            f" {' and '.join(missing)} (the extra `local`: {INSTALL_COMMAND}). Or set a provider's key, such as"
+            " ANTHROPIC_API_KEY or OPENAI_API_KEY, or name a model in the configuration."
+        )

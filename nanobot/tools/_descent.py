@@ -10,22 +10,24 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import secrets
 import stat
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from types import TracebackType
-from typing import Final
+from typing import BinaryIO, Final
 
 from nanobot.errors import ToolError
 
 from ._fence import Fence, shown
-from ._folder import EntryKind, Listing, first_entries
+from ._folder import Entry, EntryKind, Listing, entries_of, first_entries
+from ._replacement import Expected, MadeFolders, Replacement
 
-__all__ = ["HAS_DIR_FDS", "Descent", "Walk", "name_draft"]
+__all__ = ["HAS_DIR_FDS", "Descent", "Walk"]
 
 HAS_DIR_FDS: Final = (
-    {os.open, os.stat, os.readlink, os.mkdir, os.link, os.unlink, os.rmdir} <= os.supports_dir_fd
+    {os.open, os.stat, os.readlink, os.mkdir, os.link, os.rename, os.unlink, os.rmdir}
+    <= os.supports_dir_fd
     and os.scandir in os.supports_fd
     and hasattr(os, "O_NOFOLLOW")
 )
@@ -37,6 +39,9 @@ _MOST_STEPS: Final = 1000
 _MOST_LINKS: Final = 40
 """Links followed for one path, as in Linux; a circle of links ends here."""
 
+_MOST_NEW_FOLDERS: Final = 64
+"""Folders made for one path. The folder around each is held open until the file is there."""
+
 _DIRECTORY: Final[int] = getattr(os, "O_DIRECTORY", 0)
 _NO_FOLLOW: Final[int] = getattr(os, "O_NOFOLLOW", 0)
 _NO_WAIT: Final[int] = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)
@@ -44,11 +49,6 @@ _NO_WAIT: Final[int] = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)
 _THROUGH: Final[int] = getattr(os, "O_PATH", os.O_RDONLY) | _DIRECTORY | _NO_WAIT
 # A FIFO that was swapped in opens at once instead of waiting for a writer; a terminal does not become ours.
 _READ: Final[int] = os.O_RDONLY | _NO_FOLLOW | _NO_WAIT
-_CREATE: Final[int] = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NO_FOLLOW
-
-_NO_HARD_LINKS: Final = frozenset(
-    {errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK}
-)
 
 
 class Descent:
@@ -90,22 +90,20 @@ class Descent:
                 walk.resolved(),
             )
 
-    def create_file(self, path: str, content: bytes) -> None:
-        """Create a file with its folders: written under another name, then given its own if that is free."""
+    def stage(
+        self, path: str, content: bytes, expected: Expected, *, undoable: bool
+    ) -> Replacement:
+        """Write a new content for a file beside it, in the folder it is in, which is made if it is missing."""
         with Walk(self._fence, path, make_folders=True) as walk:
             name = walk.to_the_end()
             if name is None:
-                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path)
-            self._fence.refuse_forbidden(walk.resolved(name), None, path)
-            draft = f".{secrets.token_hex(8)}.tmp"
-            descriptor = os.open(draft, _CREATE, 0o666, dir_fd=walk.folder)
-            try:
-                with os.fdopen(descriptor, "wb") as file:
-                    file.write(content)
-                name_draft(draft, name, walk.folder)
-            finally:
-                with contextlib.suppress(FileNotFoundError):  # renamed, or swept away by somebody
-                    os.unlink(draft, dir_fd=walk.folder)
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+            resolved = walk.resolved(name)
+            self._fence.refuse_forbidden(resolved, None, path)
+            folder, made = os.dup(walk.folder), walk.take_made()
+        return Replacement(
+            self._fence, path, resolved, folder, name, made, content, expected, undoable=undoable
+        )
 
     def _refuse_special(self, found: os.stat_result, path: str) -> None:
         if stat.S_ISLNK(found.st_mode):
@@ -113,20 +111,6 @@ class Descent:
         if stat.S_ISDIR(found.st_mode):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
         self._fence.refuse_special(found, path)
-
-
-def name_draft(draft: str, name: str, folder: int, *, link: Callable[..., None] = os.link) -> None:
-    """Give the file `draft` its final name in the same folder, only if that is free."""
-    try:
-        link(draft, name, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=False)
-    except OSError as error:
-        if error.errno not in _NO_HARD_LINKS:
-            raise
-        # Without hard links there is no such thing as "only if free": look first, and rename in the same breath.
-        with contextlib.suppress(FileNotFoundError):
-            os.stat(name, dir_fd=folder, follow_symlinks=False)
-            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), name) from error
-        os.rename(draft, name, src_dir_fd=folder, dst_dir_fd=folder)
 
 
 class Walk:
@@ -144,6 +128,7 @@ class Walk:
         self._names: list[str] = []  # from the anchor to the folder, without links
         self._ahead: deque[str] = deque()
         self._links = 0
+        self._made = MadeFolders()
         self.folder = -1
 
     def __enter__(self) -> Walk:
@@ -161,6 +146,12 @@ class Walk:
         trace: TracebackType | None,
     ) -> None:
         self._let_go()
+        self._made.remove()  # nobody took them
+
+    def take_made(self) -> MadeFolders:
+        """The folders that were made; if nobody takes them, they are removed at the end of the walk."""
+        made, self._made = self._made, MadeFolders()
+        return made
 
     def resolved(self, *more: str) -> str:
         """Absolute path of the folder, or of a name in it, without links."""
@@ -241,9 +232,14 @@ class Walk:
 
     def _make(self, name: str) -> None:
         self._fence.refuse_forbidden(self.resolved(name), None, self._path)
+        if len(self._made) == _MOST_NEW_FOLDERS:
+            raise ToolError(
+                f"{shown(self._path)} needs more than {_MOST_NEW_FOLDERS} new folders inside each other; none was made."
+            )
         # If somebody else is quicker, what it is by then is looked at next.
         with contextlib.suppress(FileExistsError):
             os.mkdir(name, dir_fd=self.folder)
+            self._made.add(self.folder, name)
         self._ahead.appendleft(name)
 
     def _refuse_forbidden(self) -> None:
@@ -272,6 +268,27 @@ class HeldFolder:
     def first(self, count: int, *, look_at: int) -> Listing:
         with os.scandir(self._descriptor) as scan:
             return first_entries(scan, count, look_at)
+
+    def entries(self) -> AbstractContextManager[Iterator[Entry]]:
+        return entries_of(self._descriptor)
+
+    def open_file(self, name: str) -> BinaryIO:
+        found = os.stat(name, dir_fd=self._descriptor, follow_symlinks=False)
+        self._refuse_special(found, name)
+        resolved = f"{self._resolved.rstrip('/')}/{name}"
+        descriptor = os.open(name, _READ, dir_fd=self._descriptor)
+        try:
+            found = os.fstat(descriptor)
+            self._refuse_special(found, name)
+            self._fence.refuse_forbidden(resolved, found, resolved)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        return open(resolved, "rb", opener=lambda _path, _flags: descriptor)
+
+    def _refuse_special(self, found: os.stat_result, name: str) -> None:
+        if not stat.S_ISREG(found.st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", name)
 
     def open_folder(self, name: str) -> HeldFolder:
         resolved = f"{self._resolved.rstrip('/')}/{name}"

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import itertools
 import os
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
 from types import TracebackType
-from typing import Literal, NamedTuple, Protocol, TypeAlias
+from typing import BinaryIO, Literal, NamedTuple, Protocol, TypeAlias
 
-__all__ = ["Entry", "EntryKind", "Folder", "Listing", "first_entries"]
+__all__ = ["Entry", "EntryKind", "Folder", "Listing", "entries_of", "first_entries"]
 
 EntryKind: TypeAlias = Literal["folder", "file", "link", "other"]
 
@@ -39,6 +42,14 @@ class Folder(Protocol):
         """The first `count` entries in the order of their names, out of at most `look_at` that are looked at."""
         ...
 
+    def entries(self) -> AbstractContextManager[Iterator[Entry]]:
+        """All entries one by one, in no order, for as long as the block lasts; nothing of them is held."""
+        ...
+
+    def open_file(self, name: str) -> BinaryIO:
+        """Open a regular file in this folder for reading, by its name; never through a link."""
+        ...
+
     def open_folder(self, name: str) -> Folder:
         """Open a folder in this one, by its name; never through a link."""
         ...
@@ -63,6 +74,13 @@ class Folder(Protocol):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None: ...
+
+
+@contextlib.contextmanager
+def entries_of(folder: int | Path) -> Iterator[Iterator[Entry]]:
+    """Scan a folder, given by its descriptor or its path."""
+    with os.scandir(folder) as scan:
+        yield (Entry(entry.name, _kind(entry)) for entry in scan)
 
 
 def first_entries(scan: Iterator[os.DirEntry[str]], count: int, look_at: int) -> Listing:

@@ -9,16 +9,18 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import secrets
 import stat
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
-from typing import Final
+from typing import BinaryIO, Final
 
 from nanobot.errors import ToolError
 
 from ._fence import Fence, shown
-from ._folder import EntryKind, Listing, first_entries
+from ._folder import Entry, EntryKind, Listing, entries_of, first_entries
+from ._replacement import Expected, MadeFolders, Replacement
 
 __all__ = ["Resolution"]
 
@@ -62,23 +64,23 @@ class Resolution:
         self._fence.refuse_forbidden(str(resolved), found, path)
         return PathFolder(self._fence, resolved)
 
-    def create_file(self, path: str, content: bytes) -> None:
-        """Create a file with its folders: written under another name, then given its own if that is free."""
+    def stage(
+        self, path: str, content: bytes, expected: Expected, *, undoable: bool
+    ) -> Replacement:
+        """Write a new content for a file beside it, in the folder it is in, which is made if it is missing."""
         resolved = self._resolve(path)
+        if resolved.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+        made = MadeFolders()
         try:
-            resolved.parent.mkdir(parents=True, exist_ok=True)
-        except FileExistsError as error:  # where a folder should be there is something else
-            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path) from error
-        draft = resolved.with_name(f".{secrets.token_hex(8)}.tmp")
-        try:
-            with draft.open("xb") as file:
-                file.write(content)
-            if os.path.lexists(resolved):
-                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path)
-            draft.rename(resolved)
-        finally:
-            with contextlib.suppress(FileNotFoundError):  # renamed
-                draft.unlink()
+            _make_folders(resolved.parent, made)
+        except BaseException:
+            made.remove()
+            raise
+        name = str(resolved)
+        return Replacement(
+            self._fence, path, name, None, name, made, content, expected, undoable=undoable
+        )
 
     def _resolve(self, path: str) -> Path:
         resolved = Path(os.path.realpath(Path(self._fence.root, path)))
@@ -93,6 +95,19 @@ class Resolution:
         self._fence.refuse_special(found, path)
 
 
+def _make_folders(folder: Path, made: MadeFolders) -> None:
+    missing: list[Path] = []
+    while not folder.is_dir():
+        if os.path.lexists(folder):  # where a folder should be there is something else
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder))
+        missing.append(folder)
+        folder = folder.parent
+    for folder in reversed(missing):
+        with contextlib.suppress(FileExistsError):  # somebody else was quicker
+            folder.mkdir()
+            made.add(None, str(folder))
+
+
 class PathFolder:
     """A folder known by its path."""
 
@@ -105,6 +120,26 @@ class PathFolder:
     def first(self, count: int, *, look_at: int) -> Listing:
         with os.scandir(self._path) as scan:
             return first_entries(scan, count, look_at)
+
+    def entries(self) -> AbstractContextManager[Iterator[Entry]]:
+        return entries_of(self._path)
+
+    def open_file(self, name: str) -> BinaryIO:
+        file = self._path / name
+        self._refuse_special(file.lstat(), name)
+        descriptor = os.open(file, _READ)
+        try:
+            found = os.fstat(descriptor)
+            self._refuse_special(found, name)
+            self._fence.refuse_forbidden(str(file), found, str(file))
+        except BaseException:
+            os.close(descriptor)
+            raise
+        return open(file, "rb", opener=lambda _path, _flags: descriptor)
+
+    def _refuse_special(self, found: os.stat_result, name: str) -> None:
+        if not stat.S_ISREG(found.st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", name)
 
     def open_folder(self, name: str) -> PathFolder:
         below = self._path / name

@@ -6,6 +6,7 @@ import errno
 import os
 from collections.abc import Iterable
 from pathlib import Path
+from types import TracebackType
 from typing import BinaryIO
 
 from nanobot.errors import ToolError
@@ -13,9 +14,10 @@ from nanobot.errors import ToolError
 from ._descent import HAS_DIR_FDS, Descent
 from ._fence import Fence, shown
 from ._folder import Folder
+from ._replacement import Before, Expected, Replacement
 from ._resolution import Resolution
 
-__all__ = ["Workspace"]
+__all__ = ["StagedFile", "Workspace"]
 
 
 class Workspace:
@@ -114,12 +116,52 @@ class Workspace:
           FileExistsError: There is something at `path` already.
           ToolError: `path` is not inside or not allowed, or the disk does not take it.
         """
+        self.write_file(path, content, expected=Before.NOTHING)
+
+    def write_file(
+        self, path: str, content: bytes, *, expected: Expected = Before.ANYTHING
+    ) -> bool:
+        """Create a file or replace it, and make the folders it needs; return whether there was one before.
+
+        Whoever reads it sees the old content or the new one, whole, and so does who looks after a power loss.
+
+        Args:
+          path: The file.
+          content: Its new content.
+          expected: The content that the new one was made from; it is not written over anything else. Others who write
+            through a workspace, in any process, come before or after, but not between the look and the change.
+
+        Raises:
+          FileExistsError: Nothing was expected and there is something.
+          ContentChanged: There is something else than was expected.
+          ToolError: `path` is not inside or not allowed, or the disk does not take it.
+        """
+        with self.stage(path, content, expected=expected) as draft:
+            draft.publish()
+            return draft.replaced
+
+    def stage(
+        self,
+        path: str,
+        content: bytes,
+        *,
+        expected: Expected = Before.ANYTHING,
+        undoable: bool = False,
+    ) -> StagedFile:
+        """Write a new content for a file to the disk, ready to be put in its place in one step; use it in a `with` block.
+
+        Takes and raises what `write_file` does. `undoable` keeps what is replaced until the block ends.
+        """
         self._fence.check(path)
         try:
-            self._door.create_file(path, content)
+            return StagedFile(
+                self, path, self._door.stage(path, content, expected, undoable=undoable)
+            )
         except FileExistsError:
             raise
         except OSError as error:
+            if isinstance(error, IsADirectoryError) and expected is Before.NOTHING:
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path) from error
             raise self._translated(error, path) from error
 
     def _translated(self, error: OSError, path: str) -> ToolError:
@@ -143,5 +185,55 @@ class Workspace:
                 return ToolError(f"{name} has a name that is longer than the file system allows.")
             case errno.EACCES | errno.EPERM:
                 return ToolError(f"{name} may not be opened: permission denied.")
+            case errno.ENOSPC | errno.EDQUOT | errno.EFBIG | errno.EROFS | errno.ETXTBSY:
+                return ToolError(
+                    f"{name} cannot be written: {error.strerror}. It is as it was before."
+                )
             case _:
                 return ToolError(f"{name} cannot be opened: {error.strerror or error}.")
+
+
+class StagedFile:
+    """A new content for a file, on the disk but not in its place yet.
+
+    Methods block and raise what `Workspace.write_file` does.
+    """
+
+    __slots__ = ("_path", "_replacement", "_workspace")
+
+    def __init__(self, workspace: Workspace, path: str, replacement: Replacement) -> None:
+        self._workspace = workspace
+        self._path = path
+        self._replacement = replacement
+
+    @property
+    def replaced(self) -> bool:
+        """Whether it took the place of another content."""
+        return bool(self._replacement.replaced)
+
+    def publish(self) -> None:
+        """Put it in its place, in one step."""
+        try:
+            self._replacement.publish()
+        except FileExistsError:
+            raise
+        except OSError as error:
+            raise self._workspace._translated(error, self._path) from error
+
+    def undo(self) -> None:
+        """Put back what was there before `publish()`, if nobody has changed it since."""
+        try:
+            self._replacement.undo()
+        except OSError as error:
+            raise self._workspace._translated(error, self._path) from error
+
+    def __enter__(self) -> StagedFile:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._replacement.close()

@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 import pytest
 import trio
-from trio.testing import wait_all_tasks_blocked
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from actors import (
     Call,
@@ -215,7 +215,7 @@ def test_a_sync_callers_hook_is_cancelled_with_its_call_before_or_after_it_begin
 
     def cancelled(begun: bool) -> bool:
         """Whether the hook ran to its `finally`; it is cancelled after it began, or while it waits for the thread."""
-        host, left = SyncHost(), False
+        host, left, cancelled_there = SyncHost(), False, threading.Event()
 
         async def hook() -> None:
             nonlocal left
@@ -233,9 +233,10 @@ def test_a_sync_callers_hook_is_cancelled_with_its_call_before_or_after_it_begin
 
         async def busy() -> None:
             cancel_soon(home, call)
-            async with asyncio.timeout(10):
-                while not call.cancel_called:
-                    await asyncio.sleep(0.001)  # noqa: ASYNC110 - no event crosses the threads here
+            home.post(cancelled_there.set)
+            assert cancelled_there.wait(
+                10
+            )  # blocks the thread's own loop, so that the hook cannot begin before
 
         call = Call(body)
         with pytest.raises(CallCancelled):
@@ -248,7 +249,7 @@ def test_a_sync_callers_hook_is_cancelled_with_its_call_before_or_after_it_begin
 
 
 async def test_an_answer_that_arrives_with_the_news_of_a_closed_loop_wakes_nobody_twice(
-    caplog: pytest.LogCaptureFixture,
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     host = ClosingHost()
 
@@ -261,7 +262,7 @@ async def test_an_answer_that_arrives_with_the_news_of_a_closed_loop_wakes_nobod
         assert host.finished is not None
         host.finished(None, None)  # posted, not yet arrived
         nursery.cancel_scope.cancel()
-    await wait_all_tasks_blocked()
+    await trio.sleep(5)  # and the look at host calls finds nothing to look at
     assert caplog.text == ""
 
 

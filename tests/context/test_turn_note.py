@@ -31,10 +31,10 @@ def test_an_unknown_channel_has_no_hint() -> None:
 def test_the_compact_note_is_one_line_with_what_is_not_the_default() -> None:
     assert (
         turn_note(now=NOON, compact=True)
-        == "[now: Tuesday 2025-03-04 12:30 (Europe/Berlin, UTC+01:00)]"
+        == "It is Tuesday 2025-03-04 12:30 (Europe/Berlin, UTC+01:00)."
     )
     note = turn_note(now=NOON, channel="sms", sender_id="bob", compact=True)
-    assert note.endswith("; channel sms; sender bob]")
+    assert note.endswith(" The channel is sms. The sender is bob.")
     assert estimate_text(note) <= 30
 
 

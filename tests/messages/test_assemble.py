@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nanobot.messages import (
+    Assembler,
     AssistantMessage,
     Delta,
     Finished,
@@ -18,7 +19,6 @@ from nanobot.messages import (
     Usage,
     UsageDelta,
 )
-from nanobot.messages._assemble import Assembler
 
 
 def assembled(*deltas: Delta, seed: str = "") -> Assembler:

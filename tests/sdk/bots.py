@@ -12,9 +12,7 @@ import trio
 from actors import Call, ask
 from nanobot import Nanobot
 from nanobot.agent import AgentHook
-from nanobot.messages import Message
-from nanobot.messages._history import check
-from nanobot.messages._openai_shape import messages_from_openai
+from nanobot.messages import Message, check, messages_from_openai
 from nanobot.testing import RecordedRequest
 from nanobot.tools import Tool
 

@@ -13,7 +13,8 @@ import socket
 import time
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,8 @@ from trio.testing import MockClock
 
 from nanobot import Nanobot, RunResult, tool
 from nanobot.agent import AgentHook, AgentHookContext
-from nanobot.messages import UserMessage
+from nanobot.messages import UserMessage, check, messages_from_openai
+from nanobot.sessions import SessionGone
 from nanobot.testing import Answer, RecordedRequest, ServerItem, no_leaks, scripted_server
 from nanobot.tools import Tool
 from tests.sdk.bots import NOTHING, make_bot, rest_of, shown
@@ -74,7 +76,13 @@ class Storm:
             for number in numbers:
                 await self.one(number)
 
-        bot = make_bot(self.folder / "a", server_url, tools=self.tools())
+        bot = make_bot(
+            self.folder / "a",
+            server_url,
+            tools=self.tools(),
+            contextWindowTokens=4_000,  # so that sessions outgrow it, and turns begin with a compaction
+            maxTokens=500,
+        )
         other = make_bot(self.folder / "b", unreachable_url)
         for name in range(40):
             (bot.runtime.workspace / f"file{name}").touch()
@@ -84,13 +92,21 @@ class Storm:
             await self.quiet()
             await self.host.gather(*(self.after(f"s{n}") for n in range(SESSIONS)))
             assert await rest_of(bot) == NOTHING
+        for number in range(SESSIONS):
+            self.check_history(f"s{number}")
 
     async def one(self, number: int) -> None:
         chance = self.chance
-        kind = chance.choice((*ANSWERS, *TOOLS, "unreachable"))
+        assert self.bot is not None
+        kind = chance.choice((*ANSWERS, *TOOLS, "unreachable", "compact"))
         key = f"s{chance.randrange(SESSIONS)}"
+        if kind == "compact":
+            await self.compact(key, chance.random() * LONGEST_S)
+            return
+        if chance.random() < 0.01:
+            (self.bot.sessions.clear if number % 2 else self.bot.sessions.delete)(key)
+            return
         bot = self.unreachable if kind == "unreachable" else self.bot
-        assert bot is not None
         options: dict[str, Any] = {"session_key": key}
         if kind == "hooked":
             options["hooks"] = [Dweller(self, number, chance.choice(POINTS))]
@@ -108,6 +124,15 @@ class Storm:
         assert way is dropped or number not in self.inside, "it was over, and its code still ran"
         if result is not None:
             self.check(result, kind)
+
+    async def compact(self, key: str, after_s: float) -> None:
+        async def compact() -> None:
+            assert self.bot is not None
+            with suppress(SessionGone):  # it was cleared or deleted meanwhile
+                await self.bot.runtime.compact_idle_session(key, max_suffix=2)
+
+        if await self.host.cancel_after(after_s, compact):
+            self.struck["compaction"] += 1
 
     def check(self, result: RunResult, kind: str) -> None:
         assert result.stop_reason in ("completed", "cancelled", "timeout"), result
@@ -136,13 +161,17 @@ class Storm:
 
         return ask
 
-    def check_history(self, request: RecordedRequest) -> None:
+    def check_history(self, key: str) -> None:
         """A session is a legal history of runs of its own, in the order in which they were started."""
-        said = [str(m.content).split() for m in shown(request) if isinstance(m, UserMessage)]
-        key = said.pop()[4]  # of "after the storm, in s7"
-        numbers = [int(words[1]) for words in said]
+        assert self.bot is not None
+        session = self.bot.sessions.get(key)
+        assert session is not None
+        history = messages_from_openai(session.messages)
+        assert check(history) == (), history
+        *runs, after = [str(m.content).split() for m in history if isinstance(m, UserMessage)]
+        assert after[-1] == key
         order = {number: place for place, number in enumerate(self.posted[key])}
-        places = [order[number] for number in numbers]
+        places = [order[int(number)] for _, number, _ in runs]
         assert places == sorted(places)
 
     @asynccontextmanager
@@ -170,12 +199,6 @@ class Storm:
             """Take a while."""
             async with self.dwelling(run, "in an async tool") as seconds:
                 await self.host.sleep(seconds)
-            return "done"
-
-        @tool
-        def dwell_in_thread(run: int) -> str:
-            """Take a while, in a thread."""
-            time.sleep(0.02)
             return "done"
 
         @tool
@@ -301,7 +324,8 @@ async def to_its_end(
 ) -> RunResult | None:
     storm.posted[options["session_key"]].append(number)
     result = await bot.run(message, **options)
-    assert (result.stop_reason, result.content) == ("completed", "fine now")
+    if result.stop_reason != "cancelled":  # by the end of its session
+        assert (result.stop_reason, result.content) == ("completed", "fine now")
     return result
 
 
@@ -317,15 +341,23 @@ WAYS = (
 
 
 def answer(request: RecordedRequest) -> ServerItem:
-    first, number, *rest = request.user_texts[-1].split()[:3]
-    if first == "after" or request.last_role == "tool":
+    kind = kind_of(request)
+    if kind == "summary":
+        return Answer("They talked.", before_first_delta_s=0.01)
+    if kind == "after" or request.last_role == "tool":
         return "fine now"
-    kind = rest[0]
+    number = request.user_texts[-1].split()[1]
     if kind == "list_dir":
         return Answer(tool_calls=[("list_dir", {"recursive": True})] * 20)
     if kind in TOOLS:
         return Answer("Wait. ", tool_calls=[(kind, {"run": int(number)})])
     return ANSWERS[kind]
+
+
+def kind_of(request: RecordedRequest) -> str:
+    """What a request is about: a kind of run, "after" the storm, or a "summary"."""
+    first, _, third = request.user_texts[-1].split()[:3]
+    return {"run": third, "after": first}.get(first, "summary")
 
 
 @contextmanager
@@ -358,10 +390,9 @@ def blow(host: Host, runs: int, folder: Path) -> None:
             counts = server.wait_until(lambda counts: counts.open_connections == 0)
             assert counts.requests_in_flight == 0
             for request in server.requests:
-                if request.user_texts[-1].startswith("after"):
-                    storm.check_history(request)
-                elif request.hung_up_at is not None:
-                    storm.struck["on the wire: " + request.user_texts[-1].split()[2]] += 1
+                shown(request)
+                if request.hung_up_at is not None:
+                    storm.struck[f"on the wire: {kind_of(request)}"] += 1
         missing = {place for place, names in PLACES.items() if not names & storm.struck.keys()}
         assert not missing, f"no cancel struck there: {missing}"
     except BaseException as error:
@@ -378,6 +409,7 @@ PLACES = {
     "in an async tool": {"dwell", "in an async tool", "in a nested run"},
     "in a thread": {"dwell_in_thread", "list_dir"},
     "in a hook": {"in a hook"},
+    "in a compaction": {"compaction", "on the wire: summary"},
 }
 """Where a cancel can strike, and the names under which strikes are counted."""
 
@@ -392,6 +424,51 @@ def test_ten_thousand_random_cancels_leave_nothing_behind(
     storm: int, host: Host, tmp_path: Path
 ) -> None:
     blow(host, 1_000, tmp_path)
+
+
+def test_threads_that_leave_their_streams_early_leave_nothing_behind(tmp_path: Path) -> None:
+    seed = int(os.environ.get("STORM_SEED", random.getrandbits(32)))
+
+    def one(number: int) -> None:
+        chance = random.Random(seed + number)
+        for turn in range(15):
+            message = (
+                f"run {turn} {chance.choice(('quick', 'talking', 'thinking', 'dwell_in_thread'))}"
+            )
+            events = bot.stream_sync(message, session_key=f"s{chance.randrange(6)}", timeout_s=0.1)
+            for _ in range(chance.randrange(5)):
+                next(events, None)
+            match chance.randrange(3):
+                case 0:
+                    events.close()
+                    assert events.result().stop_reason in ("cancelled", "completed", "timeout")
+                case 1:
+                    with events:
+                        pass
+                case _:
+                    del events
+
+    try:
+        with scripted_server(answer) as server, no_leaks():
+            bot = make_bot(tmp_path, server.base_url, tools=[dwell_in_thread])
+            with bot, ThreadPoolExecutor(8) as threads:
+                list(threads.map(one, range(8)))
+                for number in range(6):
+                    key = f"s{number}"
+                    result = bot.run_sync(f"after the storm, in {key}", session_key=key)
+                    assert (result.content, result.error) == ("fine now", None)
+        for request in server.requests:
+            shown(request)
+    except BaseException as error:
+        error.add_note(f"STORM_SEED={seed}")
+        raise
+
+
+@tool
+def dwell_in_thread(run: int) -> str:
+    """Take a while, in a thread."""
+    time.sleep(0.02)
+    return "done"
 
 
 def test_half_a_minute_later_neither_actors_nor_connections_are_left(tmp_path: Path) -> None:

@@ -19,8 +19,9 @@ from hypothesis import strategies as st
 
 from nanobot.errors import ToolError
 from nanobot.tools import Workspace
-from nanobot.tools._descent import Walk, name_draft
+from nanobot.tools._descent import Walk
 from nanobot.tools._fence import Fence
+from nanobot.tools._replacement import name_draft
 
 SECRET = "the secret"
 

@@ -11,10 +11,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
-import msgspec
 from msgspec import Struct
 
-from nanobot.errors import MalformedStream, ProviderError
 from nanobot.messages import (
     Delta,
     Finished,
@@ -28,8 +26,7 @@ from nanobot.messages import (
     without_surrogates,
 )
 
-from .._characters import CharacterJoiner, decode_forgivingly
-from .._http_errors import body_excerpt, error_from_object
+from .._event_reader import EventReader
 from .._reasoning_items import Place, stored_item
 from .._request_body import json_bytes
 from . import _wire
@@ -91,12 +88,18 @@ class MessageDecoder:
 
     def __init__(self, *, provider: str, secrets: Sequence[str] = ()) -> None:
         self._provider = provider
-        self._secrets = secrets
+        self._reader = EventReader(
+            _wire.Event,
+            _wire.EVENT,
+            understood=_UNDERSTOOD,
+            noun="a message",
+            provider=provider,
+            secrets=secrets,
+        )
         self._blocks: dict[int, _OpenBlock] = {}
         self._newest = 0  # index of the block that was begun last
         self._place = Place()
         self._usage = _wire.WireUsage()
-        self._halves: CharacterJoiner | None = None  # once an event had characters cut in half
         self.noun = "a message"
         self.events = 0
         self.done = False
@@ -112,18 +115,12 @@ class MessageDecoder:
         if event not in _UNDERSTOOD or self.done or not payload:
             return
         if event == "error":
-            raise self._reported(payload)
+            raise self._reader.reported(payload)
         if payload.startswith(b"[DONE]"):  # from services that speak several formats
             self.done = self.finish_reason is not None
             return
-        decoded = self._event(payload)
-        if decoded is None:
-            return
-        if decoded.error or decoded.type == "error":
-            raise self._reported(payload)
-        if decoded.type not in _UNDERSTOOD:
-            if decoded.type is None:
-                self._check_for_report(payload)
+        decoded = self._reader.read(payload)
+        if decoded is None or decoded.type is None:
             return
         self.events += 1
         match decoded.type:
@@ -156,34 +153,10 @@ class MessageDecoder:
         deltas: list[Delta] = []
         for index in tuple(self._blocks):
             self._finish_block(index, deltas)
-        if self._halves is not None and (left := self._halves.end()):
+        if self._reader.halves is not None and (left := self._reader.halves.end()):
             deltas.append(TextDelta(left))
         deltas.append(Finished(self.finish_reason or "unknown"))
         return deltas
-
-    def _event(self, payload: bytes) -> _wire.Event | None:
-        try:
-            return _wire.EVENT.decode(payload)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            return self._event_forgivingly(payload)
-
-    def _event_forgivingly(self, payload: bytes) -> _wire.Event | None:
-        try:
-            value = decode_forgivingly(payload)
-            if isinstance(value, dict) and value.get("type") not in _UNDERSTOOD:
-                self._check_for_report(payload)
-                return None
-            event = msgspec.convert(value, _wire.Event, strict=False)
-        except (ValueError, TypeError, RecursionError) as exc:
-            excerpt = body_excerpt(payload, self._secrets)
-            raise MalformedStream(
-                f"{self._provider} sent an event that is not part of a message: {excerpt[:120]!r}",
-                provider=self._provider,
-                body_excerpt=excerpt,
-            ) from exc
-        if self._halves is None:
-            self._halves = CharacterJoiner()
-        return event
 
     def _index(self, event: _wire.Event, *, begins: bool = False) -> int:
         """Return the block an event is about: the one begun last, unless it says."""
@@ -260,15 +233,15 @@ class MessageDecoder:
             deltas.append(ThinkingDelta(item))
 
     def _text(self, text: str, deltas: list[Delta]) -> None:
-        if self._halves is not None:
-            text = self._halves.join(text)
+        if self._reader.halves is not None:
+            text = self._reader.halves.join(text)
             if not text:
                 return
         self._place.text += len(text)
         deltas.append(TextDelta(text))
 
     def _thinking(self, block: _OpenBlock, text: str, deltas: list[Delta]) -> None:
-        if self._halves is not None:
+        if self._reader.halves is not None:
             text = without_surrogates(text)
         block.text.append(text)
         deltas.append(ReasoningDelta(text))
@@ -305,23 +278,4 @@ class MessageDecoder:
                     None if details is None else details.thinking_tokens,
                 )
             )
-        )
-
-    def _check_for_report(self, payload: bytes) -> None:
-        """Look for an error in a payload that is none of ours, as proxies and gateways send it."""
-        value = decode_forgivingly(payload)
-        if isinstance(value, dict) and (
-            value.get("error")
-            or value.get("object") == "error"
-            or {"detail", "message"} & value.keys()
-        ):
-            raise self._reported(payload)
-
-    def _reported(self, payload: bytes) -> ProviderError:
-        try:
-            report = decode_forgivingly(payload)
-        except (ValueError, RecursionError):  # not JSON; then it is prose
-            report = payload.decode("utf-8", "replace")
-        return error_from_object(
-            report, provider=self._provider, raw=payload, secrets=self._secrets
         )

@@ -30,4 +30,4 @@ class StartFailures(Struct, frozen=True):
         """Return for how many seconds no start is tried; 0.0 if one may be."""
         if self.in_a_row < FAILURES_BEFORE_PAUSE:
             return 0.0
-        return max(0.0, self.last_at + PAUSE_S - now)
+        return max(0.0, PAUSE_S - (now - self.last_at))

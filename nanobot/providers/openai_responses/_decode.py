@@ -11,10 +11,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-import msgspec
 from msgspec import Struct
 
-from nanobot.errors import MalformedStream, ProviderError, RequestRejected
 from nanobot.messages import (
     Delta,
     Finished,
@@ -28,8 +26,7 @@ from nanobot.messages import (
     without_surrogates,
 )
 
-from .._characters import CharacterJoiner, decode_forgivingly
-from .._http_errors import body_excerpt, error_from_object
+from .._event_reader import EventReader
 from .._reasoning_items import Place, stored_item
 from .._request_body import json_bytes
 from . import _wire
@@ -67,9 +64,6 @@ _UNDERSTOOD: Final = frozenset(
 """Anything else is skipped undecoded: events that repeat others (the first two hold the whole request), and what
 vendors add without notice."""
 
-_REQUEST_FAULTS: Final = ("invalid", "policy", "image", "mismatch", "unsupported")
-"""Words in the code of an error that the same request would meet again."""
-
 _UNFINISHED: Final = ("in_progress", "queued")
 
 _FINISH_REASONS: Final[dict[str, FinishReason]] = {
@@ -86,6 +80,7 @@ class _OpenItem(Struct):
     type: str
     call: int = 0
     told: bool = False
+    finished: bool = False
 
 
 class ResponseDecoder:
@@ -104,14 +99,20 @@ class ResponseDecoder:
 
     def __init__(self, *, provider: str, secrets: Sequence[str] = ()) -> None:
         self._provider = provider
-        self._secrets = secrets
+        self._reader = EventReader(
+            _wire.Event,
+            _wire.EVENT,
+            understood=_UNDERSTOOD,
+            noun="a response",
+            provider=provider,
+            secrets=secrets,
+        )
         self._by_index: dict[int, _OpenItem] = {}
         self._by_id: dict[str, _OpenItem] = {}
         self._newest: dict[str, _OpenItem] = {}  # of each type
         self._place = Place()
         self._any_item = False
         self._speaking: _OpenItem | None = None  # the message whose text was told last
-        self._halves: CharacterJoiner | None = None  # once an event had characters cut in half
         self.noun = "a response"
         self.events = 0
         self.done = False
@@ -127,16 +128,13 @@ class ResponseDecoder:
         if event not in _UNDERSTOOD or self.done or not payload or payload.startswith(b"[DONE]"):
             return
         if event == "error":
-            raise self._reported(payload)
-        decoded = self._event(payload)
+            raise self._reader.reported(payload)
+        decoded = self._reader.read(payload)
         if decoded is None:
             return
         kind = decoded.type
-        if kind == "error" or decoded.error:
-            raise self._reported(payload)
-        if kind not in _UNDERSTOOD:
-            if kind is None and not self._take_whole(decoded, payload, deltas):
-                self._check_for_report(payload)
+        if kind is None:
+            self._take_whole(decoded, payload, deltas)
             return
         self.events += 1
         if kind in _TEXT:
@@ -167,38 +165,10 @@ class ResponseDecoder:
     def end(self) -> list[Delta]:
         """Take the end of the response and return what was held back, `Finished` last."""
         deltas: list[Delta] = []
-        if self._halves is not None and (left := self._halves.end()):
+        if self._reader.halves is not None and (left := self._reader.halves.end()):
             deltas.append(TextDelta(left))
         deltas.append(Finished(self.finish_reason or "unknown"))
         return deltas
-
-    def _event(self, payload: bytes) -> _wire.Event | None:
-        try:
-            return _wire.EVENT.decode(payload)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            return self._event_forgivingly(payload)
-
-    def _event_forgivingly(self, payload: bytes) -> _wire.Event | None:
-        try:
-            value = decode_forgivingly(payload)
-            if (
-                isinstance(value, dict)
-                and value.get("type") not in _UNDERSTOOD
-                and value.get("object") != "response"
-            ):
-                self._check_for_report(payload)
-                return None
-            event = msgspec.convert(value, _wire.Event, strict=False)
-        except (ValueError, TypeError, RecursionError) as exc:
-            excerpt = body_excerpt(payload, self._secrets)
-            raise MalformedStream(
-                f"{self._provider} sent an event that is not part of a response: {excerpt[:120]!r}",
-                provider=self._provider,
-                body_excerpt=excerpt,
-            ) from exc
-        if self._halves is None:
-            self._halves = CharacterJoiner()
-        return event
 
     def _item(self, event: _wire.Event, kind: str) -> _OpenItem:
         """Return the item an event is about: the newest of its kind, unless it says."""
@@ -239,22 +209,37 @@ class ResponseDecoder:
 
     def _finish_item(self, item: _wire.Item, index: int | None, deltas: list[Delta]) -> None:
         """Take in an item as a whole: what of it was not told yet."""
-        opened = self._by_index.get(index) if index is not None else self._by_id.get(item.id or "")
-        if opened is None or opened.type != item.type:
+        opened = self._begun(item, index)
+        if opened is None:
             self._begin(item, index, deltas)
             opened = self._newest[item.type or ""]
-        match item.type:
-            case "message" if not opened.told:
-                for part in item.content or ():
-                    if text := part.text or part.refusal:
-                        self._tell_text(opened, text, deltas)
-            case "function_call" if not opened.told and item.arguments:
-                arguments = item.arguments
-                if not isinstance(arguments, str):
-                    arguments = json_bytes(arguments).decode()
-                self._tell_arguments(opened, arguments, deltas)
-            case "reasoning":
-                self._finish_reasoning(opened, item, deltas)
+        opened.finished = True
+        if item.type == REASONING:
+            self._finish_reasoning(opened, item, deltas)
+        elif opened.told:
+            return
+        elif item.type == "message":
+            for part in item.content or ():
+                if text := part.text or part.refusal:
+                    self._tell_text(opened, text, deltas)
+        elif item.type == "function_call" and item.arguments:
+            arguments = item.arguments
+            if not isinstance(arguments, str):
+                arguments = json_bytes(arguments).decode()
+            self._tell_arguments(opened, arguments, deltas)
+
+    def _begun(self, item: _wire.Item, index: int | None) -> _OpenItem | None:
+        """Return the item if anything was said of it before it was finished."""
+        found: _OpenItem | None = None
+        if index is not None:
+            found = self._by_index.get(index)
+        if found is None and item.id:
+            found = self._by_id.get(item.id)
+        if found is None and index is None and not item.id:
+            found = self._newest.get(item.type or "")
+        if found is None or found.finished or found.type != item.type:
+            return None
+        return found
 
     def _finish_reasoning(self, opened: _OpenItem, item: _wire.Item, deltas: list[Delta]) -> None:
         summary = "\n\n".join(part.text for part in item.summary or () if part.text)
@@ -279,17 +264,14 @@ class ResponseDecoder:
         )
         deltas.append(ThinkingDelta(block))
 
-    def _take_whole(self, event: _wire.Event, payload: bytes, deltas: list[Delta]) -> bool:
-        """Take in a response that was not streamed; False if this is none."""
+    def _take_whole(self, event: _wire.Event, payload: bytes, deltas: list[Delta]) -> None:
+        """Take in a response that was not streamed, if this is one."""
         is_response = event.object == "response" or event.output is not None
         if not is_response or event.status in _UNFINISHED:
-            return False
+            return
         self.events += 1
-        response = _wire.Response(
-            event.status, event.output, event.usage, event.incomplete_details, event.error
-        )
+        response = _wire.Response(event.status, event.output, event.usage, event.incomplete_details)
         self._finish(response, f"response.{event.status or 'completed'}", payload, deltas)
-        return True
 
     def _finish(
         self, response: _wire.Response, event: str, payload: bytes, deltas: list[Delta]
@@ -298,7 +280,7 @@ class ResponseDecoder:
             said = response.error or {
                 "message": f"the response was {response.status or 'given up'}"
             }
-            raise self._reported(payload, said)
+            raise self._reader.reported(payload, said)
         if not self._any_item:  # told at the end only
             for index, item in enumerate(response.output or ()):
                 self._finish_item(item, index, deltas)
@@ -318,8 +300,8 @@ class ResponseDecoder:
             if self._speaking is not None:  # two messages in one response
                 text = f"\n\n{text}"
             self._speaking = item
-        if self._halves is not None:
-            text = self._halves.join(text)
+        if self._reader.halves is not None:
+            text = self._reader.halves.join(text)
             if not text:
                 return
         self._place.text += len(text)
@@ -332,38 +314,6 @@ class ResponseDecoder:
     def _tell_reasoning(self, item: _OpenItem, text: str, deltas: list[Delta]) -> None:
         item.told = True
         deltas.append(ReasoningDelta(without_surrogates(text)))
-
-    def _check_for_report(self, payload: bytes) -> None:
-        """Look for an error in a payload that is none of ours, as proxies and gateways send it."""
-        value = decode_forgivingly(payload)
-        if isinstance(value, dict) and (
-            value.get("error")
-            or value.get("object") == "error"
-            or {"detail", "message"} & value.keys()
-        ):
-            raise self._reported(payload)
-
-    def _reported(self, payload: bytes, report: object = None) -> ProviderError:
-        if report is None:
-            try:
-                report = decode_forgivingly(payload)
-            except (ValueError, RecursionError):  # not JSON; then it is prose
-                report = payload.decode("utf-8", "replace")
-        error = error_from_object(
-            report, provider=self._provider, raw=payload, secrets=self._secrets
-        )
-        if error.retryable and _blames_request(report):
-            return RequestRejected(
-                str(error), provider=self._provider, body_excerpt=error.body_excerpt
-            )
-        return error
-
-
-def _blames_request(report: object) -> bool:
-    if isinstance(report, dict) and isinstance(inner := report.get("error"), dict):
-        report = inner
-    code = report.get("code") if isinstance(report, dict) else None
-    return isinstance(code, str) and any(word in code for word in _REQUEST_FAULTS)
 
 
 def _usage(usage: _wire.WireUsage) -> Usage:

@@ -3,10 +3,11 @@
 from .._tool import Tool
 from .list_dir import list_dir
 from .read_file import read_file
+from .write_file import write_file
 
-__all__ = ["builtin_tools", "list_dir", "read_file"]
+__all__ = ["builtin_tools", "list_dir", "read_file", "write_file"]
 
 
 def builtin_tools() -> tuple[Tool, ...]:
     """All built-in tools."""
-    return (list_dir, read_file)
+    return (list_dir, read_file, write_file)
