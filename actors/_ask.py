@@ -63,10 +63,7 @@ async def wait_settled(
     """Wait until `call` has settled.
 
     A cancelled caller leaves at once, unless there is `on_cancel`: then that is called, and the caller leaves when the
-    call has settled. A home that ends settles the call with `HomeGone`.
-
-    Raises:
-      HomeGone: The home's run had ended before, with the call unsettled.
+    call has settled. A home that ends, or has ended, settles the call with `HomeGone`.
     """
     if call.settled:
         return
@@ -91,7 +88,6 @@ def wait_settled_sync(
     """Block until `call` has settled. Ctrl-C calls `on_cancel` first.
 
     Raises:
-      HomeGone: The home's run had ended before, with the call unsettled.
       RuntimeError: The calling thread is the one that would have to do the work.
     """
     if call.settled:
@@ -181,10 +177,8 @@ class _Waiter(Generic[T]):
             self._home.do(self._attach)
         except HomeGone:
             self._home.forget(self)
-            if self._call.settled:
-                return False
-            raise  # a home that ends settles what is in it, but this call may never have come there
-        return True
+            self._call._home_gone()
+        return not self._call.settled
 
     def leave(self) -> None:
         """Wait no more."""

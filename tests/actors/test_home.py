@@ -183,8 +183,10 @@ def test_whoever_waits_for_a_forgotten_call_is_told_when_the_run_ends() -> None:
         with pytest.raises(HomeGone):
             await ask(home, Call(answer), submit)
         await wait_settled(home, followed)
+        late: Call[int] = Call(answer)
+        await wait_settled(home, late)
         with pytest.raises(HomeGone):
-            await wait_settled(home, Call(answer))
+            late.result()
 
     elsewhere = Elsewhere()
     with elsewhere as home:

@@ -11,9 +11,12 @@ import subprocess
 import sys
 import textwrap
 import threading
-from collections.abc import Callable
+import time
+import weakref
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -30,10 +33,12 @@ from actors import (
     ask,
     ask_sync,
     call_host,
+    cancel_soon,
     current_home,
     current_host,
     shared_home,
     trio_home,
+    wait_settled,
 )
 
 name: contextvars.ContextVar[str] = contextvars.ContextVar("name", default="nobody")
@@ -189,6 +194,37 @@ def test_eager_tasks() -> None:
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("eager", [False, True])
+def test_a_hook_that_exits_ends_its_own_program_and_not_the_engine(eager: bool) -> None:
+    if eager and sys.version_info < (3, 12):
+        pytest.skip("eager tasks came with Python 3.12")
+    heard: list[str] = []
+
+    async def leave() -> None:
+        raise SystemExit(3)
+
+    async def main() -> None:
+        home = current_home()
+        host, context = current_host(home), contextvars.copy_context()
+
+        async def body() -> None:
+            try:
+                await call_host(home, host, context, leave)
+            except SystemExit:
+                heard.append("exit")
+
+        if eager:
+            asyncio.get_running_loop().set_task_factory(
+                asyncio.eager_task_factory  # type: ignore[attr-defined,unused-ignore]  # since 3.12
+            )
+        await ask(home, Call(body), submit)
+
+    with pytest.raises(SystemExit):
+        asyncio.run(main())
+    assert heard == ["exit"]
+    asyncio.run(tour(shared_home()))
+
+
 def test_anyios_cancel_scopes() -> None:
     anyio = pytest.importorskip("anyio", reason="anyio is not installed")
 
@@ -226,22 +262,58 @@ def test_a_deadline_around_a_deadline_is_not_swallowed() -> None:
 
 def test_a_loop_that_is_closed_early_takes_its_calls_with_it() -> None:
     home, hold = shared_home(), Hold()
-    loop = asyncio.new_event_loop()
     call = Call(hold.body)
 
     async def wait_a_little() -> None:
-        waiting = loop.create_task(ask(home, call, submit))
-        while not hold.entered.is_set():
-            await asyncio.sleep(0.001)  # noqa: ASYNC110 - no event crosses the threads here
+        waiting = asyncio.create_task(ask(home, call, submit))
+        await asyncio.to_thread(hold.entered.wait)
         waiting._log_destroy_pending = False  # type: ignore[attr-defined]  # the point of this test, not a mistake
 
-    loop.run_until_complete(wait_a_little())
-    loop.close()
-    gc.collect()  # drops the waiter, which was pending and cannot go on
+    loop = closed_after(wait_a_little)
     assert hold.left.wait(10)
     with pytest.raises(CallCancelled):
         result_of(call)
+    wait_until_forgotten(loop)
     asyncio.run(tour(home))
+
+
+def test_a_loop_that_is_closed_under_one_who_only_follows_leaves_the_call_alone() -> None:
+    home, hold = shared_home(), Hold()
+    call = Call(hold.body)
+    home.post(submit, call)
+
+    async def wait_a_little() -> None:
+        following = asyncio.create_task(wait_settled(home, call))
+        following._log_destroy_pending = False  # type: ignore[attr-defined]  # the point of this test, not a mistake
+        await asyncio.to_thread(hold.entered.wait)
+
+    wait_until_forgotten(closed_after(wait_a_little))
+    assert not call.settled
+    cancel_soon(home, call)
+    with pytest.raises(CallCancelled):
+        result_of(call)
+
+
+def closed_after(
+    main: Callable[[], Coroutine[Any, Any, None]],
+) -> weakref.ref[asyncio.AbstractEventLoop]:
+    """A loop that was closed with tasks pending in it."""
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(main())
+    loop.run_until_complete(loop.shutdown_default_executor())
+    loop.close()
+    return weakref.ref(loop)
+
+
+def wait_until_forgotten(loop: weakref.ref[asyncio.AbstractEventLoop]) -> None:
+    """The engine looks once in a second whether loops were closed, and then keeps nothing of them."""
+    deadline = time.monotonic() + 10
+    while loop() is not None:
+        assert time.monotonic() < deadline, (
+            "something keeps the loop and all tasks that were pending in it"
+        )
+        time.sleep(0.01)
+        gc.collect()
 
 
 def result_of(call: Call[Any]) -> object:
@@ -260,9 +332,9 @@ def test_a_task_that_is_cancelled_when_its_loop_shuts_down_waits_for_the_finally
     hold = Hold()
 
     async def leave_behind() -> None:
-        asyncio.get_running_loop().create_task(ask(current_home(), Call(hold.body), submit))  # noqa: RUF006 - see the name
-        while not hold.entered.is_set():
-            await asyncio.sleep(0.001)  # noqa: ASYNC110 - no event crosses the threads here
+        waiting = asyncio.create_task(ask(current_home(), Call(hold.body), submit))
+        await asyncio.to_thread(hold.entered.wait)
+        assert not waiting.done()
 
     asyncio.run(leave_behind())
     assert hold.left.is_set()
@@ -274,8 +346,9 @@ def test_a_task_that_is_cancelled_when_its_loop_shuts_down_waits_for_the_finally
 def test_a_trio_guest_asks_the_shared_home_and_serves_its_own_host_loop() -> None:
     """Trio runs inside the asyncio loop of this thread. Its tasks are callers; and its run is a home for asyncio's tasks."""
 
-    async def guest(ready: Callable[[Home], None], done: asyncio.Event) -> str:
-        ready(trio_home())
+    async def guest(ready: Callable[[Home, Callable[[], None]], None]) -> str:
+        done = trio.Event()
+        ready(trio_home(), done.set)
         elsewhere = shared_home()
         assert await ask(elsewhere, Call(answer), submit) == 42
         hold = Hold()
@@ -295,25 +368,23 @@ def test_a_trio_guest_asks_the_shared_home_and_serves_its_own_host_loop() -> Non
             return await call_host(elsewhere, host, context, hook)
 
         said = await ask(elsewhere, Call(body), submit)
-        while not done.is_set():
-            await trio.sleep(0.005)  # noqa: ASYNC110 - the event belongs to the other loop
+        await done.wait()
         return said
 
     async def main() -> None:
         loop = asyncio.get_running_loop()
-        home: asyncio.Future[Home] = loop.create_future()
+        ready: asyncio.Future[tuple[Home, Callable[[], None]]] = loop.create_future()
         said: asyncio.Future[str] = loop.create_future()
-        done = asyncio.Event()
         trio.lowlevel.start_guest_run(
             guest,
-            home.set_result,
-            done,
+            lambda home, done: ready.set_result((home, done)),
             run_sync_soon_threadsafe=loop.call_soon_threadsafe,
             done_callback=lambda outcome: said.set_result(outcome.unwrap()),
             host_uses_signal_set_wakeup_fd=True,
         )
-        await tour(await home)
-        done.set()
+        home, done = await ready
+        await tour(home)
+        home.post(done)
         assert await said == "guest in run"
 
     asyncio.run(main())
@@ -522,10 +593,10 @@ def run_program(*parts: str, status: int = 0) -> tuple[str, str]:
     """Run a program in an interpreter of its own; parts that begin with a dash, and their values, are its options."""
     sources = [textwrap.dedent(part) for part in parts if "\n" in part]
     options = [part for part in parts if "\n" not in part]
-    here = os.path.dirname(__file__)
+    path = os.pathsep.join([str(Path.cwd()), str(Path(__file__).parent)])
     ended = subprocess.run(
         [sys.executable, *options, "-c", "\n".join(sources)],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([os.getcwd(), here])},
+        env={**os.environ, "PYTHONPATH": path},
         capture_output=True,
         text=True,
         timeout=100,

@@ -7,7 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from nanobot.messages import AssistantMessage, ImagePart, TextPart, ToolMessage, UserMessage
+from nanobot.messages import (
+    AssistantMessage,
+    ImagePart,
+    Message,
+    TextPart,
+    ToolMessage,
+    UserMessage,
+)
 from nanobot.providers._images import (
     EncodedImage,
     find_image,
@@ -28,7 +35,7 @@ async def test_files_are_read_by_path_and_by_url_and_bytes_tell_their_type(tmp_p
     by_bytes.write_bytes(PNG)
     by_name.write_text("<svg/>")
     unnamed.write_bytes(b"RIFF\0\0\0\0WEBPVP8 ")
-    messages = [
+    messages: list[Message] = [
         UserMessage((TextPart("look"), ImagePart(str(by_bytes)), ImagePart("https://a.example/b"))),
         AssistantMessage("I look."),
         ToolMessage("1", "shoot", (ImagePart(by_name.as_uri()), ImagePart(str(unnamed)))),

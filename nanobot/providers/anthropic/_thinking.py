@@ -6,7 +6,13 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from nanobot.errors import InvalidArgument
-from nanobot.messages import AssistantMessage, Message, ToolMessage, UserMessage
+from nanobot.messages import (
+    AssistantMessage,
+    Message,
+    SystemMessage,
+    ToolMessage,
+    UserMessage,
+)
 
 from .._known_models import ReasoningStyle, known_model
 from .._match import model_words
@@ -101,15 +107,21 @@ def _budgeted(effort: str, max_tokens: int, limit: int | None) -> dict[str, Any]
 def _continues_without_thinking(messages: Sequence[Message], provider: str) -> bool:
     """Whether the request is in the middle of a turn that was begun without reasoning of this provider's.
 
-    With a budget, the service refuses to start reasoning behind tool results whose call it did not reason about;
-    so does an answer that another provider began.
+    Given a budget, the service insists that the first call of a turn was reasoned about. It was not if the turn was
+    begun with reasoning switched off, or by another provider.
     """
-    first: AssistantMessage | None = None
-    for before, message in zip((None, *messages[:-1])[::-1], messages[::-1], strict=True):
-        if isinstance(message, AssistantMessage) and message.tool_calls:
-            first = message
-        elif isinstance(message, UserMessage) and not isinstance(before, ToolMessage):
-            break
-    return first is not None and not any(
-        is_ours(block, provider, THINKING_KINDS) for block in first.thinking
+    first_call: AssistantMessage | None = None
+    behind_results = False
+    for message in messages:
+        match message:
+            case UserMessage() if (
+                not behind_results
+            ):  # else it is in the same turn, for the service
+                first_call = None
+            case AssistantMessage() if message.tool_calls:
+                first_call = first_call or message
+        if not isinstance(message, SystemMessage):
+            behind_results = isinstance(message, ToolMessage)
+    return first_call is not None and not any(
+        is_ours(block, provider, THINKING_KINDS) for block in first_call.thinking
     )

@@ -1,13 +1,14 @@
 """The tools that come with nanobot. They hold no state: each call is told its workspace by the `RunContext`."""
 
 from .._tool import Tool
+from .edit_file import edit_file
 from .list_dir import list_dir
 from .read_file import read_file
 from .write_file import write_file
 
-__all__ = ["builtin_tools", "list_dir", "read_file", "write_file"]
+__all__ = ["builtin_tools", "edit_file", "list_dir", "read_file", "write_file"]
 
 
 def builtin_tools() -> tuple[Tool, ...]:
     """All built-in tools."""
-    return (list_dir, read_file, write_file)
+    return (edit_file, list_dir, read_file, write_file)

@@ -10,6 +10,8 @@ from typing import Final
 
 from msgspec import Struct
 
+from nanobot.errors import ToolError
+
 from ._diff import diff_of
 
 __all__ = ["Place", "Places", "find_places", "nearest"]
@@ -28,6 +30,7 @@ _PLAIN: Final = str.maketrans(
 """Typography that models put where the file has plain characters, or the other way round."""
 
 _MOST_PLACES: Final = 100_000
+"""Places held at once, 30 MB."""
 
 _SAME_LINE: Final = 5
 """How often one line may stand in the text that is looked for, to count in the search for something near it."""
@@ -92,10 +95,10 @@ def _plain_line(line: str) -> str:
 def _exact_places(text: str, old: str, new: str) -> list[Place]:
     places: list[Place] = []
     position, line, counted = text.find(old), 1, 0
-    while position >= 0 and len(places) < _MOST_PLACES:
+    while position >= 0:
         line += text.count("\n", counted, position)
         counted = position
-        places.append(Place(position, position + len(old), line, new))
+        _add(places, Place(position, position + len(old), line, new))
         position = text.find(old, position + len(old))
     return places
 
@@ -105,28 +108,31 @@ def _line_places(lines: list[str], old: str, new: str, plain: Callable[[str], st
     ends_line = wanted[-1].strip() == "" and len(wanted) > 1
     if ends_line:  # what comes after the last line break is no line
         wanted.pop()
-    looked_for = [plain(line) for line in wanted]
-    found = [plain(line) for line in lines]
-    first = next((n for n, line in enumerate(looked_for) if line), 0)
+    # Searching in one text for another takes linear time at worst, unlike comparing lists line by line.
+    needle = "\n".join(["", *map(plain, wanted), ""])
+    haystack = "\n".join(["", *map(plain, lines), ""])
     offsets = [0, *itertools.accumulate(len(line) + 1 for line in lines)]
     places: list[Place] = []
-    index = 0
-    while index + len(looked_for) <= len(lines) and len(places) < _MOST_PLACES:
-        try:  # at the speed of list.index to the next line that may be the first
-            index = found.index(looked_for[first], index + first) - first
-        except ValueError:
-            break
-        if found[index : index + len(looked_for)] != looked_for:
-            index += 1
-            continue
-        after = index + len(looked_for)
+    position, index, counted = haystack.find(needle), 0, 0
+    while position >= 0:
+        index += haystack.count("\n", counted, position)
+        counted = position
+        after = index + len(wanted)
         end = offsets[after] if ends_line and after < len(lines) else offsets[after] - 1
         adapted = _indented(new, wanted, lines[index:after])
         if ends_line and after == len(lines):  # the file does not end in a line break
             adapted = adapted.removesuffix("\n")
-        places.append(Place(offsets[index], end, index + 1, adapted))
-        index = after
+        _add(places, Place(offsets[index], end, index + 1, adapted))
+        position = haystack.find(needle, position + len(needle) - 1)
     return places
+
+
+def _add(places: list[Place], place: Place) -> None:
+    if len(places) == _MOST_PLACES:
+        raise ToolError(
+            f"old_text occurs more than {_MOST_PLACES:,} times; nothing was changed. Pass more of the text around it."
+        )
+    places.append(place)
 
 
 def _indented(new: str, wanted: list[str], found: list[str]) -> str:

@@ -34,15 +34,13 @@ async def edit_file(
     ],
     new_text: Annotated[str, Meta(description="Text to put there.")],
     replace_all: Annotated[bool, Meta(description="Replace every occurrence.")] = False,
-    occurrence: Annotated[
-        int | None, Meta(ge=1, description="Which occurrence to replace, from 1.")
-    ] = None,
+    occurrence: Annotated[int, Meta(ge=0, description="Which occurrence to replace, from 1.")] = 0,
     line_hint: Annotated[
-        int | None, Meta(ge=1, description="Replace the occurrence nearest to this line.")
-    ] = None,
+        int, Meta(ge=0, description="Replace the occurrence nearest to this line.")
+    ] = 0,
     expected_replacements: Annotated[
-        int | None, Meta(ge=1, description="Fail unless this many are replaced.")
-    ] = None,
+        int, Meta(ge=0, description="Fail unless this many are replaced.")
+    ] = 0,
 ) -> str:
     """Replace text in a file. old_text must occur once, or say which is meant; indentation may differ.
 
@@ -53,16 +51,16 @@ async def edit_file(
 
 
 class Choice:
-    """Which of several places are meant."""
+    """Which of several places are meant; 0 stands for what is not given."""
 
     def __init__(
         self,
         replace_all: bool = False,
-        occurrence: int | None = None,
-        line_hint: int | None = None,
-        expected: int | None = None,
+        occurrence: int = 0,
+        line_hint: int = 0,
+        expected: int = 0,
     ) -> None:
-        if replace_all and (occurrence is not None or line_hint is not None):
+        if replace_all and (occurrence or line_hint):
             raise ToolError("replace_all excludes occurrence and line_hint; nothing was changed.")
         self._replace_all = replace_all
         self._occurrence = occurrence
@@ -76,7 +74,7 @@ class Choice:
           ToolError: It is not clear which, or there are not as many as expected.
         """
         chosen = self._chosen(places, text, name)
-        if self._expected is not None and len(chosen) != self._expected:
+        if self._expected and len(chosen) != self._expected:
             raise ToolError(
                 f"{len(chosen):,} would be replaced in {name} instead of the expected {self._expected:,};"
                 f" nothing was changed. old_text is in {listed(places, text)}"
@@ -86,13 +84,13 @@ class Choice:
     def _chosen(self, places: list[Place], text: str, name: str) -> list[Place]:
         if self._replace_all:
             return places
-        if self._occurrence is not None:
+        if self._occurrence:
             if self._occurrence > len(places):
                 raise ToolError(
                     f"There is no occurrence {self._occurrence} in {name}: old_text is in {listed(places, text)}"
                 )
             return [places[self._occurrence - 1]]
-        if len(places) > 1 and self._line_hint is not None:
+        if len(places) > 1 and self._line_hint:
             hint = self._line_hint
             places = sorted(places, key=lambda place: abs(place.line - hint))
             if abs(places[0].line - hint) < abs(places[1].line - hint):
@@ -186,7 +184,8 @@ def edited_text(
 
 
 def _with(text: str, places: list[Place]) -> str:
-    pieces, done = [], 0
+    pieces: list[str] = []
+    done = 0
     for place in places:
         pieces += text[done : place.start], place.new
         done = place.end
