@@ -7,6 +7,7 @@ import contextvars
 import gc
 import logging
 import os
+import sys
 import threading
 from collections.abc import Awaitable, Callable
 from typing import TypeVarTuple, Unpack
@@ -194,6 +195,7 @@ def shared_home() -> Home:
         home = None if _shared is None else _shared.home()
         if home is None:
             _shared = _SharedThread()
+            _stop_with_worker()
             home = _shared.home()
         if home is None:
             raise HomeGone("the shared Trio run could not be started; see the log of actors.home")
@@ -238,6 +240,16 @@ def _forget_after_fork() -> None:
 def _stop_at_exit() -> None:
     if _shared is not None:
         _shared.stop()
+
+
+def _stop_with_worker() -> None:
+    """Worker processes of multiprocessing may leave by `os._exit`, past `atexit`, but run finalizers of their own before."""
+    process = sys.modules.get("multiprocessing.process")
+    if process is not None and process.parent_process() is not None:
+        # deferred: in a worker it is loaded already, and elsewhere nobody needs it
+        from multiprocessing.util import Finalize
+
+        Finalize(None, _stop_at_exit, exitpriority=0)
 
 
 if hasattr(os, "register_at_fork"):

@@ -76,8 +76,8 @@ class Compactor:
             await self.compact(session)
         except (ProviderError, StoreError) as error:
             _log.warning("session %.200r was not compacted: %s", session.key, error)
-            if isinstance(error, SummaryFailed) and (known := session.known) is not None:
-                known.unsummarizable = history.tokens
+            if isinstance(error, SummaryFailed):
+                session.view.unsummarizable = history.tokens
 
     async def compact(self, session: OpenSession) -> str:
         """Summarize what no longer fits; returns the summary, or "" if everything fits.

@@ -47,7 +47,6 @@ class OpenSession:
         self._store = store
         self._lease = lease
         self._view = view
-        self._sure = True
         self._unsaved = unsaved
         self._pending = pending
 
@@ -62,9 +61,9 @@ class OpenSession:
         return self._pending is not _NOTHING
 
     @property
-    def known(self) -> HistoryView | None:
-        """The history as it is stored, or None if a write did not return and nobody knows."""
-        return self._view if self._sure else None
+    def view(self) -> HistoryView:
+        """The history as it was stored when it was last known, with the position of then."""
+        return self._view
 
     def history(self) -> HistoryView:
         """The history as a model is shown it, with what is pending."""
@@ -89,10 +88,8 @@ class OpenSession:
         everything = (*pending.messages, *legal) if pending.messages else legal
         if pending.metadata is not None:
             metadata = {**pending.metadata, **(metadata or {})}
-        sure, self._sure = self._sure, False
         position = await self._store.append(self._lease, everything, metadata=metadata)
         self._view.extend(everything, position)
-        self._sure = sure
         if pending is not _NOTHING:
             self._unsaved.forget(self.key, pending)
             self._pending = _NOTHING
@@ -107,10 +104,8 @@ class OpenSession:
         Raises:
           StoreError: As from `write`.
         """
-        self._sure = False
         position = await self._store.append(self._lease, compaction=compaction)
         self._view = HistoryView(position, suffix, compaction)
-        self._sure = True
 
 
 class OpenSessions:
@@ -149,8 +144,7 @@ class OpenSessions:
             try:
                 yield session
             finally:
-                if session.known is not None:
-                    self._views[key] = session.known
+                self._views[key] = session.view
 
     @asynccontextmanager
     async def peek(self, key: str) -> AsyncIterator[HistoryView]:

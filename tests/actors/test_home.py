@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 
 import pytest
 import trio
+from trio.testing import wait_all_tasks_blocked
 
 from actors import (
     Call,
@@ -99,7 +100,7 @@ async def test_an_engine_that_exits_or_fails_ends_alone(caplog: pytest.LogCaptur
 
     home.start(engine, name="the engine")
     home.post(leave)
-    await ask(home, Call(trio.testing.wait_all_tasks_blocked), submit)
+    await ask(home, Call(wait_all_tasks_blocked), submit)
     assert home.alive
     assert "the engine ended with an error" in caplog.text
     assert "a posted callback failed" in caplog.text
@@ -122,7 +123,7 @@ def test_an_engine_that_fails_while_it_is_stopped_does_not_crash_the_run(
     async def main() -> None:
         home = trio_home()
         home.start(engine, name="the engine")
-        await trio.testing.wait_all_tasks_blocked()
+        await wait_all_tasks_blocked()
         assert entered.is_set()
 
     trio.run(main)

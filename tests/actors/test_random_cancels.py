@@ -20,6 +20,7 @@ import pytest
 import trio
 from hypothesis import given
 from hypothesis import strategies as st
+from trio.testing import wait_all_tasks_blocked
 
 from actors import (
     ActorsError,
@@ -607,7 +608,7 @@ def test_a_call_settles_exactly_once_in_every_order_of_events(steps: list[str]) 
                     case "stop":
                         nursery.cancel_scope.cancel()
                     case "pass":
-                        await trio.testing.wait_all_tasks_blocked()
+                        await wait_all_tasks_blocked()
             nursery.cancel_scope.cancel()
         call.cancel()
         assert len(settled) == 1

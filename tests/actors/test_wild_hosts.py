@@ -437,7 +437,7 @@ def test_processes_of_multiprocessing_get_an_engine_of_their_own(method: str) ->
             for child in children:
                 child.join()
                 assert child.exitcode == 0, child.exitcode
-            print(sorted([here.recv(), here.recv()]))
+            print(sorted(here.recv() for _ in range(4)))
             asyncio.run(tour(shared_home()))
     """
     # 3.12 warns of a fork with threads around: that is the point here
@@ -445,12 +445,23 @@ def test_processes_of_multiprocessing_get_an_engine_of_their_own(method: str) ->
         program.format(method=method, module="test_wild_hosts"), "-W", "ignore::DeprecationWarning"
     )
     assert err == ""
-    assert out.strip() == "['toured', 'toured']"
+    assert out.strip() == "['left', 'left', 'toured', 'toured']"
 
 
 def child_of_multiprocessing(there: Connection) -> None:
     asyncio.run(tour(shared_home()))
     there.send("toured")
+    entered = threading.Event()
+
+    async def hold() -> None:
+        entered.set()
+        try:
+            await trio.sleep_forever()
+        finally:
+            there.send("left")
+
+    shared_home().post(submit, Call(hold))
+    entered.wait()
 
 
 EXITS: dict[str, str] = {

@@ -1,20 +1,32 @@
-"""Every wire format against servers that others wrote."""
+"""The newer wire formats against servers and types that others wrote."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import httpx
 import pytest
 import trio
 
-from nanobot.errors import AuthenticationFailed, ProviderError, RateLimited, RequestRejected
+from nanobot.errors import (
+    AuthenticationFailed,
+    ProviderError,
+    RateLimited,
+    RequestRejected,
+    ServiceUnavailable,
+)
 from nanobot.messages import (
     Assembler,
     AssistantMessage,
+    FilePart,
+    ImagePart,
     Message,
     SystemMessage,
     TextDelta,
+    TextPart,
+    ThinkingBlock,
     ToolCall,
     ToolMessage,
     ToolSpec,
@@ -210,3 +222,69 @@ async def test_what_aimock_breaks_is_an_error_of_its_kind(asked: Asked, tmp_path
         with pytest.raises(AuthenticationFailed):
             await stranger.open(ModelRequest("m", [UserMessage("read")]))
         await stranger.aclose()
+
+
+# The vendors' own clients ---------------------------------------------------------------------
+
+HISTORY: list[Message] = [
+    BRIEF,
+    UserMessage((TextPart("look"), ImagePart("data:image/png;base64,AAAA"), FilePart("a.pdf"))),
+    AssistantMessage(
+        "Let me see.",
+        (ToolCall("c1", "read_file", '{"path":"a"}'), ToolCall("c2", "list_dir")),
+        thinking=(
+            ThinkingBlock("thinking", "hm", "sig"),
+            ThinkingBlock("redacted_thinking", payload={"data": "x"}),
+            ThinkingBlock("reasoning", "hm", payload={"id": "rs_1", "encrypted_content": "x"}),
+        ),
+    ),
+    ToolMessage("c1", "read_file", (TextPart("x"), ImagePart("https://a.example/b.png"))),
+    ToolMessage("c2", "list_dir", "", outcome="error"),
+    SystemMessage("Hurry."),
+    UserMessage("go on"),
+    AssistantMessage("Done."),
+    UserMessage("And now?"),
+]
+
+
+@pytest.mark.parametrize(
+    ("asked", "module", "name"),
+    [
+        (
+            AnthropicProvider,
+            "anthropic.types.message_create_params",
+            "MessageCreateParamsStreaming",
+        ),
+        (
+            OpenAIResponsesProvider,
+            "openai.types.responses.response_create_params",
+            "ResponseCreateParamsStreaming",
+        ),
+    ],
+    ids=["AnthropicProvider", "OpenAIResponsesProvider"],
+)
+@pytest.mark.parametrize("offered", [(), (READ, LIST)], ids=["no tools", "tools"])
+@pytest.mark.parametrize("effort", [None, "none", "low", "high"])
+async def test_what_is_sent_is_what_the_vendors_own_types_describe(
+    asked: Asked, module: str, name: str, offered: tuple[ToolSpec, ...], effort: str | None
+) -> None:
+    vendors_types = pytest.importorskip(module)
+    pydantic = pytest.importorskip("pydantic")
+    sent: list[bytes] = []
+
+    def respond(request: httpx.Request) -> httpx.Response:
+        sent.append(request.content)
+        return httpx.Response(500)
+
+    endpoint = Endpoint(name="acme", base_url="https://a.example/v1")
+    provider = asked(endpoint, transport=httpx.MockTransport(respond))
+    for model in (MODELS[asked], "claude-opus-5", "gpt-4.1"):
+        request = ModelRequest(
+            model, HISTORY, offered, "none", max_tokens=99, reasoning_effort=effort
+        )
+        with pytest.raises(ServiceUnavailable):
+            await provider.open(request)
+        body = json.loads(sent.pop())
+        described = getattr(vendors_types, name)
+        assert body.keys() <= described.__annotations__.keys() | {"stream"}
+        pydantic.TypeAdapter(described).validate_python(body)

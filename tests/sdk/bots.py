@@ -16,8 +16,8 @@ from nanobot.messages import Message, check, messages_from_openai
 from nanobot.testing import RecordedRequest
 from nanobot.tools import Tool
 
-KEY = "sk-canary-0123456789abcdef"
-"""The key of every bot here. It must reach the server, and nobody else."""
+KEY = "canary.0123456789.abcdef"
+"""The key of every bot here, unlike any that a pattern would recognize. It must reach the server, and nobody else."""
 
 
 def make_bot(

@@ -186,7 +186,7 @@ class Storm:
         finally:
             try:
                 if self.host.name == "asyncio":
-                    await asyncio.sleep(0.001)
+                    await asyncio.sleep(0.001)  # noqa: ASYNC102 - asyncio, where a cancel strikes once
                 else:
                     with trio.CancelScope(shield=True):
                         await trio.sleep(0.001)

@@ -12,7 +12,7 @@ import sys
 import textwrap
 import threading
 from collections.abc import Awaitable, Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,7 @@ import trio
 
 from nanobot import Nanobot, RunContext, RunResult, tool
 from nanobot.agent import AgentHook, AgentHookContext
-from nanobot.errors import NestedRunRefused, UsageError
+from nanobot.errors import BotClosed, NestedRunRefused, UsageError
 from nanobot.messages import UserMessage
 from nanobot.testing import (
     Answer,
@@ -221,6 +221,47 @@ def test_a_loop_that_still_runs_shares_its_bot_with_a_new_one(bot: Nanobot) -> N
             assert [await run.text(), await other] == ["one two three", "fine now"]
 
     asyncio.run(main())
+
+
+def test_who_shares_a_trio_run_that_ends_is_told_and_goes_on_elsewhere(
+    bot: Nanobot, server: ScriptedServerThread
+) -> None:
+    asked = server.statistics().requests
+
+    def in_another_thread() -> str:
+        with pytest.raises(BotClosed, match="the event loop in which this bot lived has ended"):
+            bot.run_sync("never, for the guest", session_key="one")
+        return asyncio.run(ask(bot, "one"))
+
+    async def main() -> None:
+        await ask(bot)
+        guest.append(threads.submit(in_another_thread))
+        while server.statistics().requests < asked + 2:  # noqa: ASYNC110 - another thread's
+            await trio.sleep(0.01)
+
+    guest: list[Future[str]] = []
+    with ThreadPoolExecutor(1) as threads:
+        trio.run(main)
+        assert guest[0].result(20) == "fine now"
+    bot.close()
+
+
+def test_a_loop_that_closes_under_a_hook_gives_the_session_free(bot: Nanobot) -> None:
+    loop = asyncio.new_event_loop()
+
+    class Abandoned(AgentHook):
+        async def before_iteration(self, context: AgentHookContext) -> None:
+            loop.stop()
+            await asyncio.get_running_loop().create_future()
+
+    kept = loop.create_task(bot.run("quickly", session_key="one", hooks=[Abandoned()]))
+    loop.run_forever()
+    for task in asyncio.all_tasks(loop):
+        task._log_destroy_pending = False  # type: ignore[attr-defined]  # the point of this test, not a mistake
+    loop.close()
+    assert not kept.done()
+    assert bot.run_sync("quickly", session_key="one", timeout_s=20).content == "fine now"
+    bot.close()
 
 
 @pytest.fixture(scope="module")

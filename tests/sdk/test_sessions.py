@@ -577,6 +577,17 @@ def test_a_snapshot_that_is_none_changes_nothing(snapshot: Any, said_: str) -> N
         assert said(bot, "a") == ["hello", "hi there"]
 
 
+def test_a_summary_is_dropped_if_it_no_longer_says_which_messages_it_covers() -> None:
+    bot, _ = bot_with()
+    with bot:
+        kept = {"through": 1, "summary": "s"}
+        whole = bot.sessions.restore({"messages": HELLO, "compaction": kept}, "a")
+        assert whole.compaction == kept
+        empty = {"role": "assistant", "content": ""}
+        mended = bot.sessions.restore({"messages": [empty, *HELLO], "compaction": kept}, "a")
+        assert (mended.messages, mended.compaction) == (HELLO, None)
+
+
 def test_times_without_a_zone_are_taken_as_utc() -> None:
     bot, _ = bot_with()
     with bot:

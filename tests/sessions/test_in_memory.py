@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
+import time
 import warnings
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -11,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 import trio
+import trio.testing
 
 from nanobot.messages import UserMessage
 from nanobot.sessions import InMemoryStore, SessionStore, open_lease
@@ -117,37 +120,49 @@ def test_a_lease_left_behind_by_a_crash_does_not_keep_anybody_from_extending() -
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
 def test_a_forked_child_inherits_the_sessions_but_neither_leases_nor_a_held_lock() -> None:
-    store = InMemoryStore()
+    """When it forks, one thread is nearly always in the middle of a write, one task owns "a", and another waits for it."""
+
+    def slow_clock() -> datetime:
+        time.sleep(0.01)
+        return datetime.now(UTC)
+
+    store = InMemoryStore(now=slow_clock)
     stop = threading.Event()
+    waiting = threading.Event()
 
     def write_all_the_time() -> None:
         while not stop.is_set():
             store.replace("busy", [UserMessage("x")])
 
-    async def go_on() -> None:
-        with trio.fail_after(30):
-            async with open_lease(store, "a") as leased:
-                await store.append(leased.lease, [UserMessage("y")])
+    async def hold_and_wait() -> None:
+        async def wait() -> None:
+            async with open_lease(store, "a"):
+                pass
 
-    holding = threading.Event()
-
-    async def hold() -> None:
-        async with open_lease(store, "a") as leased:
+        async with trio.open_nursery() as nursery, open_lease(store, "a") as leased:
             await store.append(leased.lease, [UserMessage("x")])
-            holding.set()
+            nursery.start_soon(wait)
+            await trio.testing.wait_all_tasks_blocked()
+            waiting.set()
             await trio.to_thread.run_sync(stop.wait)
+
+    async def go_on() -> None:
+        async with open_lease(store, "a") as leased:
+            await store.append(leased.lease, [UserMessage("y")])
 
     threads = [
         threading.Thread(target=write_all_the_time),
-        threading.Thread(target=trio.run, args=(hold,)),
+        threading.Thread(target=trio.run, args=(hold_and_wait,)),
     ]
     for thread in threads:
         thread.start()
-    holding.wait(30)
+    assert waiting.wait(30)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # forking with threads is the point
         child = os.fork()
     if child == 0:
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(20)  # who waits for a lock that nobody holds cannot be cancelled
         code = 1
         try:
             trio.run(go_on)

@@ -165,7 +165,7 @@ def _reasoning_settings(effort: str) -> dict[str, str]:
     return {"effort": effort, "summary": "auto"}
 
 
-def _message(role: str, content: list[dict[str, Any]]) -> bytes:
+def _message(role: str, content: str | list[dict[str, Any]]) -> bytes:
     return json_bytes({"type": "message", "role": role, "content": content})
 
 
@@ -212,10 +212,11 @@ def _can_return(block: ThinkingBlock, provider: str) -> bool:
 
 
 def _answer_item(piece: ThinkingBlock | ToolCall | str) -> bytes:
-    # Without ids of messages and calls the service does not ask for items that it once put beside them.
+    # Without ids of messages and calls the service does not ask for items that it once put beside them. A message
+    # without an id has its text in this form only.
     match piece:
         case str():
-            return _message("assistant", [{"type": "output_text", "text": piece}])
+            return _message("assistant", piece)
         case ToolCall():
             return json_bytes(
                 {

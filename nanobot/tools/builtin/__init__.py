@@ -2,13 +2,14 @@
 
 from .._tool import Tool
 from .edit_file import edit_file
+from .find_files import find_files
 from .list_dir import list_dir
 from .read_file import read_file
 from .write_file import write_file
 
-__all__ = ["builtin_tools", "edit_file", "list_dir", "read_file", "write_file"]
+__all__ = ["builtin_tools", "edit_file", "find_files", "list_dir", "read_file", "write_file"]
 
 
 def builtin_tools() -> tuple[Tool, ...]:
     """All built-in tools."""
-    return (edit_file, list_dir, read_file, write_file)
+    return (edit_file, find_files, list_dir, read_file, write_file)

@@ -122,7 +122,6 @@ def _line_at(text: str, position: int) -> str:
 
 
 def _edited(context: RunContext, path: str, old: str, new: str, choice: Choice) -> str:
-    old, new = old.replace("\r\n", "\n"), new.replace("\r\n", "\n")
     content = bytes_from_text(new, "new_text")
     bytes_from_text(old, "old_text")
     name = context.confined.display(path)
@@ -163,6 +162,7 @@ def edited_text(
     Raises:
       ToolError: The text to replace is not there, or it is not clear which is meant.
     """
+    old, new = old.replace("\r\n", "\n"), new.replace("\r\n", "\n")  # written as the file has them
     found = find_places(file.text, old, new)
     if not found.places:
         near = nearest(file.text, old)

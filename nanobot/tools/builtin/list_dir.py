@@ -14,29 +14,11 @@ from .._folder import Entry, Folder
 from .._run_context import RunContext
 from .._threads import in_file_thread
 from .._tool import tool
+from ._tree import NOT_ENTERED
 
 __all__ = ["list_dir"]
 
 _MARKS: Final = {"folder": "📁 ", "file": "📄 ", "link": "🔗 ", "other": "❓ "}
-
-_NOT_ENTERED: Final = frozenset(
-    {
-        ".git",
-        ".hg",
-        ".svn",
-        "node_modules",
-        "__pycache__",
-        ".venv",
-        "venv",
-        ".tox",
-        ".nox",
-        "dist",
-        "build",
-        "target",
-    }
-    | {".mypy_cache", ".pytest_cache", ".ruff_cache", ".gradle", ".idea"}
-)
-"""Folders full of what other programs made; listed, but not entered on the way down."""
 
 _LOOK_AT: Final = 100_000
 """Entries looked at in one call: about 0.1 s of a thread. Memory is bounded by `max_entries` anyway."""
@@ -111,7 +93,7 @@ class Survey:
                 return
             end = "/" if entry.kind == "folder" else ""
             self.lines.append(f"{_MARKS[entry.kind]}{prefix}{printable(entry.name)}{end}")
-            if self._recursive and entry.kind == "folder" and entry.name not in _NOT_ENTERED:
+            if self._recursive and entry.kind == "folder" and entry.name not in NOT_ENTERED:
                 self._go_down(folder, entry, f"{prefix}{printable(entry.name)}/", depth + 1)
 
     def _go_down(self, folder: Folder, entry: Entry, prefix: str, depth: int) -> None:

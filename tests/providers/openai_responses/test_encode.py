@@ -56,9 +56,8 @@ def items(*history: Message, **settings: Any) -> list[Any]:
     return found
 
 
-def message(role: str, *texts: str) -> dict[str, Any]:
-    kind = "output_text" if role == "assistant" else "input_text"
-    content = [{"type": kind, "text": text} for text in texts]
+def message(role: str, text: str) -> dict[str, Any]:
+    content = text if role == "assistant" else [{"type": "input_text", "text": text}]
     return {"type": "message", "role": role, "content": content}
 
 

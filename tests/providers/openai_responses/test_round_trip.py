@@ -99,6 +99,14 @@ def streamed(items: list[Item], pieces: int) -> bytes:
     return b"".join(events)
 
 
+def meaning(items: list[Item]) -> list[Item]:
+    """The items; what the model said may be sent as plain text."""
+    return [
+        {**item, "content": item["content"][0]["text"]} if item["type"] == "message" else item
+        for item in items
+    ]
+
+
 def kept(stream: bytes, cut_at: int) -> AssistantMessage:
     """What history keeps of the answer, after it went through a session file."""
     events, decoder, assembler = (
@@ -122,11 +130,11 @@ def test_an_answer_comes_back_as_it_came(items: list[Item], pieces: int, cut_at:
     stream = streamed(items, pieces)
     answer = kept(stream, cut_at % len(stream))
     sent = [json.loads(item) for item in encode_message(answer, provider="acme").items]
-    assert sent == items
+    assert sent == meaning(items)
 
 
 @given(answers)
 def test_another_provider_gets_all_of_it_but_the_reasoning(items: list[Item]) -> None:
     answer = kept(streamed(items, 1), 0)
     sent = [json.loads(item) for item in encode_message(answer, provider="other").items]
-    assert sent == [item for item in items if item["type"] != "reasoning"]
+    assert sent == meaning([item for item in items if item["type"] != "reasoning"])

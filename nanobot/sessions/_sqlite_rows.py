@@ -1,0 +1,106 @@
+"""How keys, messages, metadata and times are written in a row, and read back. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+import msgspec
+
+from nanobot.errors import InvalidArgument, StoreError
+from nanobot.messages import Message, without_surrogates
+
+__all__ = [
+    "body_from_message",
+    "json_bytes",
+    "key_from_row",
+    "message_from_body",
+    "metadata_from_row",
+    "microseconds",
+    "moment",
+    "row_from_key",
+]
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
+
+_ENCODER: Final = msgspec.json.Encoder()
+_MESSAGE: Final[msgspec.json.Decoder[Message]] = msgspec.json.Decoder(Message)
+_METADATA: Final[msgspec.json.Decoder[dict[str, Any]]] = msgspec.json.Decoder(dict[str, Any])
+
+
+def row_from_key(key: str) -> bytes:
+    """Any string as bytes, no two the same: SQLite's own text can hold neither lone surrogates nor, everywhere, NUL."""
+    return key.encode("utf-8", "surrogatepass")
+
+
+def key_from_row(row: bytes) -> str:
+    """The inverse of `row_from_key`."""
+    return row.decode("utf-8", "surrogatepass")
+
+
+def body_from_message(message: Message) -> bytes:
+    """A message as JSON; lone surrogates, which JSON cannot carry, are replaced.
+
+    Raises:
+      InvalidArgument: Something in it cannot be stored as JSON.
+    """
+    try:
+        return json_bytes(message)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidArgument(f"a message cannot be stored as JSON: {error}") from error
+
+
+def message_from_body(body: bytes) -> Message:
+    """The inverse of `body_from_message`.
+
+    Raises:
+      StoreError: It is no message.
+    """
+    try:
+        return _MESSAGE.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise StoreError(f"a stored message cannot be read: {error}") from error
+
+
+def json_bytes(value: Any) -> bytes:
+    """Anything that JSON can carry, as JSON; lone surrogates are replaced."""
+    try:
+        return _ENCODER.encode(value)
+    except UnicodeEncodeError:
+        return _ENCODER.encode(_scrubbed(msgspec.to_builtins(value, str_keys=True)))
+
+
+def metadata_from_row(row: bytes) -> dict[str, Any]:
+    """A session's metadata.
+
+    Raises:
+      StoreError: It is no JSON object.
+    """
+    try:
+        return _METADATA.decode(row)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise StoreError(f"a session's stored metadata cannot be read: {error}") from error
+
+
+def microseconds(when: datetime) -> int:
+    """A timezone-aware time as whole microseconds since 1970: what sorts, and loses nothing."""
+    return (when - _EPOCH) // _MICROSECOND
+
+
+def moment(since_1970: int) -> datetime:
+    """The inverse of `microseconds`, in UTC."""
+    return _EPOCH + timedelta(microseconds=since_1970)
+
+
+def _scrubbed(value: Any) -> Any:
+    match value:
+        case str():
+            return without_surrogates(value)
+        case Mapping():
+            return {without_surrogates(key): _scrubbed(entry) for key, entry in value.items()}
+        case Iterable():
+            return [_scrubbed(entry) for entry in value]
+        case _:
+            return value

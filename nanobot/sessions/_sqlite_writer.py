@@ -1,0 +1,378 @@
+"""The one thread of a store that writes: what is asked for at the same time is committed together."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import queue
+import sqlite3
+import threading
+import time
+import weakref
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Final, Protocol, TypeVar
+
+from nanobot.errors import NanobotError, StoreError
+
+from ._sqlite_errors import is_busy, lost_file, may_be_one_request, store_error
+from ._sqlite_file import LOCK_TIMEOUT_S, Inode, inode_of
+from ._sqlite_request import NotYet, Request, wake
+from ._sqlite_transaction import Transaction
+
+__all__ = ["Chore", "Writer"]
+
+T = TypeVar("T")
+
+_log = logging.getLogger("nanobot.sessions")
+
+# How many requests share a commit at most: the first of them waits for the last, at about 20 us each.
+_LARGEST_BATCH: Final = 512
+
+# Between attempts on a file that another process is writing. It is done in about a millisecond, or several with a slow disk.
+_FIRST_PAUSE_S: Final = 0.0005
+_LONGEST_PAUSE_S: Final = 0.01
+
+# How long an exiting interpreter waits for what is in the queue.
+_EXIT_WAIT_S: Final = 5.0
+
+
+class Chore(Protocol):
+    """Something that the writer does between requests, when its time has come. Called in the writer's thread only."""
+
+    def due_in_s(self) -> float | None:
+        """Seconds until it wants to be done; None if there is nothing to do."""
+        ...
+
+    def requests(self, connection: sqlite3.Connection) -> Sequence[Request[Any]]:
+        """What is to be carried out now."""
+        ...
+
+
+class Writer:
+    """Carries out requests in the order in which they were posted, many in one transaction, and answers after the commit.
+
+    A request that fails by itself (it raises a `NanobotError` before it has written) does not touch the others. If the
+    transaction fails, it is rolled back; where one request may be to blame, each is tried again alone. The connection is made when
+    it is first needed, and anew after the file was damaged, moved or replaced.
+
+    The thread starts with the first request and ends with `close`.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        connect: Callable[[], sqlite3.Connection],
+        durable: bool,
+        chores: Sequence[Chore] = (),
+        before_close: Callable[[], Request[Any] | None] = lambda: None,
+        put_back: Callable[[Request[Any]], None] = lambda request: None,
+    ) -> None:
+        """
+        Args:
+          path: The file.
+          connect: Opens it, ready to be written.
+          durable: Whether an answer to a durable request waits for the disk.
+          chores: Done between requests.
+          before_close: What is to be carried out last.
+          put_back: Told of each request that will have to be tried again.
+        """
+        self._path = path
+        self._connect = connect
+        self._durable = durable
+        self._chores = chores
+        self._before_close = before_close
+        self._put_back = put_back
+        self._lock = threading.RLock()  # posting against closing; reentrant for signal handlers
+        self._queue: queue.SimpleQueue[Request[Any] | None] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._closed = False
+        self._end_error: StoreError | None = None
+        self._io = threading.Lock()  # held while the connection is in use
+        self._connection: sqlite3.Connection | None = None
+        self._inode: Inode | None = None
+        self._synced = True
+        _living.add(self)
+
+    @property
+    def started(self) -> bool:
+        """Whether anything was ever asked of it."""
+        return self._thread is not None
+
+    @property
+    def closed(self) -> bool:
+        """Whether it refuses requests."""
+        return self._closed
+
+    def post(self, request: Request[Any]) -> None:
+        """Have a request carried out. From any thread; never blocks.
+
+        Raises:
+          StoreError: The store is closed, or the thread could not be started.
+        """
+        with self._lock:
+            if self._closed:
+                raise _closed()
+            if self._thread is None:
+                self._thread = self._started()
+            self._queue.put(request)
+
+    async def carry_out(self, work: Callable[[Transaction], T], *, durable: bool = True) -> T:
+        """Have work done and wait for its end in Trio. Cancelled before it began, it is not done; else it is seen through."""
+        return await Request(work, durable=durable).answer(self.post)
+
+    def carry_out_sync(self, work: Callable[[Transaction], T], *, durable: bool = True) -> T:
+        """Have work done, blocking."""
+        return Request(work, durable=durable).answer_sync(self.post)
+
+    def close(self) -> None:
+        """Carry out what was posted before, close the file, and end the thread. Idempotent.
+
+        Raises:
+          StoreError: What was written could not be made durable.
+        """
+        self.close_soon()
+        thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join()
+        error, self._end_error = self._end_error, None
+        if error is not None:
+            raise error
+
+    def close_soon(self) -> None:
+        """`close`, but without waiting; also for finalizers, which may strike in the middle of anything."""
+        with self._lock:
+            if not self._closed:
+                self._closed = True
+                self._queue.put(None)
+
+    def drain(self, timeout_s: float) -> None:
+        """Wait until what was posted before is done, but no longer than this."""
+        done = threading.Event()
+        request = Request(lambda transaction: done.set(), durable=False)
+        try:
+            if self.started:
+                self.post(request)
+                done.wait(timeout_s)
+        except StoreError:
+            pass  # closed: nothing is pending
+
+    # --- fork
+
+    def pause(self, timeout_s: float) -> bool:
+        """Let go of the file, between two transactions, until `resume`; returns False if that took too long."""
+        if not self._io.acquire(timeout=timeout_s):
+            return False
+        self._disconnect()
+        return True
+
+    def resume(self) -> None:
+        """Go on after `pause`."""
+        self._io.release()
+
+    # --- the thread
+
+    def _started(self) -> threading.Thread:
+        thread = threading.Thread(target=self._run, name="nanobot-sessions", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:  # no more threads, or the interpreter is on its way out
+            raise StoreError(f"sessions cannot be written to {self._path}: {error}") from error
+        return thread
+
+    def _run(self) -> None:
+        try:
+            while (batch := self._next_batch()) is not None:
+                if batch:
+                    with self._io:
+                        self._carry_out(batch)
+                self._do_chores()
+        finally:
+            self._end()
+
+    def _next_batch(self) -> list[Request[Any]] | None:
+        """What is there, after waiting for something or for a chore; None at the end."""
+        dues = [due for chore in self._chores if (due := chore.due_in_s()) is not None]
+        try:
+            request = self._queue.get(timeout=max(0.0, min(dues)) if dues else None)
+        except queue.Empty:
+            return []
+        batch = []
+        while request is not None:
+            batch.append(request)
+            if len(batch) == _LARGEST_BATCH:
+                return batch
+            try:
+                request = self._queue.get_nowait()
+            except queue.Empty:
+                return batch
+        if batch:  # first these; the end is met again
+            self._queue.put(None)
+            return batch
+        return None
+
+    def _do_chores(self) -> None:
+        for chore in self._chores:
+            due = chore.due_in_s()
+            if due is None or due > 0:
+                continue
+            with self._io:
+                try:
+                    requests = chore.requests(self._connected())
+                except (sqlite3.Error, OSError, StoreError) as error:
+                    # Nobody waits for it, and it comes around again; whoever writes next is told.
+                    _log.warning("sessions: %s", self._translated(error))
+                    self._disconnect()
+                    time.sleep(_LONGEST_PAUSE_S)  # in case that it is due again at once
+                else:
+                    if requests:
+                        self._carry_out(requests)
+
+    def _carry_out(self, batch: Sequence[Request[Any]]) -> None:
+        durable = self._durable and any(request.durable for request in batch)
+        settled: list[Request[Any]] = []
+        waiting: list[Request[Any]] = []
+        try:
+            connection = self._connected()
+            self._begin(connection, durable=durable)
+            for request in batch:
+                if request.take():
+                    settled.append(request)
+            waiting = self._transact(connection, settled)
+        except Exception as error:  # noqa: BLE001  # a bug in one request must not leave the others unanswered
+            self._roll_back()
+            if len(settled) > 1 and (
+                not isinstance(error, sqlite3.Error) or may_be_one_request(error)
+            ):
+                for request in settled:
+                    self._carry_out_alone(request)
+                return
+            if not isinstance(error, sqlite3.Error) or not may_be_one_request(error):
+                self._disconnect()
+            settled += [request for request in batch if request not in settled and request.take()]
+            for request in settled:
+                request.fail(self._translated(error))
+        else:
+            self._synced = durable or (self._synced and not any(one.durable for one in settled))
+        self._answer(settled, waiting)
+
+    def _carry_out_alone(self, request: Request[Any]) -> None:
+        """Carry out a request that was taken, in a transaction of its own."""
+        waiting: list[Request[Any]] = []
+        try:
+            connection = self._connected()
+            self._begin(connection, durable=self._durable and request.durable)
+            waiting = self._transact(connection, [request])
+        except Exception as error:  # noqa: BLE001  # as above
+            self._roll_back()
+            request.fail(self._translated(error))
+        else:
+            self._synced = (self._durable or not request.durable) and self._synced
+        self._answer([request], waiting)
+
+    def _transact(
+        self, connection: sqlite3.Connection, requests: Sequence[Request[Any]]
+    ) -> list[Request[Any]]:
+        """Do the work and commit; returns those that will have to be tried again."""
+        transaction = Transaction(connection)
+        waiting = []
+        for request in requests:
+            try:
+                request.settle(request.work(transaction))
+            except NotYet:
+                waiting.append(request)
+            except NanobotError as error:
+                request.fail(error)
+        transaction.finish()
+        connection.execute("COMMIT")
+        return waiting
+
+    def _answer(
+        self, settled: Sequence[Request[Any]], waiting: Sequence[Request[Any]]
+    ) -> None:
+        if waiting:
+            for request in waiting:
+                self._put_back(request)
+            settled = [
+                request for request in settled if request not in waiting or not request.put_back()
+            ]
+        wake(settled)
+
+    def _begin(self, connection: sqlite3.Connection, *, durable: bool) -> None:
+        connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+        deadline = time.monotonic() + LOCK_TIMEOUT_S
+        pause_s = _FIRST_PAUSE_S
+        while True:
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+                return
+            except sqlite3.OperationalError as error:
+                if not is_busy(error) or time.monotonic() > deadline:
+                    raise
+            # SQLite's own waiting sleeps for up to 0.1 s at a time.
+            time.sleep(pause_s)
+            pause_s = min(pause_s * 1.5, _LONGEST_PAUSE_S)
+
+    def _connected(self) -> sqlite3.Connection:
+        if self._connection is not None and inode_of(self._path) != self._inode:
+            _log.warning("sessions: %s", lost_file(self._path))
+            self._disconnect()
+        if self._connection is None:
+            connection = self._connect()
+            connection.execute("PRAGMA busy_timeout = 0")  # see `_begin`
+            self._inode = inode_of(self._path)
+            self._connection = connection
+        return self._connection
+
+    def _disconnect(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            try:
+                connection.close()
+            except sqlite3.Error:
+                pass  # it is of no use any more either way
+
+    def _roll_back(self) -> None:
+        if self._connection is not None and self._connection.in_transaction:
+            try:
+                self._connection.execute("ROLLBACK")
+            except sqlite3.Error:
+                self._disconnect()  # which rolls back, too
+
+    def _translated(self, error: Exception) -> Exception:
+        if isinstance(error, (sqlite3.Error, OSError)):
+            return store_error(self._path, error)
+        return error
+
+    def _end(self) -> None:
+        with self._lock:
+            self._closed = True
+        last = self._before_close()
+        with self._io:
+            if self._connection is not None:
+                if last is not None:
+                    last.durable = not self._synced
+                    self._carry_out([last])
+                self._disconnect()
+        left: list[Request[Any]] = []
+        while not self._queue.empty():
+            request = self._queue.get_nowait()
+            if request is not None and request.take():
+                request.fail(_closed())
+                left.append(request)
+        wake(left)
+
+
+def _closed() -> StoreError:
+    return StoreError("the session store is closed: sessions can be read, not written")
+
+
+_living: weakref.WeakSet[Writer] = weakref.WeakSet()
+
+
+@atexit.register
+def _drain_all() -> None:
+    """Not `close`: runs that are cancelled by another exit hook still have their last words to write."""
+    for writer in tuple(_living):
+        writer.drain(_EXIT_WAIT_S)
