@@ -1,12 +1,19 @@
-"""What outlives the window: when a session is compacted, what of it, and the notes that stand in its place."""
+"""What outlives window and session: when a session is compacted and what of it, the notes that stand in its place, and
+the workspace's files of facts and of the past.
+"""
 
 from ._compaction import Room, overflows, room_for_history, suffix_start
+from ._history_log import HistoryLog
+from ._notes import Notes
 from ._plain_text import in_pieces, plain_text
-from ._summarize import Summarizer, SummaryFailed
+from ._summarize import Summarizer, Summary, SummaryFailed
 
 __all__ = [
+    "HistoryLog",
+    "Notes",
     "Room",
     "Summarizer",
+    "Summary",
     "SummaryFailed",
     "in_pieces",
     "overflows",

@@ -6,13 +6,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from msgspec import Struct
+
 from nanobot.errors import MalformedStream, ProviderError
 from nanobot.messages import Assembler, Message, SystemMessage, UserMessage
 from nanobot.providers import ModelRequest, Provider
 
 from ._plain_text import in_pieces, plain_text
 
-__all__ = ["Summarizer", "SummaryFailed"]
+__all__ = ["Summarizer", "Summary", "SummaryFailed"]
 
 _TASK: Final = SystemMessage(
     "You keep the notes of a conversation between a user and an assistant. The notes will stand in its place: whoever "
@@ -45,6 +47,18 @@ _RESERVE: Final = 0.05  # of the window: what an estimate misses, and chat templ
 
 class SummaryFailed(ProviderError):
     """The model answered, but not with a summary that can be used: it was cut, empty, or does not get short enough."""
+
+
+class Summary(Struct, frozen=True, gc=False):
+    """What came of summarizing.
+
+    Attributes:
+      text: What stands for everything summarized so far.
+      latest: What of it is new: the notes on the messages alone, as they were taken; "" if there were no messages.
+    """
+
+    text: str
+    latest: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,8 +95,8 @@ class Summarizer:
         earlier: str = "",
         limit_tokens: int,
         at_most_tokens: int,
-    ) -> str:
-        """Return notes on the messages, with the earlier notes in front of them or merged with them.
+    ) -> Summary:
+        """Take notes on the messages; the earlier notes stand in front of them, or are merged with them.
 
         Args:
           messages: The conversation, oldest first.
@@ -95,11 +109,13 @@ class Summarizer:
         """
         pieces = in_pieces(map(plain_text, messages), self._piece_tokens(_TAKE_NOTES), self.count)
         share = self._share(limit_tokens - self.count(earlier), len(pieces))
-        notes = [earlier] if earlier.strip() else []
+        notes: list[str] = []
         for number, piece in enumerate(pieces, 1):
             which = f", which is part {number} of {len(pieces)}" if len(pieces) > 1 else ""
             notes += await self._notes(piece, which, share)
-        return await self._merged(notes, limit_tokens, at_most_tokens)
+        latest = "\n\n".join(notes)
+        everything = [earlier, *notes] if earlier.strip() else notes
+        return Summary(await self._merged(everything, limit_tokens, at_most_tokens), latest)
 
     async def _notes(self, piece: str, which: str, share: int) -> list[str]:
         """Notes on one piece; if the model does not get to their end, on each part of it."""

@@ -6,10 +6,13 @@ import logging
 import math
 from collections.abc import Callable, Sequence
 
+import trio
+
 from nanobot.agent import Tally
 from nanobot.context import Calibration, estimate_text, history_budget, message_tokens
 from nanobot.errors import ProviderError, StoreError, UsageError
 from nanobot.memory import (
+    HistoryLog,
     Room,
     Summarizer,
     SummaryFailed,
@@ -41,6 +44,7 @@ class Compactor:
       ratio: What share of the room for history is taken after a compaction.
       fixed_tokens: What a request takes beside history and answer, in estimated tokens.
       calibration: How the model's tokens differ from estimated ones.
+      history_log: Gets the notes of each compaction.
       tally: Counts what summaries cost.
 
     `budget` is what a request has room for, in estimated tokens of history.
@@ -54,6 +58,7 @@ class Compactor:
         ratio: float,
         fixed_tokens: int,
         calibration: Calibration,
+        history_log: HistoryLog,
         tally: Tally,
     ) -> None:
         # Everything is counted in estimated tokens, so what the model has room for is converted, not each message.
@@ -63,6 +68,7 @@ class Compactor:
         self._room = room_for_history(self.budget, ratio)
         self._provider = provider
         self._selection = selection
+        self._history_log = history_log
         self._tally = tally
 
     async def before_turn(self, session: OpenSession) -> None:
@@ -123,8 +129,17 @@ class Compactor:
             at_most_tokens=at_most,
         )
         through = record.first_sequence + start - 1
-        await session.compact(Compaction(through, summary), messages[start:])
-        return summary
+        await session.compact(Compaction(through, summary.text), messages[start:])
+        if summary.latest:
+            await self._log(summary.latest, session.key)
+        return summary.text
+
+    async def _log(self, notes: str, key: str) -> None:
+        """Note what was summarized for other sessions to find. The compaction stands also if that fails."""
+        try:
+            await trio.to_thread.run_sync(self._history_log.append, notes, key)
+        except StoreError as error:
+            _log.warning("the summary of session %.200r is not in the history: %s", key, error)
 
     @property
     def _necessary_room(self) -> Room:

@@ -33,6 +33,7 @@ from nanobot.context import (
     user_message,
     with_turn_note,
 )
+from nanobot.memory import HistoryLog
 from nanobot.messages import Message
 from nanobot.providers import Provider
 from nanobot.providers._select import ModelSelection
@@ -65,6 +66,7 @@ class TurnMaker:
       workspace: The folder that tools may touch.
       limits: How far a turn may go unless its request says otherwise.
       consolidation_ratio: What share of the room for history is taken after a compaction.
+      history_log: Where notes on compacted sessions go.
       now: The time, in the zone that the user lives in.
       providers: The model services.
 
@@ -83,6 +85,7 @@ class TurnMaker:
         workspace: Workspace,
         limits: Limits,
         consolidation_ratio: float,
+        history_log: HistoryLog,
         now: Callable[[], datetime],
         providers: Providers,
     ) -> None:
@@ -93,6 +96,7 @@ class TurnMaker:
         self._workspace = workspace
         self._limits = limits
         self._ratio = consolidation_ratio
+        self._history_log = history_log
         self._tool_tokens = tool_tokens(toolset.specs)
         self._now = now
         self._calibrations: dict[str, Calibration] = {}
@@ -216,6 +220,7 @@ class TurnMaker:
             ratio=self._ratio,
             fixed_tokens=fixed_tokens,
             calibration=self._calibrations.get(selection.model, _UNCALIBRATED),
+            history_log=self._history_log,
             tally=tally,
         )
 

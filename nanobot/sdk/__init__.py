@@ -1,6 +1,7 @@
 """The SDK: what programs hold in their hands."""
 
 from ._event_stream import EventStream
+from ._memory_client import MemoryClient
 from ._nanobot import Nanobot
 from ._run_stream import EventReader, RunStream
 from ._runtime_client import RuntimeClient
@@ -10,6 +11,7 @@ from ._sync_stream import SyncEventStream
 __all__ = [
     "EventReader",
     "EventStream",
+    "MemoryClient",
     "Nanobot",
     "RunStream",
     "RuntimeClient",

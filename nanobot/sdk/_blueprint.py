@@ -11,6 +11,7 @@ from actors import Home
 from nanobot.agent import AgentHook, Limits
 from nanobot.config import Config, state_folder
 from nanobot.context import COMPACT, FULL, SystemPrompt
+from nanobot.memory import HistoryLog
 from nanobot.providers import Provider
 from nanobot.runtime import Providers, Runtime, TurnMaker
 from nanobot.sessions import SessionStore, Unsaved
@@ -53,6 +54,7 @@ class Blueprint:
         )
         self._ratio = defaults.consolidation_ratio
         self._zone = ZoneInfo(defaults.zone) if defaults.zone else None
+        self.history_log = HistoryLog(workspace / "memory", now=self._now)
         self._makers: weakref.WeakKeyDictionary[Runtime, TurnMaker] = weakref.WeakKeyDictionary()
 
     def make_runtime(self, home: Home) -> Runtime:
@@ -72,6 +74,7 @@ class Blueprint:
             workspace=self._workspace,
             limits=self._limits,
             consolidation_ratio=self._ratio,
+            history_log=self.history_log,
             now=self._now,
             providers=Providers(self._provider),
         )

@@ -194,7 +194,9 @@ def settled_result(run: Run) -> RunResult:
             return run.partial()
         return RunResult(content="", stop_reason="cancelled", error=str(cancelled))
     except Stopped as stopped:
-        raise BotClosed(f"{stopped}; the run did not finish") from stopped
+        raise BotClosed(
+            "this run was stopped before its end: the bot was closed, or the event loop in which it lived has ended"
+        ) from stopped
 
 
 def _do_if_alive(runtime: Runtime, function: Callable[[Unpack[Ts]], object], *args: *Ts) -> None:

@@ -15,6 +15,7 @@ from actors import CreditStream, Host, SyncHost, current_host, in_async_loop
 from nanobot.agent import AgentHook, RunResult, StreamEvent
 from nanobot.config import Config, load_config, workspace_path
 from nanobot.errors import ConfigError, InvalidArgument, UsageError
+from nanobot.memory import Notes
 from nanobot.providers import Provider
 from nanobot.providers._select import ModelSelection, select_model
 from nanobot.runtime import Run, RunOptions, RunRequest, Runtime, make_request
@@ -25,6 +26,7 @@ from nanobot.tools.builtin import builtin_tools
 from ._blueprint import Blueprint
 from ._engine import Engine
 from ._event_stream import EventStream
+from ._memory_client import MemoryClient
 from ._run_stream import EventReader, RunStream
 from ._runtime_client import RuntimeClient
 from ._session_work import SessionWork
@@ -42,8 +44,9 @@ class Nanobot:
     the first run.
 
     Attributes:
-      sessions: The conversations: `ingest`, `get`, `list`, `export`, `clear`, `delete`, `flush`.
-      runtime: What runs: `model`, `workspace`.
+      sessions: The conversations: `ingest`, `get`, `list`, `export`, `clear`, `delete`, `flush`, `restore`, `fork`.
+      memory: What outlives sessions: `read`, `write`, `append_history`, `read_history`.
+      runtime: What runs: `model`, `workspace`; `compact_session`, `compact_idle_session`.
     """
 
     def __init__(
@@ -71,6 +74,7 @@ class Nanobot:
         self.sessions = SessionsClient(
             SessionWork(self._engine, self._blueprint), self._store, unsaved
         )
+        self.memory = MemoryClient(Notes(workspace / "memory"), self._blueprint.history_log)
         self.runtime = RuntimeClient(
             SessionWork(self._engine, self._blueprint), selection, workspace
         )

@@ -157,17 +157,16 @@ class SessionsClient:
           InvalidArgument: Something else in the snapshot cannot be meant like this.
         """
         given = snapshot.to_dict() if isinstance(snapshot, SessionSnapshot) else snapshot
-        if not isinstance(given, Mapping) or "messages" not in given:
+        if not isinstance(given, Mapping) or not isinstance(given.get("messages"), (list, tuple)):
             raise InvalidArgument(
                 "restore() takes a SessionSnapshot, or the dict that its to_dict() gives"
             )
         key = _checked_key(given.get("key") if session_key is None else session_key)
-        messages = messages_from_transcript(given["messages"])
+        transcript = given["messages"]
+        messages = messages_from_transcript(transcript)
         compaction = _compaction(given.get("compaction"))
-        if compaction is not None and len(messages) != len(given["messages"]):
-            compaction = (
-                None  # something was mended, and the count no longer says which messages it covers
-            )
+        if compaction is not None and len(messages) != len(transcript):
+            compaction = None  # something was mended: the count no longer says what it covers
         self._unsaved.drop(key)
         self._store.replace(
             key,

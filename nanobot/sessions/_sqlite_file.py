@@ -34,9 +34,9 @@ _LOG_BYTES_KEPT: Final = 16 * 1024 * 1024
 # session: one small row for each; an append rewrites it. What is large or rarely changes is in `facts`.
 # message: its id is the session's id and its own number in one integer, so that a session's messages lie together and no
 #   second index is needed. A session's id is never used again (AUTOINCREMENT); another life of it has another id.
-# unindexed: messages that the search index does not have yet.
-# owner: one row for each open store; it holds leases, and gets tickets where it has to wait for one. `scope`, `pid` and
-#   `started` name its process, `beat` grows while it lives.
+# unindexed: ranges of message ids that the search index does not have yet.
+# owner: one row for each open store; it holds leases, and draws a ticket where it has to wait for one. `scope`, `pid` and
+#   `started` name its process, `beat` grows while it lives. The id is random: it stays when the file is replaced.
 # old_file: which files of the older format were read, and what became of them; `version` is that of the session.
 _SCHEMA: Final = (
     """
@@ -61,9 +61,9 @@ _SCHEMA: Final = (
         summary BLOB
     );
     CREATE TABLE message (id INTEGER PRIMARY KEY, body BLOB NOT NULL);
-    CREATE TABLE unindexed (id INTEGER PRIMARY KEY);
+    CREATE TABLE unindexed (first INTEGER PRIMARY KEY, last INTEGER NOT NULL);
     CREATE TABLE owner (
-        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        id INTEGER PRIMARY KEY,
         scope TEXT NOT NULL,
         pid INTEGER NOT NULL,
         started TEXT NOT NULL,

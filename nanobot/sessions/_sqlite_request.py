@@ -32,7 +32,9 @@ class Request(Generic[T]):
 
     Attributes:
       work: What is done.
+      after: Called with the answer once it is committed, in the writer's thread, before whoever asked hears of it.
       durable: Whether the answer has to wait for the disk, in a store that promises that.
+      forced: Whether it has to wait for the disk in any store.
     """
 
     __slots__ = (
@@ -43,13 +45,24 @@ class Request(Generic[T]):
         "_raise_cancel",
         "_task",
         "_token",
+        "after",
         "durable",
+        "forced",
         "work",
     )
 
-    def __init__(self, work: Callable[[Transaction], T], *, durable: bool = True) -> None:
+    def __init__(
+        self,
+        work: Callable[[Transaction], T],
+        *,
+        durable: bool = True,
+        forced: bool = False,
+        after: Callable[[T], None] | None = None,
+    ) -> None:
         self.work = work
+        self.after = after
         self.durable = durable
+        self.forced = forced
         self._claim = [None]  # whoever pops it has it; popping is atomic
         self._abandoned = False
         self._outcome: outcome.Outcome[T] | None = None
@@ -74,18 +87,25 @@ class Request(Generic[T]):
         answered: T = await trio.lowlevel.wait_task_rescheduled(abort)
         return answered
 
-    def answer_sync(self, post: Callable[[Request[T]], None]) -> T:
-        """Post the request and block. Ctrl-C withdraws it, or is raised when it is done."""
+    def answer_sync(
+        self, post: Callable[[Request[T]], None], *, timeout_s: float | None = None
+    ) -> T:
+        """Post the request and block. Ctrl-C withdraws it, or is raised when it is done.
+
+        Raises:
+          TimeoutError: It took longer than `timeout_s`; it may still be carried out.
+        """
         self._done = threading.Lock()
         self._done.acquire()
         post(self)
         try:
-            self._done.acquire()
+            settled = self._done.acquire(timeout=-1 if timeout_s is None else timeout_s)
         except BaseException:
             if not self.withdraw():
                 self._done.acquire()
             raise
-        assert self._outcome is not None  # or nobody would have released the lock
+        if self._outcome is None or not settled:
+            raise TimeoutError
         return self._outcome.unwrap()
 
     def withdraw(self) -> bool:
@@ -122,6 +142,16 @@ class Request(Generic[T]):
     def fail(self, error: BaseException) -> None:
         """Note that there is an error instead of an answer."""
         self._outcome = outcome.Error(error)
+
+    def committed(self) -> None:
+        """Note that the answer stands."""
+        if self.after is not None and isinstance(self._outcome, outcome.Value):
+            self.after(self._outcome.value)
+
+    @property
+    def error(self) -> BaseException | None:
+        """What it failed with, if it did."""
+        return self._outcome.error if isinstance(self._outcome, outcome.Error) else None
 
     def _pop(self) -> bool:
         try:

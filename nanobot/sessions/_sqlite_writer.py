@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextvars
 import logging
 import queue
 import sqlite3
@@ -11,7 +12,7 @@ import time
 import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, Protocol
 
 from nanobot.errors import NanobotError, StoreError
 
@@ -21,8 +22,6 @@ from ._sqlite_request import NotYet, Request, wake
 from ._sqlite_transaction import Transaction
 
 __all__ = ["Chore", "Writer"]
-
-T = TypeVar("T")
 
 _log = logging.getLogger("nanobot.sessions")
 
@@ -66,17 +65,18 @@ class Writer:
         connect: Callable[[], sqlite3.Connection],
         durable: bool,
         chores: Sequence[Chore] = (),
-        before_close: Callable[[], Request[Any] | None] = lambda: None,
-        put_back: Callable[[Request[Any]], None] = lambda request: None,
+        put_back: Callable[[Request[Any]], None],
+        before_close: Callable[[], Request[Any]],
     ) -> None:
-        """
+        """Start nothing yet.
+
         Args:
           path: The file.
           connect: Opens it, ready to be written.
           durable: Whether an answer to a durable request waits for the disk.
           chores: Done between requests.
-          before_close: What is to be carried out last.
-          put_back: Told of each request that will have to be tried again.
+          put_back: Told of each request that will have to be tried again; a chore brings it back.
+          before_close: Called at the end, in the thread; returns what is to be carried out last.
         """
         self._path = path
         self._connect = connect
@@ -113,18 +113,10 @@ class Writer:
         """
         with self._lock:
             if self._closed:
-                raise _closed()
+                raise _refusal()
             if self._thread is None:
                 self._thread = self._started()
             self._queue.put(request)
-
-    async def carry_out(self, work: Callable[[Transaction], T], *, durable: bool = True) -> T:
-        """Have work done and wait for its end in Trio. Cancelled before it began, it is not done; else it is seen through."""
-        return await Request(work, durable=durable).answer(self.post)
-
-    def carry_out_sync(self, work: Callable[[Transaction], T], *, durable: bool = True) -> T:
-        """Have work done, blocking."""
-        return Request(work, durable=durable).answer_sync(self.post)
 
     def close(self) -> None:
         """Carry out what was posted before, close the file, and end the thread. Idempotent.
@@ -149,14 +141,12 @@ class Writer:
 
     def drain(self, timeout_s: float) -> None:
         """Wait until what was posted before is done, but no longer than this."""
-        done = threading.Event()
-        request = Request(lambda transaction: done.set(), durable=False)
+        nothing: Request[None] = Request(lambda transaction: None, durable=False)
         try:
             if self.started:
-                self.post(request)
-                done.wait(timeout_s)
-        except StoreError:
-            pass  # closed: nothing is pending
+                nothing.answer_sync(self.post, timeout_s=timeout_s)
+        except (StoreError, TimeoutError):
+            pass  # closed, or out of order: there is nothing that waiting could save
 
     # --- fork
 
@@ -171,12 +161,19 @@ class Writer:
         """Go on after `pause`."""
         self._io.release()
 
+    def abandon(self) -> None:
+        """In a forked child, where the thread does not exist: nothing is ever done again."""
+        _living.discard(self)
+        self._closed = True
+        self._thread = None
+
     # --- the thread
 
     def _started(self) -> threading.Thread:
         thread = threading.Thread(target=self._run, name="nanobot-sessions", daemon=True)
         try:
-            thread.start()
+            # A new thread starts in an empty context before 3.14 and in the starter's after; ours belongs to nobody.
+            contextvars.Context().run(thread.start)
         except RuntimeError as error:  # no more threads, or the interpreter is on its way out
             raise StoreError(f"sessions cannot be written to {self._path}: {error}") from error
         return thread
@@ -230,7 +227,7 @@ class Writer:
                         self._carry_out(requests)
 
     def _carry_out(self, batch: Sequence[Request[Any]]) -> None:
-        durable = self._durable and any(request.durable for request in batch)
+        durable = self._is_durable(batch)
         settled: list[Request[Any]] = []
         waiting: list[Request[Any]] = []
         try:
@@ -254,22 +251,32 @@ class Writer:
             for request in settled:
                 request.fail(self._translated(error))
         else:
-            self._synced = durable or (self._synced and not any(one.durable for one in settled))
+            self._note_synced(settled, durable=durable)
         self._answer(settled, waiting)
 
     def _carry_out_alone(self, request: Request[Any]) -> None:
         """Carry out a request that was taken, in a transaction of its own."""
+        durable = self._is_durable([request])
         waiting: list[Request[Any]] = []
         try:
             connection = self._connected()
-            self._begin(connection, durable=self._durable and request.durable)
+            self._begin(connection, durable=durable)
             waiting = self._transact(connection, [request])
         except Exception as error:  # noqa: BLE001  # as above
             self._roll_back()
             request.fail(self._translated(error))
         else:
-            self._synced = (self._durable or not request.durable) and self._synced
+            self._note_synced([request], durable=durable)
         self._answer([request], waiting)
+
+    def _is_durable(self, batch: Sequence[Request[Any]]) -> bool:
+        return any(request.forced or (self._durable and request.durable) for request in batch)
+
+    def _note_synced(self, settled: Sequence[Request[Any]], *, durable: bool) -> None:
+        """Syncing one commit syncs those before it: they are in the same log."""
+        self._synced = durable or (
+            self._synced and not any(request.durable for request in settled)
+        )
 
     def _transact(
         self, connection: sqlite3.Connection, requests: Sequence[Request[Any]]
@@ -297,6 +304,8 @@ class Writer:
             settled = [
                 request for request in settled if request not in waiting or not request.put_back()
             ]
+        for request in settled:
+            request.committed()
         wake(settled)
 
     def _begin(self, connection: sqlite3.Connection, *, durable: bool) -> None:
@@ -351,20 +360,21 @@ class Writer:
         last = self._before_close()
         with self._io:
             if self._connection is not None:
-                if last is not None:
-                    last.durable = not self._synced
-                    self._carry_out([last])
+                last.forced = unsynced = not self._synced
+                self._carry_out([last])
                 self._disconnect()
+                if unsynced and isinstance(last.error, StoreError):
+                    self._end_error = last.error
         left: list[Request[Any]] = []
         while not self._queue.empty():
             request = self._queue.get_nowait()
             if request is not None and request.take():
-                request.fail(_closed())
+                request.fail(_refusal())
                 left.append(request)
         wake(left)
 
 
-def _closed() -> StoreError:
+def _refusal() -> StoreError:
     return StoreError("the session store is closed: sessions can be read, not written")
 
 

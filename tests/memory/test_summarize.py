@@ -51,9 +51,10 @@ def transcript(messages: int, words_each: int = 40) -> list[Message]:
 
 async def test_what_fits_takes_one_request() -> None:
     provider = ScriptedProvider(["All is well."])
-    summary = await summarizer(provider, temperature=0.5).summarize(
+    made = await summarizer(provider, temperature=0.5).summarize(
         [UserMessage("How are you?", timestamp="noon")], limit_tokens=100, at_most_tokens=200
     )
+    summary = made.text
     assert summary == "All is well."
     (request,) = provider.requests
     assert "[user, noon] How are you?" in said(request)
@@ -64,9 +65,10 @@ async def test_what_fits_takes_one_request() -> None:
 
 async def test_ten_windows_are_read_in_pieces_that_fit_and_each_fact_is_noted() -> None:
     provider = ScriptedProvider(facts_of)
-    summary = await summarizer(provider).summarize(
+    made = await summarizer(provider).summarize(
         transcript(250), limit_tokens=500, at_most_tokens=600
     )
+    summary = made.text
     assert FACT.findall(summary) == [f"FACT-{number}" for number in range(250)]
     assert 10 <= len(provider.requests) <= 25
     for request in provider.requests:
@@ -77,19 +79,22 @@ async def test_ten_windows_are_read_in_pieces_that_fit_and_each_fact_is_noted() 
 async def test_one_message_longer_than_the_window_is_read_whole() -> None:
     provider = ScriptedProvider(facts_of)
     book = " ".join(f"FACT-{number} blah" for number in range(2_000))
-    summary = await summarizer(provider).summarize(
+    made = await summarizer(provider).summarize(
         [UserMessage(book)], limit_tokens=10_000, at_most_tokens=10_000
     )
+    summary = made.text
     assert FACT.findall(summary) == [f"FACT-{number}" for number in range(2_000)]
     assert "[continued]" in said(provider.requests[1])
 
 
 async def test_earlier_notes_stand_in_front_and_are_not_read_again() -> None:
     provider = ScriptedProvider(["new notes"])
-    summary = await summarizer(provider).summarize(
+    made = await summarizer(provider).summarize(
         transcript(2), earlier="old notes", limit_tokens=100, at_most_tokens=100
     )
+    summary = made.text
     assert summary == "old notes\n\nnew notes"
+    assert made.latest == "new notes"
     assert "old notes" not in said(provider.requests[0])
 
 
@@ -100,9 +105,10 @@ async def test_notes_that_are_too_long_together_are_merged() -> None:
         return facts_of(request) + " padding" * 30
 
     provider = ScriptedProvider(merge)
-    summary = await summarizer(provider).summarize(
+    made = await summarizer(provider).summarize(
         transcript(40), earlier="FACT-1000 " + "old " * 50, limit_tokens=100, at_most_tokens=200
     )
+    summary = made.text
     assert summary.startswith("merged: FACT-1000 FACT-0 ")
     assert len(FACT.findall(summary)) == 41
     assert words(summary) <= 100
@@ -110,9 +116,8 @@ async def test_notes_that_are_too_long_together_are_merged() -> None:
 
 async def test_notes_that_do_not_get_shorter_are_kept_if_they_still_fit() -> None:
     provider = ScriptedProvider(lambda request: "the same words again " * 30)
-    summary = await summarizer(provider).summarize(
-        transcript(2), limit_tokens=100, at_most_tokens=200
-    )
+    made = await summarizer(provider).summarize(transcript(2), limit_tokens=100, at_most_tokens=200)
+    summary = made.text
     assert words(summary) == 120
     assert provider.request_count == 2  # one to take them, one that did not help
 
@@ -130,9 +135,8 @@ async def test_notes_that_were_cut_are_taken_again_on_each_half() -> None:
         return facts_of(request)
 
     provider = ScriptedProvider(cut_long_ones)
-    summary = await summarizer(provider).summarize(
-        transcript(8), limit_tokens=100, at_most_tokens=100
-    )
+    made = await summarizer(provider).summarize(transcript(8), limit_tokens=100, at_most_tokens=100)
+    summary = made.text
     assert FACT.findall(summary) == [f"FACT-{number}" for number in range(8)]
     assert provider.request_count == 3
 

@@ -229,7 +229,7 @@ def test_who_shares_a_trio_run_that_ends_is_told_and_goes_on_elsewhere(
     asked = server.statistics().requests
 
     def in_another_thread() -> str:
-        with pytest.raises(BotClosed, match="the event loop in which this bot lived has ended"):
+        with pytest.raises(BotClosed, match="event loop in which it lived has ended"):
             bot.run_sync("never, for the guest", session_key="one")
         return asyncio.run(ask(bot, "one"))
 

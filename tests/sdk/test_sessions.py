@@ -556,7 +556,7 @@ def test_a_snapshot_that_went_through_json_brings_the_session_back(host: Host) -
         ("a", "takes a SessionSnapshot"),
         ({"messages": []}, "session_key must be a string"),
         ({"key": "a", "messages": [{"role": "user"}]}, r"messages\[0\]\.content is missing"),
-        ({"key": "a", "messages": "hi"}, "messages must be a list"),
+        ({"key": "a", "messages": "hi"}, "takes a SessionSnapshot"),
         ({"key": "a", "messages": [], "metadata": 7}, "metadata must be a dict"),
         ({"key": "a", "messages": [], "created_at": "noon"}, "created_at must be an ISO 8601"),
         ({"key": "a", "messages": [], "created_at": 7}, "created_at must be an ISO 8601"),

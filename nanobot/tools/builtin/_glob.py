@@ -68,6 +68,7 @@ def paths_matching(glob: str) -> Callable[[str], bool]:
 def _one(glob: str) -> Callable[[str], bool]:
     glob = glob.rstrip("/")
     names = [name for name in glob.split("/") if name not in ("", ".")]
+    names = [name for n, name in enumerate(names) if name != "**" or names[n - 1 : n] != ["**"]]
     if "/" not in glob:
         matches_name = _compiled(glob)
         return lambda path: matches_name(path.rpartition("/")[2]) is not None

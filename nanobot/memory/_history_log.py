@@ -1,0 +1,168 @@
+"""history.jsonl: summaries of the past, one line each, numbered for ever."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any, BinaryIO, Final
+
+import msgspec
+from msgspec import UNSET, Struct, UnsetType
+
+from nanobot.errors import InvalidArgument, StoreError
+from nanobot.messages import without_surrogates
+
+from ._file_lock import file_lock
+from ._notes import sync_folder
+
+__all__ = ["HistoryLog"]
+
+_ENTRY_CHARS: Final = 64_000
+"""Longest entry. What is longer is no summary; the entry then says what it lacks."""
+
+_TAIL_BYTES: Final = 64 * 1024  # read at once, from the end, in search of the last cursor
+
+
+class _Entry(Struct):
+    cursor: int
+    timestamp: str
+    content: str
+    session_key: str | None | UnsetType = UNSET
+
+
+_DECODER: Final[msgspec.json.Decoder[_Entry]] = msgspec.json.Decoder(_Entry)
+
+
+class HistoryLog:
+    """The file `memory/history.jsonl` of a workspace: `{"cursor", "timestamp", "content", "session_key"?}` in each line.
+
+    Cursors start at 1 and only grow, among any number of threads and processes, and also after the file was shortened:
+    the file `.cursor` beside it has the last one. Lines that cannot be read are passed over, and never spoil the next.
+    """
+
+    def __init__(
+        self, folder: Path, *, now: Callable[[], datetime] = lambda: datetime.now().astimezone()
+    ) -> None:
+        """`folder` is the workspace's `memory`, which need not exist; `now` gives the time of the user's zone."""
+        self.path = folder / "history.jsonl"
+        self._cursor_path = folder / ".cursor"
+        self._lock_path = folder / ".history.lock"
+        self._now = now
+
+    def append(self, text: str, session_key: str | None = None) -> int:
+        """Add an entry and return its cursor, when it is on the disk.
+
+        Args:
+          text: What happened. Past 64,000 characters it is cut, and says so.
+          session_key: The session that it is about.
+
+        Raises:
+          InvalidArgument: It is no text.
+          StoreError: The file cannot be written; it may have part of a line, which the next entry leaves behind.
+        """
+        if not isinstance(text, str) or not isinstance(session_key, str | None):
+            raise InvalidArgument("a history entry is text, and its session_key a string or None")
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with file_lock(self._lock_path):
+                return self._append(_cut(without_surrogates(text)), session_key)
+        except OSError as error:
+            raise StoreError(f"{self.path} cannot be written: {error.strerror or error}") from error
+
+    def read(self, session_key: str | None = None) -> list[dict[str, Any]]:
+        """Return the entries, oldest first: those of one session, or all of them, also those of none.
+
+        Raises:
+          StoreError: The file cannot be read.
+        """
+        try:
+            content = self.path.read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        except OSError as error:
+            raise StoreError(f"{self.path} cannot be read: {error.strerror or error}") from error
+        entries = filter(None, map(_entry, content.split(b"\n")))
+        if session_key is not None:
+            entries = filter(lambda entry: entry.session_key == session_key, entries)
+        return [msgspec.to_builtins(entry) for entry in entries]
+
+    def _append(self, text: str, session_key: str | None) -> int:
+        is_new = not self.path.exists()
+        with self.path.open("a+b", buffering=0) as file:
+            cursor = 1 + max(_last_cursor(file), self._noted_cursor())
+            entry = _Entry(cursor, f"{self._now():%Y-%m-%d %H:%M}", text)
+            if session_key is not None:
+                entry.session_key = without_surrogates(session_key)
+            line = msgspec.json.encode(entry) + b"\n"
+            if not _ends_a_line(file):
+                line = (
+                    b"\n" + line
+                )  # somebody died while writing; their line shall not swallow this one
+            _write_all(file, line)
+            os.fsync(file.fileno())
+        # After the line: if it is lost, so is the number, and both were never told to anybody.
+        self._cursor_path.write_text(f"{cursor}\n")
+        if is_new:
+            sync_folder(self.path.parent)
+        return cursor
+
+    def _noted_cursor(self) -> int:
+        try:
+            return max(0, int(self._cursor_path.read_bytes()))
+        except (FileNotFoundError, ValueError):  # missing or torn: the file itself still tells
+            return 0
+
+
+def _entry(line: bytes) -> _Entry | None:
+    try:
+        return _DECODER.decode(line)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+
+
+def _last_cursor(file: BinaryIO) -> int:
+    """The cursor of the last line that can be read; 0 if there is none."""
+    for line in _lines_from_the_end(file):
+        if (entry := _entry(line)) is not None:
+            return entry.cursor
+    return 0
+
+
+def _lines_from_the_end(file: BinaryIO) -> Iterator[bytes]:
+    end = file.seek(0, os.SEEK_END)
+    rest = b""
+    while end:
+        start = max(0, end - _TAIL_BYTES)
+        file.seek(start)
+        first, *lines = (_read_exactly(file, end - start) + rest).split(b"\n")
+        yield from reversed(lines)
+        rest, end = first, start
+    yield rest
+
+
+def _ends_a_line(file: BinaryIO) -> bool:
+    if file.seek(0, os.SEEK_END) == 0:
+        return True
+    file.seek(-1, os.SEEK_END)
+    return file.read(1) == b"\n"
+
+
+def _read_exactly(file: BinaryIO, count: int) -> bytes:
+    pieces: list[bytes] = []
+    while count > 0 and (piece := file.read(count)):
+        pieces.append(piece)
+        count -= len(piece)
+    return b"".join(pieces)
+
+
+def _write_all(file: BinaryIO, content: bytes) -> None:
+    while content:
+        content = content[file.write(content) :]
+
+
+def _cut(text: str) -> str:
+    if len(text) <= _ENTRY_CHARS:
+        return text
+    return f"{text[:_ENTRY_CHARS]}\n[cut here: {len(text) - _ENTRY_CHARS:,} more characters]"
