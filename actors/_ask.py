@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import trio
 
@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 
 @trio.lowlevel.enable_ki_protection  # Ctrl-C is felt where we wait, not between posting the call and waiting for it
-async def ask(home: Home, call: Call[T], submit: Callable[[Call[T]], object]) -> T:
+async def ask(home: Home, call: Call[T], submit: Callable[[Call[Any]], object]) -> T:
     """Hand `call` to the engine by `submit`, which runs in its home, and wait for the result.
 
     A cancelled caller cancels the call and leaves only when it has settled, then raises its own cancellation. What
@@ -40,7 +40,7 @@ async def ask(home: Home, call: Call[T], submit: Callable[[Call[T]], object]) ->
 
 
 def ask_sync(
-    home: Home, call: Call[T], submit: Callable[[Call[T]], object], *, host: SyncHost
+    home: Home, call: Call[T], submit: Callable[[Call[Any]], object], *, host: SyncHost
 ) -> T:
     """Like `ask`, blocking; `host` is the calling thread, which meanwhile serves what the engine asks of it.
 
@@ -110,7 +110,7 @@ def cancel_soon(home: Home, call: Call[T]) -> None:
         pass
 
 
-async def _see_through(home: Home, call: Call[T], submit: Callable[[Call[T]], object]) -> None:
+async def _see_through(home: Home, call: Call[T], submit: Callable[[Call[Any]], object]) -> None:
     host = current_host(home)
     notify = host.make_notify()
     waiter = _Waiter(home, call, notify.notify, host)
@@ -124,7 +124,7 @@ async def _see_through(home: Home, call: Call[T], submit: Callable[[Call[T]], ob
 
 
 def _see_through_sync(
-    home: Home, call: Call[T], submit: Callable[[Call[T]], object], host: SyncHost
+    home: Home, call: Call[T], submit: Callable[[Call[Any]], object], host: SyncHost
 ) -> None:
     _refuse_to_block(home)
     waiter = _Waiter(home, call, host.notify)
@@ -160,7 +160,7 @@ class _Waiter(Generic[T]):
         self._is_asker = False
         self._watch: Watch | None = None
 
-    def begin(self, submit: Callable[[Call[T]], object]) -> None:
+    def begin(self, submit: Callable[[Call[Any]], object]) -> None:
         """Have the call submitted. It settles in every case; with `HomeGone` if it is too late, which is raised too."""
         self._is_asker = True
         self._expect_the_end()
@@ -203,7 +203,7 @@ class _Waiter(Generic[T]):
         if not self._is_here:
             self._home.at_end(self, self._home_gone)
 
-    def _submit(self, submit: Callable[[Call[T]], object]) -> None:
+    def _submit(self, submit: Callable[[Call[Any]], object]) -> None:
         self._attach()
         if self._call.settled:
             return  # it was cancelled before it was asked for

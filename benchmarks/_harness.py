@@ -52,13 +52,16 @@ def report(name: str, subject: str, values: Sequence[float], unit: str, **facts:
 
 
 @contextmanager
-def bot_at(base_url: str) -> Iterator[Nanobot]:
-    """A bot whose model is at `base_url`, in a folder that goes with it. The caller closes it."""
+def bot_at(base_url: str, *, connect_s: float = 10.0) -> Iterator[Nanobot]:
+    """A bot whose model is at `base_url`, in a folder that goes with it. The caller closes it.
+
+    `connect_s` is how long a connection may take; the default is that of all bots.
+    """
     with TemporaryDirectory() as folder:
         config = Path(folder, "config.json")
         settings = {
             "agents": {"defaults": {"model": "scripted/any"}},
-            "providers": {"scripted": {"apiBase": base_url}},
+            "providers": {"scripted": {"apiBase": base_url, "timeouts": {"connectS": connect_s}}},
         }
         config.write_text(json.dumps(settings))
         yield Nanobot.from_config(config, workspace=Path(folder, "workspace"))

@@ -29,7 +29,7 @@ class _Entry(Struct):
     cursor: int
     timestamp: str
     content: str
-    session_key: str | None | UnsetType = UNSET
+    session_key: str | UnsetType | None = UNSET
 
 
 _DECODER: Final[msgspec.json.Decoder[_Entry]] = msgspec.json.Decoder(_Entry)

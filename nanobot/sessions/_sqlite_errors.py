@@ -8,7 +8,7 @@ from typing import Final
 
 from nanobot.errors import StoreError
 
-__all__ = ["is_busy", "lost_file", "may_be_one_request", "store_error"]
+__all__ = ["closed_error", "is_busy", "lost_file", "may_be_one_request", "store_error"]
 
 # A result code's low byte is what SQLite calls primary; the rest only says where it happened.
 _PRIMARY: Final = 0xFF
@@ -42,6 +42,11 @@ def store_error(path: Path, error: Exception) -> StoreError:
     told = StoreError(text)
     told.__cause__ = error
     return told
+
+
+def closed_error() -> StoreError:
+    """For a write to a store that was closed."""
+    return StoreError("the session store is closed: sessions can be read, not written")
 
 
 def lost_file(path: Path) -> StoreError:

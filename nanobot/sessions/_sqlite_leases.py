@@ -5,13 +5,12 @@ from __future__ import annotations
 import secrets
 import sqlite3
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, Generic, TypeVar
 
-from nanobot.errors import StoreError
-
+from ._sqlite_errors import closed_error
 from ._sqlite_process import Process, is_dead, this_process
 from ._sqlite_request import NotYet, Request, wake
 from ._sqlite_rows import key_from_row
@@ -167,20 +166,18 @@ class LeaseDesk:
     def requests(self, connection: sqlite3.Connection) -> Sequence[Request[Any]]:
         """See `Chore`."""
         now = time.monotonic()
-        due: list[Request[Any]] = []
         if self._next_beat is not None and now >= self._next_beat:
             self._next_beat = now + _BEAT_S
             self._tenancies.end_of_lost()
-            due.append(Request(self._beat, durable=False, after=self._rest_if_nothing_is_left))
-        if not self._waiting:
-            self._watched.clear()
-            return due
+            # Alone: it takes leases for lost that are being given in the same transaction.
+            return [Request(self._beat, durable=False, after=self._rest_if_nothing_is_left)]
         self._next_look = now
-        left = [request for request in self._waiting if not request.waiting]
-        if left:
-            keys = [request.key for request in left]
-            due.append(Request(partial(self._return_tickets, keys), durable=False))
+        due: list[Request[Any]] = []
+        left = {request.key for request in self._waiting if not request.waiting}
         self._waiting = [request for request in self._waiting if request.waiting]
+        left -= {request.key for request in self._waiting}
+        if left:
+            due.append(Request(partial(self._return_tickets, left), durable=False))
         # It changes with the commits of others, and costs less than a transaction.
         (version,) = connection.execute("PRAGMA data_version").fetchone()
         if version != self._seen_version or now >= self._next_look_for_the_dead:
@@ -190,12 +187,12 @@ class LeaseDesk:
             self._waiting = []
         return due
 
-    def leave(self, refusal: Callable[[], StoreError]) -> Request[None]:
+    def leave(self) -> Request[None]:
         """End everything: tell those who wait, and return what makes the database forget this process."""
         told: list[Request[Any]] = []
         for request in self._waiting:
             if request.take():
-                request.fail(refusal())
+                request.fail(closed_error())
                 told.append(request)
         self._waiting = []
         wake(told)
@@ -219,20 +216,20 @@ class LeaseDesk:
         lost = [
             (key, token)
             for key, token in leases
-            if not self._tenancies.is_alive(key_from_row(key), token)
+            if not self._tenancies.holds(key_from_row(key), token)
         ]
         for key, token in lost:
             self.release(transaction, key, token)
         tickets = transaction.execute("SELECT key FROM ticket WHERE owner = ?", (self._me,))
         wanted = {request.key for request in self._waiting}
-        self._return_tickets([key for (key,) in tickets.fetchall() if key not in wanted], transaction)
+        self._return_tickets({key for (key,) in tickets.fetchall()} - wanted, transaction)
         return len(leases) > len(lost) or bool(wanted)
 
     def _rest_if_nothing_is_left(self, anything: bool) -> None:
         if not anything and not self._waiting:
             self._next_beat = None
 
-    def _return_tickets(self, keys: Sequence[bytes], transaction: Transaction) -> None:
+    def _return_tickets(self, keys: Set[bytes], transaction: Transaction) -> None:
         transaction.connection.executemany(
             "DELETE FROM ticket WHERE key = ? AND owner = ?", [(key, self._me) for key in keys]
         )
@@ -271,6 +268,7 @@ class LeaseDesk:
         return watched.silent_s >= LEASE_TIMEOUT_S
 
     def _bury(self, transaction: Transaction, owner: int) -> None:
+        self._watched.pop(owner, None)
         transaction.execute("DELETE FROM lease WHERE owner = ?", (owner,))
         transaction.execute("DELETE FROM ticket WHERE owner = ?", (owner,))
         transaction.execute("DELETE FROM owner WHERE id = ?", (owner,))

@@ -16,17 +16,26 @@ __all__ = [
     "json_bytes",
     "key_from_row",
     "message_from_body",
+    "message_id",
     "metadata_from_row",
     "microseconds",
     "moment",
+    "number_of",
     "row_from_key",
+    "text_from_row",
 ]
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 
+# A message's id is its session's id and its own number in one integer of 63 bits: four billion messages in a session, and
+# two billion sessions in a database. SQL that does the same counts on it: see `_sqlite_search`.
+_NUMBER_BITS: Final = 32
+_NUMBER_MASK: Final = (1 << _NUMBER_BITS) - 1
+
 _ENCODER: Final = msgspec.json.Encoder()
 _MESSAGE: Final[msgspec.json.Decoder[Message]] = msgspec.json.Decoder(Message)
+_TEXT: Final[msgspec.json.Decoder[str]] = msgspec.json.Decoder(str)
 _METADATA: Final[msgspec.json.Decoder[dict[str, Any]]] = msgspec.json.Decoder(dict[str, Any])
 
 
@@ -38,6 +47,16 @@ def row_from_key(key: str) -> bytes:
 def key_from_row(row: bytes) -> str:
     """The inverse of `row_from_key`."""
     return row.decode("utf-8", "surrogatepass")
+
+
+def message_id(session: int, number: int) -> int:
+    """The id of a session's message; grows with the number, which counts from 1."""
+    return session << _NUMBER_BITS | number
+
+
+def number_of(message: int) -> int:
+    """A message's number in its session, from its id."""
+    return message & _NUMBER_MASK
 
 
 def body_from_message(message: Message) -> bytes:
@@ -82,6 +101,18 @@ def metadata_from_row(row: bytes) -> dict[str, Any]:
         return _METADATA.decode(row)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise StoreError(f"a session's stored metadata cannot be read: {error}") from error
+
+
+def text_from_row(row: bytes) -> str:
+    """A text that was written as JSON, which holds any character.
+
+    Raises:
+      StoreError: It is none.
+    """
+    try:
+        return _TEXT.decode(row)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise StoreError(f"a stored summary cannot be read: {error}") from error
 
 
 def microseconds(when: datetime) -> int:

@@ -56,17 +56,17 @@ class Tenancies:
     def end(self, lease: Lease) -> bool:
         """Note that a lease was given back, and let the next one through; returns False if it had ended before."""
         with self._lock:
-            if not self.holds(lease):
+            if not self.holds(lease.key, lease.token):
                 return False
             tenancy = self._tenancies.pop(lease.key)
             self._turnstiles.leave(lease.key, tenancy.waiter)
             return True
 
-    def holds(self, lease: Lease) -> bool:
+    def holds(self, key: str, token: int) -> bool:
         """Whether the lease was given here, and not given back."""
         with self._lock:
-            tenancy = self._tenancies.get(lease.key)
-            return tenancy is not None and tenancy.lease.token == lease.token
+            tenancy = self._tenancies.get(key)
+            return tenancy is not None and tenancy.lease.token == token
 
     def is_alive(self, key: str, token: int) -> bool:
         """Whether somebody who could still write holds this lease."""

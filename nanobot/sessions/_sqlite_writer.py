@@ -16,7 +16,7 @@ from typing import Any, Final, Protocol
 
 from nanobot.errors import NanobotError, StoreError
 
-from ._sqlite_errors import is_busy, lost_file, may_be_one_request, store_error
+from ._sqlite_errors import closed_error, is_busy, lost_file, may_be_one_request, store_error
 from ._sqlite_file import LOCK_TIMEOUT_S, Inode, inode_of
 from ._sqlite_request import NotYet, Request, wake
 from ._sqlite_transaction import Transaction
@@ -113,7 +113,7 @@ class Writer:
         """
         with self._lock:
             if self._closed:
-                raise _refusal()
+                raise closed_error()
             if self._thread is None:
                 self._thread = self._started()
             self._queue.put(request)
@@ -369,13 +369,9 @@ class Writer:
         while not self._queue.empty():
             request = self._queue.get_nowait()
             if request is not None and request.take():
-                request.fail(_refusal())
+                request.fail(closed_error())
                 left.append(request)
         wake(left)
-
-
-def _refusal() -> StoreError:
-    return StoreError("the session store is closed: sessions can be read, not written")
 
 
 _living: weakref.WeakSet[Writer] = weakref.WeakSet()

@@ -38,6 +38,8 @@ LANES = 30  # runs in flight: more than sessions, so that some always queue
 LONGEST_S = 0.06  # after which a run is cancelled; all dwelling is of this order, so that cancels strike everywhere
 WORDS = [f"word{number} " for number in range(300)]
 
+PADDING = "\n" + "so it goes " * 200  # hundreds of tokens, for the sake of compaction
+
 ANSWERS: dict[str, ServerItem] = {
     "quick": "fine now",
     "unanswered": Answer("too late", before_head_s=60),
@@ -80,7 +82,7 @@ class Storm:
             self.folder / "a",
             server_url,
             tools=self.tools(),
-            contextWindowTokens=4_000,  # so that sessions outgrow it, and turns begin with a compaction
+            contextWindowTokens=16_000,  # which sessions outgrow, so that turns begin with a compaction
             maxTokens=500,
         )
         other = make_bot(self.folder / "b", unreachable_url)
@@ -120,7 +122,7 @@ class Storm:
             way = cancelled  # it would not come in time
         if way is timed_out:
             options["timeout_s"] = after_s + 0.001
-        result = await way(self, bot, number, f"run {number} {kind}", after_s, options)
+        result = await way(self, bot, number, f"run {number} {kind}{PADDING}", after_s, options)
         assert way is dropped or number not in self.inside, "it was over, and its code still ran"
         if result is not None:
             self.check(result, kind)
@@ -169,9 +171,9 @@ class Storm:
         history = messages_from_openai(session.messages)
         assert check(history) == (), history
         *runs, after = [str(m.content).split() for m in history if isinstance(m, UserMessage)]
-        assert after[-1] == key
+        assert after[4] == key  # "after the storm, in s7"
         order = {number: place for place, number in enumerate(self.posted[key])}
-        places = [order[int(number)] for _, number, _ in runs]
+        places = [order[int(words[1])] for words in runs]
         assert places == sorted(places)
 
     @asynccontextmanager

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 import threading
 from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 from itertools import repeat
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -23,7 +26,7 @@ from nanobot.errors import (
     StoreError,
     UsageError,
 )
-from nanobot.messages import UserMessage
+from nanobot.messages import UserMessage, check, messages_from_openai
 from nanobot.providers import ModelRequest
 from nanobot.sessions import SessionExists, SessionGone
 from nanobot.testing import Answer, ScriptedProvider, no_leaks
@@ -704,5 +707,83 @@ def test_a_store_that_fails_says_so_and_the_answer_is_still_returned(host: Host)
             await bot.run("four", session_key="a")
             assert shown(provider.requests[-1]) == ["one", "ok", "hello", "hi there", "four"]
             assert said(bot, "a") == ["one", "ok", "hello", "hi there", "four", "ok"]
+
+    host.run(story)
+
+
+# All of it at once
+
+
+def test_whatever_is_done_at_once_every_session_stays_legal_and_nothing_is_left_behind(
+    host: Host, tmp_path: Path
+) -> None:
+    @tool
+    async def look(context: RunContext) -> str:
+        """Look around."""
+        return "a tree"
+
+    def answer(request: ModelRequest) -> Answer:
+        if "You keep the notes" in str(request.messages[0].content):
+            return Answer("Notes.", before_first_delta_s=random.choice([0, 0.002]))
+        if isinstance(request.messages[-1], UserMessage) and random.random() < 0.5:
+            return Answer("Well ", tool_calls=[("look", {})], between_deltas_s=0.001)
+        return Answer(["so ", "it ", "is"], between_deltas_s=random.choice([0, 0.002]))
+
+    def legal(bot: Nanobot) -> None:
+        for info in bot.sessions.list():
+            snapshot = bot.sessions.get(info.key)
+            if snapshot is not None:
+                history = messages_from_openai(snapshot.messages)
+                assert check(history, continues=True) == ()
+                if snapshot.compaction is not None:
+                    assert 0 < snapshot.compaction["through"] <= len(history)
+
+    async def story() -> None:
+        bot = Nanobot.from_config(
+            provider=ScriptedProvider(answer, record=False), tools=[look], workspace=tmp_path / "ws"
+        )
+        async with no_leaks():
+            async with bot:
+
+                async def live() -> None:
+                    for _ in range(25):
+                        key = random.choice("abc")
+                        match random.randrange(12):
+                            case 0 | 1 | 2 | 3:
+                                await bot.run("x", session_key=key)
+                            case 4:
+                                patience = random.random() / 100
+                                await host.cancel_after(patience, partial(run, key))
+                            case 5:
+                                await attempt(partial(bot.sessions.ingest, key, HELLO))
+                            case 6:
+                                await attempt(partial(bot.sessions.ingest, key, HELLO, save=False))
+                            case 7:
+                                await attempt(partial(bot.runtime.compact_idle_session, key, 3))
+                            case 8:
+                                bot.sessions.clear(key)
+                            case 9:
+                                bot.sessions.delete(key)
+                            case 10:
+                                bot.sessions.restore({"messages": HELLO}, key)
+                            case _:
+                                bot.sessions.flush()
+                        legal(bot)
+
+                async def run(key: str) -> None:
+                    await bot.run("x", session_key=key)
+
+                async def attempt(work: Callable[[], Any]) -> None:
+                    try:
+                        await work()
+                    except SessionGone:
+                        pass  # another one cleared it meanwhile
+
+                await host.gather(*[live] * 6)
+                for key in "abc":
+                    result = await bot.run("last", session_key=key)
+                    assert result.error is None
+                    assert "persisted" not in result.metadata
+                legal(bot)
 
     host.run(story)

@@ -82,4 +82,4 @@ class AnthropicProvider:
 def _path_behind(base_url: str) -> str:
     """Return what of the service's path a base URL leaves to us: people write it with the version and without."""
     base, _, _ = base_url.strip().partition("?")
-    return "/messages" if base.rstrip("/").endswith(("/v1", "/v1/messages")) else "/v1/messages"
+    return "/messages" if base.rstrip("/").endswith("/v1") else "/v1/messages"

@@ -25,9 +25,7 @@ THINKING_KINDS: Final = frozenset({"thinking", "redacted_thinking"})
 _USUAL_MAX_TOKENS: Final = 8192
 """Sent where nobody names a limit and none is known, for the service insists on one. Every current model has it."""
 
-_LEAST_BUDGET: Final = 1024
-"""What the service accepts at least. Source: https://platform.claude.com/docs/en/build-with-claude/extended-thinking"""
-
+# The service takes no budget below 1,024.
 _BUDGETS: Final = {"minimal": 1024, "low": 1024, "medium": 4096, "adaptive": 4096}
 _LARGE_EFFORTS: Final = ("high", "xhigh", "max")
 _LARGE_BUDGET: Final = 8192
@@ -99,8 +97,6 @@ def _budgeted(effort: str, max_tokens: int, limit: int | None) -> dict[str, Any]
     if limit is not None and total > limit:
         total = limit
         budget = min(budget, total // 2)  # at least half is for the answer
-    if budget < _LEAST_BUDGET:
-        return {}
     return {"max_tokens": total, "thinking": {"type": "enabled", "budget_tokens": budget}}
 
 

@@ -34,6 +34,9 @@ _SLOWEST_S: Final = 5.0
 
 _BYTES_PER_S: Final = 2_000_000
 
+_LAST_BREATH_S: Final = 10.0
+"""A program that was killed is gone at once, unless the system itself hangs."""
+
 _LONGEST_PATTERN: Final = 10_000
 """Characters; it is passed on a command line."""
 
@@ -62,7 +65,9 @@ class Query(Struct, frozen=True):
                 f"The pattern has {len(self.pattern):,} characters; {_LONGEST_PATTERN:,} are the limit."
             )
         if not self.pattern.isprintable() and any(c in self.pattern for c in "\n\r\0"):
-            raise ToolError("A pattern matches within one line; it cannot contain a line break or NUL.")
+            raise ToolError(
+                "A pattern matches within one line; it cannot contain a line break or NUL."
+            )
         if any("\ud800" <= c <= "\udfff" for c in self.pattern):
             raise ToolError("The pattern contains half of a character.")
 
@@ -88,13 +93,13 @@ class Found(Struct):
     hits: list[Hit] = field(default_factory=list)
 
 
-class PatternRefused(Exception):
+class PatternRefused(ToolError):
     """The program does not accept the pattern; the text says why."""
 
 
-def find_ripgrep(workspace: Path) -> str | None:
+def find_ripgrep(workspace: Path, search_path: str | None = None) -> str | None:
     """Where ripgrep is on the search path, but for the workspace, where anybody may put anything. Blocks."""
-    found = shutil.which("rg")
+    found = shutil.which("rg", path=search_path)
     if found is None or not os.path.isabs(found) or not hasattr(os, "killpg"):  # noqa: PTH117 - text
         return None
     return None if Path(found).resolve().is_relative_to(workspace.resolve()) else found
@@ -118,14 +123,18 @@ async def open_matcher(query: Query, ripgrep: str | None) -> AsyncIterator[Match
             try:
                 matcher = Matcher(process, mark.encode())
                 try:
-                    await matcher.search([], 0)  # an answer to no text at all: the pattern is accepted
+                    await matcher.search(
+                        [], 0
+                    )  # an answer to no text at all: the pattern is accepted
                 except PatternRefused as error:
                     refused = refused or str(error)
                     continue
                 yield matcher
                 return
             finally:
-                await _end(process)
+                _kill(process)
+                with trio.move_on_after(_LAST_BREATH_S, shield=True):
+                    await _buried(process)
         raise ToolError(f"The pattern cannot be used: {refused}. Use fixed_strings for plain text.")
 
 
@@ -146,7 +155,14 @@ def _commands(query: Query, mark: str, ripgrep: str | None) -> list[list[str]]:
         commands.append(
             [
                 ripgrep,
-                *("--no-config", "--text", "--encoding=none", "--crlf", "--threads=1", "--color=never"),
+                *(
+                    "--no-config",
+                    "--text",
+                    "--encoding=none",
+                    "--crlf",
+                    "--threads=1",
+                    "--color=never",
+                ),
                 *("--line-number", "--column", "--byte-offset", "--no-filename", "--no-heading"),
                 *("--max-columns=1", "--line-buffered"),
                 "--ignore-case" if query.ignore_case else "--case-sensitive",
@@ -179,19 +195,21 @@ async def _start(command: list[str]) -> trio.Process:
     )
 
 
-async def _end(process: trio.Process) -> None:
-    """Kill a program and whatever it started, and wait until it is gone, also if we are cancelled."""
+def _kill(process: trio.Process) -> None:
+    """Kill a program and whatever it started."""
     if process.returncode is None:
         if hasattr(os, "killpg"):
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
         else:
             process.kill()
-    with trio.move_on_after(10, shield=True):
-        for pipe in (process.stdin, process.stdout, process.stderr):
-            if pipe is not None:
-                await pipe.aclose()
-        await process.wait()
+
+
+async def _buried(process: trio.Process) -> None:
+    for pipe in (process.stdin, process.stdout, process.stderr):
+        if pipe is not None:
+            await pipe.aclose()
+    await process.wait()
 
 
 class Matcher:
@@ -212,7 +230,7 @@ class Matcher:
         """
         size = sum(map(len, texts))
         longest_s = _SLOWEST_S + size / _BYTES_PER_S
-        reading = _Reading(texts, self._lines, self._bytes, most_hits)
+        reading = _Reading(texts, self._lines, self._bytes, most_hits, len(self._mark))
         answered = False
         with trio.move_on_after(longest_s) as deadline:
             async with trio.open_nursery() as nursery:
@@ -254,21 +272,29 @@ class Matcher:
         assert self._process.stderr is not None
         said = b""
         with trio.move_on_after(_SLOWEST_S):
-            said = await self._process.stderr.receive_some(4000)
+            said = bytes(await self._process.stderr.receive_some(4000))
             await self._process.wait()
-        lines = [line.strip() for line in said.decode("utf-8", "replace").splitlines() if line.strip()]
+        lines = [
+            line.strip() for line in said.decode("utf-8", "replace").splitlines() if line.strip()
+        ]
         if self._process.returncode == 2:
-            return PatternRefused(lines[-1].removeprefix("error: ").rstrip(".") if lines else "unknown reason")
+            return PatternRefused(
+                lines[-1].removeprefix("error: ").rstrip(".") if lines else "unknown reason"
+            )
         return ToolError("The search broke off; the pattern may need too much memory.")
 
 
 class _Reading:
     """The answers about some texts, sorted by text as they come in."""
 
-    def __init__(self, texts: Sequence[bytes], lines: int, size: int, most_hits: int) -> None:
+    def __init__(
+        self, texts: Sequence[bytes], lines: int, size: int, most_hits: int, mark_length: int
+    ) -> None:
         self.found = [Found() for _ in texts]
         self._most_hits = most_hits
-        self._starts: list[tuple[int, int]] = []  # line and byte of the stream where each text begins
+        self._starts: list[
+            tuple[int, int]
+        ] = []  # line and byte of the stream where each text begins
         for text in texts:
             self._starts.append((lines, size))
             open_end = bool(text) and not text.endswith(b"\n")
@@ -276,7 +302,7 @@ class _Reading:
             size += len(text) + open_end
         self._last = lines + 1  # the mark
         self.lines = self._last
-        self.bytes = size
+        self.bytes = size + mark_length + 1
         self._current = 0
 
     def take(self, line: bytes) -> bool:
@@ -284,7 +310,6 @@ class _Reading:
         number, column, offset, _ = line.split(b":", 3)
         absolute = int(number)
         if absolute >= self._last:
-            self.bytes = int(offset) + _length_of_mark(line, offset, self.bytes)
             return True
         while (
             self._current + 1 < len(self._starts) and self._starts[self._current + 1][0] < absolute
@@ -295,7 +320,5 @@ class _Reading:
         if self._most_hits > 0:
             self._most_hits -= 1
             first_line, first_byte = self._starts[self._current]
-            found.hits.append(
-                Hit(absolute - first_line, int(column) - 1, int(offset) - first_byte)
-            )
+            found.hits.append(Hit(absolute - first_line, int(column) - 1, int(offset) - first_byte))
         return False

@@ -90,6 +90,10 @@ class Tree:
         self._until = time.monotonic() + longest_s
         self._over = False
 
+    def restart(self) -> None:
+        """Count the seconds from now on."""
+        self._until = time.monotonic() + self._longest_s
+
     def walk(self, folder: Folder, prefix: str = "", depth: int = 0) -> Iterator[Leaf]:
         """Everything wanted in a folder and below it, in the order of names, a folder before what is in it.
 

@@ -1,0 +1,45 @@
+"""Every program on the page about actors prints what the page says it prints, and the page leaves nothing out."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import actors
+
+PAGE = (Path(__file__).parents[2] / "docs" / "actors.md").read_text("utf-8")
+PROGRAM = re.compile(
+    r"^```python\n(.*?)^```\n(?:\n```text\n(.*?)^```\n)?", re.DOTALL | re.MULTILINE
+)
+
+programs = [
+    pytest.param(program, printed, id=f"program {number}")
+    for number, (program, printed) in enumerate(PROGRAM.findall(PAGE), start=1)
+]
+
+
+def test_the_page_has_programs() -> None:
+    assert len(programs) >= 8
+
+
+@pytest.mark.parametrize(("program", "printed"), programs)
+def test_a_program_prints_what_the_page_shows(program: str, printed: str, tmp_path: Path) -> None:
+    completed = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        cwd=tmp_path,
+        check=False,
+    )
+    assert (completed.returncode, completed.stderr) == (0, "")
+    assert completed.stdout == printed
+
+
+@pytest.mark.parametrize("name", sorted(set(actors.__all__) - {"CallState"}))
+def test_the_reference_names_everything_public(name: str) -> None:
+    assert f"::: actors.{name}\n" in PAGE or f"| `{name}` |" in PAGE
