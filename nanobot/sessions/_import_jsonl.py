@@ -51,7 +51,7 @@ class OldFile(Struct, frozen=True):
 class OldSession(Struct, frozen=True):
     """What a session file holds, as this version keeps it.
 
-    `problems` says, line by line, what could not be kept.
+    `problems` says, line by line, what could not be kept. `empty` means that there is no session in it.
     """
 
     key: str
@@ -61,6 +61,7 @@ class OldSession(Struct, frozen=True):
     updated_at: datetime
     compaction: Compaction | None = None
     problems: tuple[str, ...] = ()
+    empty: bool = False
 
 
 def find_old_files(folders: Sequence[Path]) -> Iterator[OldFile]:
@@ -121,6 +122,7 @@ def read_old_session(path: Path) -> OldSession:
         updated_at=_moment(head.get("updated_at")) or modified,
         compaction=Compaction(through, summary) if through and summary else None,
         problems=tuple(problems),
+        empty=not head and not messages,
     )
 
 

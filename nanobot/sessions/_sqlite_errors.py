@@ -77,20 +77,18 @@ def _explained(path: Path, code: int, error: sqlite3.Error) -> str:
                 "open, and try again"
             )
         case sqlite3.SQLITE_NOTADB:
-            return (
-                f"{path} is not a SQLite database: move it away, and a new one is begun; or put the right file in its place"
-            )
+            return f"{path} is not a SQLite database: move it away, and a new one is begun; or put the right file in its place"
         case sqlite3.SQLITE_CORRUPT:
             return (
                 f"the session database {path} is damaged ({error}): restore a backup, or move it away together with the files "
-                f"beside it that end in -wal and -shm, and a new one is begun. What can be saved is saved by: sqlite3 {path.name} "
-                ".recover"
+                "beside it that end in -wal and -shm, and a new one is begun. What can be saved is saved by: "
+                f"sqlite3 {path.name} .recover"
             )
         case sqlite3.SQLITE_IOERR:
             name = getattr(error, "sqlite_errorname", "SQLITE_IOERR")
             return (
-                f"the disk refused to read or write the session database {path} ({name}): nothing of this write was stored; check "
-                "the disk, its quota, and the limit on file sizes"
+                f"the disk refused to read or write the session database {path} ({name}): nothing of this write was stored; "
+                "check the disk, its quota, and the limit on file sizes"
             )
         case _:
             return f"the session database {path} could not do this: {error}"

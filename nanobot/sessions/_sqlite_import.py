@@ -8,7 +8,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -25,6 +25,8 @@ from ._sqlite_writes import Addition, find, replace
 
 __all__ = ["Importer"]
 
+_NEVER_BROUGHT: Final = 0  # no session has this version
+
 _log = logging.getLogger("nanobot.sessions")
 
 
@@ -34,14 +36,22 @@ class Importer:
     It begins when it is first asked for something. A session that somebody asks for is brought at once; the others follow in the
     background, half of the time resting, for what it does keeps the event loop from running.
 
-    A file that was read is remembered with its size and time. If it changes later, because the older version is still in use, it is
-    read again; but a session that was written, cleared or deleted here since then stays as it is.
+    A file that was read is remembered with its size and time. If it changes later, because the older version is still in use,
+    it is read again; but a session that was written, cleared or deleted here since then stays as it is.
     """
 
-    def __init__(self, folders: Sequence[Path], writer: Writer, desk: LeaseDesk) -> None:
+    def __init__(
+        self,
+        folders: Sequence[Path],
+        writer: Writer,
+        desk: LeaseDesk,
+        note_messages: Callable[[int], None],
+    ) -> None:
+        """Look for nothing yet. `note_messages` is told, in the writer's thread, how many messages were written."""
         self._folders = folders
         self._writer = writer
         self._desk = desk
+        self._note_messages = note_messages
         self._lock = threading.RLock()
         self._files: dict[str, deque[OldFile]] | None = None  # by key; None before the first look
         self._thread: threading.Thread | None = None
@@ -75,7 +85,10 @@ class Importer:
         Raises:
           StoreError: One could not be written.
         """
-        self._hurried += 1
+        if self._finished:
+            return
+        with self._lock:
+            self._hurried += 1
         try:
             while not self._finished:
                 with self._lock:
@@ -85,7 +98,8 @@ class Importer:
                     else:
                         self.bring(key)
         finally:
-            self._hurried -= 1
+            with self._lock:
+                self._hurried -= 1
 
     def stop(self) -> None:
         """Leave the rest for the next time."""
@@ -101,7 +115,8 @@ class Importer:
             files: dict[str, deque[OldFile]] = {}
             old = list(find_old_files(self._folders))
             new = self._those_not_read(old) if old else []
-            for file in sorted(new, key=lambda file: file.modified_ns):
+            # The latest first: it is asked for first, and it is the one that counts if a session has two files.
+            for file in sorted(new, key=lambda file: file.modified_ns, reverse=True):
                 try:
                     files.setdefault(key_of(file.path), deque()).append(file)
                 except OSError as error:
@@ -154,7 +169,10 @@ class Importer:
                 "; ".join(old.problems[:5]),
             )
         addition = Addition.of(old.messages, old.metadata, old.compaction)
-        Request(partial(self._write, file, key, old, addition)).answer_sync(self._writer.post)
+        Request(
+            partial(self._write, file, key, old, addition),
+            after=lambda _: self._note_messages(len(addition.bodies)),
+        ).answer_sync(self._writer.post)
 
     def _write(
         self, file: OldFile, key: str, old: OldSession, addition: Addition, transaction: Transaction
@@ -166,10 +184,11 @@ class Importer:
         if mark is not None and mark[:2] == (file.modified_ns, file.size):
             return  # another process was faster
         row = find(transaction, key_row)
-        here = 0 if row is None else row.version
-        version = 0 if mark is None else mark[2]
-        # A session that nobody has touched since it came from this file; of one that never came, there is none.
-        if here == version and not self._desk.is_held(transaction, key_row):
+        if mark is None:
+            version, untouched = _NEVER_BROUGHT, row is None
+        else:
+            version, untouched = mark[2], row is not None and row.version == mark[2]
+        if untouched and not old.empty and not self._desk.is_held(transaction, key_row):
             version = replace(
                 transaction,
                 key_row,

@@ -23,16 +23,16 @@ T = TypeVar("T")
 
 # A process that has died is found out at once, by its number and the time at which it started. What is left are processes that
 # hang, or are out of sight in another container: they lose their leases when nothing has been heard of them for this long. It
-# covers five lost beats: a disk that stalls, a suspended virtual machine, a machine that swaps. A turn that is taken from a living
-# process fails, and no harm is done; a turn that waits for a hanging one waits this long.
+# covers five lost beats: a disk that stalls, a suspended virtual machine, a machine that swaps. A turn that is taken from a
+# living process fails, and no harm is done; a turn that waits for a hanging one waits this long.
 LEASE_TIMEOUT_S: Final = 15.0
 _BEAT_S: Final = 3.0
 
 # What one look can tell about how long an owner has been silent: whoever looks may have been asleep itself.
 _LONGEST_SILENCE_PER_LOOK_S: Final = 1.0
 
-# Whoever waits for another process looks whether the database has changed, which costs 2 us: after a tenth of the time that it has
-# waited already, within these bounds. It is handed on to somebody who has waited for a model's answer within 20 ms.
+# Whoever waits for another process looks whether the database has changed, which costs 2 us: after a tenth of the time that it
+# has waited already, within these bounds. So a session is handed on within 20 ms, after a turn that took a model seconds.
 _FIRST_LOOK_S: Final = 0.001
 _LAST_LOOK_S: Final = 0.02
 # The database does not change when a process dies.
@@ -66,8 +66,8 @@ class _Watched:
 class LeaseDesk:
     """Gives leases in the database's name to the first in each of this process's queues. Used in the writer's thread only.
 
-    Between processes, too, they are given in order of arrival: whoever has to wait draws a ticket, and a process that gives a lease
-    back does not get it again before those with a ticket.
+    Between processes, too, they are given in order of arrival: whoever has to wait draws a ticket, and a process that gives a
+    lease back does not get it again before those with a ticket.
 
     A `Chore` of the writer: it beats while leases are held, and tries again what has to wait.
     """
@@ -105,7 +105,9 @@ class LeaseDesk:
           NotYet: Another process has it, or was here first.
         """
         held = transaction.one("SELECT owner FROM lease WHERE key = ?", (key,))
-        ours = held is not None and held[0] == self._me  # the queue in this process has passed it on
+        ours = (
+            held is not None and held[0] == self._me
+        )  # the queue in this process has passed it on
         free = held is None or ours or self._is_gone(transaction, held[0])
         first = self._first_in_line(transaction, key) if free else None
         self._next_beat = self._next_beat or time.monotonic() + _BEAT_S
@@ -117,9 +119,7 @@ class LeaseDesk:
             )
             raise NotYet
         if first is not None:
-            transaction.execute(
-                "DELETE FROM ticket WHERE key = ? AND owner = ?", (key, self._me)
-            )
+            transaction.execute("DELETE FROM ticket WHERE key = ? AND owner = ?", (key, self._me))
         token = transaction.number()
         epoch = transaction.number() if epoch is None else epoch
         transaction.execute(
@@ -133,13 +133,13 @@ class LeaseDesk:
         if held is None:
             return False
         token, owner = held
-        if owner == self._me:
-            alive = self._tenancies.is_alive(key_from_row(key), token)
+        if owner == self._me:  # one that was given in this very transaction is not known there yet
+            gone = self._tenancies.is_lost(key_from_row(key), token)
         else:
-            alive = not self._is_gone(transaction, owner)
-        if not alive:
+            gone = self._is_gone(transaction, owner)
+        if gone:
             transaction.execute("DELETE FROM lease WHERE key = ?", (key,))
-        return alive
+        return not gone
 
     @staticmethod
     def release(transaction: Transaction, key: bytes, token: int) -> None:

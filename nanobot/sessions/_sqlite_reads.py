@@ -26,7 +26,14 @@ from ._sqlite_rows import (
     text_from_row,
 )
 
-__all__ = ["Readers", "StoredSession", "count_since", "list_rows", "read_session", "refuse_negative"]
+__all__ = [
+    "Readers",
+    "StoredSession",
+    "count_since",
+    "list_rows",
+    "read_session",
+    "refuse_negative",
+]
 
 # Connections that are kept for the next read; each costs three descriptors and up to 2 MB of cache. More at once are made and
 # dropped as needed, in 0.2 ms.

@@ -17,18 +17,19 @@ __all__ = ["NotYet", "Request", "wake"]
 T = TypeVar("T")
 
 
-class NotYet(Exception):  # noqa: N818  # no error: the work asks to be done again, see `Request.put_back`
+class NotYet(Exception):
     """Raised by work that cannot be done now and will be tried again. What it has written so far is kept."""
 
 
 class Request(Generic[T]):
     """Work that the writer does once, inside a transaction that it may share with other requests.
 
-    Either the writer *takes* a request, or whoever asked *withdraws* it: exactly one of them succeeds, from whatever threads. So a
-    request that was withdrawn has no effect, and one that was taken is answered.
+    Either the writer *takes* a request, or whoever asked *withdraws* it: exactly one of them succeeds, from whatever threads.
+    So a request that was withdrawn has no effect, and one that was taken is answered.
 
     The work runs in the writer's thread. It may be run again after its transaction was rolled back, so it changes nothing but
-    the database. It raises before its first write or not at all; `sqlite3.Error` apart, which rolls back the transaction.
+    the database. It raises before its first write or not at all: `sqlite3.Error` apart, which rolls back the transaction, and
+    `NotYet`.
 
     Attributes:
       work: What is done.

@@ -2,8 +2,8 @@
 
 Writing a message into the index costs several times what storing it does, so that is done behind: what is new is noted in the
 table `unindexed`, in the transaction that stores it, and taken into the index when the writer has nothing else to do. A search
-reads the index and, one by one, the messages that are not in it yet. So it finds everything that was committed. Where SQLite was built
-without FTS5, nothing is ever in the index, and the same search reads everything.
+reads the index and, one by one, the messages that are not in it yet. So it finds everything that was committed. Where SQLite was
+built without FTS5, nothing is ever in the index, and the same search reads everything.
 """
 
 from __future__ import annotations
@@ -73,16 +73,20 @@ _ALL: Final = """
 
 
 class Indexer:
-    """Takes messages into the index behind the writes. A `Chore` of the writer, whose thread alone uses it."""
+    """Takes messages into the index behind the writes. A `Chore` of the writer, whose thread alone uses it.
+
+    Attributes:
+      enabled: Whether there is an index.
+    """
 
     def __init__(self) -> None:
-        self._enabled = False
+        self.enabled = False
         self._waiting = 0
         self._last_written = 0.0
 
     def start(self, connection: sqlite3.Connection, *, enabled: bool) -> None:
         """Look what an earlier process has left."""
-        self._enabled = enabled
+        self.enabled = enabled
         left = connection.execute("SELECT 1 FROM unindexed LIMIT 1").fetchone()
         self.note(0 if left is None else 1)
 
@@ -93,7 +97,7 @@ class Indexer:
 
     def due_in_s(self) -> float | None:
         """See `Chore`."""
-        if not self._enabled or not self._waiting:
+        if not self.enabled or not self._waiting:
             return None
         if self._waiting >= _MANY:
             return 0.0
@@ -134,9 +138,7 @@ def search(
                 return tuple(hits)
     if indexed:
         found = connection.execute(_INDEXED, (_match_expression(phrases), limit - len(hits)))
-        hits += [
-            _hit(key, number, message_from_body(body), words) for key, number, body in found
-        ]
+        hits += [_hit(key, number, message_from_body(body), words) for key, number, body in found]
     return tuple(hits)
 
 

@@ -68,11 +68,10 @@ class Tenancies:
             tenancy = self._tenancies.get(key)
             return tenancy is not None and tenancy.lease.token == token
 
-    def is_alive(self, key: str, token: int) -> bool:
-        """Whether somebody who could still write holds this lease."""
+    def is_lost(self, key: str, token: int) -> bool:
+        """Whether whoever holds this lease can do nothing with it any more, because their Trio run is over."""
         with self._lock:
-            tenancy = self._tenancies.get(key)
-            return tenancy is not None and tenancy.lease.token == token and tenancy.waiter.alive
+            return self.holds(key, token) and not self._tenancies[key].waiter.alive
 
     def end_of_lost(self) -> None:
         """End the leases of Trio runs that are over; their owners cannot give them back any more."""

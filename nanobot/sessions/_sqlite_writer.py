@@ -52,8 +52,8 @@ class Writer:
     """Carries out requests in the order in which they were posted, many in one transaction, and answers after the commit.
 
     A request that fails by itself (it raises a `NanobotError` before it has written) does not touch the others. If the
-    transaction fails, it is rolled back; where one request may be to blame, each is tried again alone. The connection is made when
-    it is first needed, and anew after the file was damaged, moved or replaced.
+    transaction fails, it is rolled back; where one request may be to blame, each is tried again alone. The connection is made
+    when it is first needed, and anew after the file was damaged, moved or replaced.
 
     The thread starts with the first request and ends with `close`.
     """
@@ -274,9 +274,7 @@ class Writer:
 
     def _note_synced(self, settled: Sequence[Request[Any]], *, durable: bool) -> None:
         """Syncing one commit syncs those before it: they are in the same log."""
-        self._synced = durable or (
-            self._synced and not any(request.durable for request in settled)
-        )
+        self._synced = durable or (self._synced and not any(request.durable for request in settled))
 
     def _transact(
         self, connection: sqlite3.Connection, requests: Sequence[Request[Any]]
@@ -295,9 +293,7 @@ class Writer:
         connection.execute("COMMIT")
         return waiting
 
-    def _answer(
-        self, settled: Sequence[Request[Any]], waiting: Sequence[Request[Any]]
-    ) -> None:
+    def _answer(self, settled: Sequence[Request[Any]], waiting: Sequence[Request[Any]]) -> None:
         if waiting:
             for request in waiting:
                 self._put_back(request)

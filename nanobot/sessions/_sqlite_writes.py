@@ -165,15 +165,15 @@ def replace(
     )
     position = add(transaction, key, None, epoch, whole, now)
     if created_at is not None:
-        transaction.execute(
-            "UPDATE session SET created_at = ? WHERE key = ?", (created_at, key)
-        )
+        transaction.execute("UPDATE session SET created_at = ? WHERE key = ?", (created_at, key))
     return position
 
 
 def clear(transaction: Transaction, key: bytes, row: SessionRow | None, now: datetime) -> None:
     """Begin a session's next life, with its metadata and nothing else. There need be no session."""
-    epoch = _begin_epoch(transaction, key)  # a turn that has written nothing yet shall write nothing
+    epoch = _begin_epoch(
+        transaction, key
+    )  # a turn that has written nothing yet shall write nothing
     if row is None:
         return
     kept = transaction.one(
@@ -188,9 +188,7 @@ def clear(transaction: Transaction, key: bytes, row: SessionRow | None, now: dat
         "VALUES (?, ?, 0, ?, ?, ?, ?, '')",
         (key, epoch, transaction.number(), created_at, microseconds(now), title),
     ).lastrowid
-    transaction.execute(
-        "INSERT INTO facts (session, metadata) VALUES (?, ?)", (cleared, metadata)
-    )
+    transaction.execute("INSERT INTO facts (session, metadata) VALUES (?, ?)", (cleared, metadata))
 
 
 def remove(transaction: Transaction, key: bytes, row: SessionRow | None) -> bool:
@@ -218,9 +216,7 @@ def _write_messages(transaction: Transaction, first: int, bodies: Sequence[bytes
         transaction.connection.executemany(
             "INSERT INTO message VALUES (?, ?)", enumerate(bodies, first)
         )
-    transaction.execute(
-        "INSERT INTO unindexed VALUES (?, ?)", (first, first + len(bodies) - 1)
-    )
+    transaction.execute("INSERT INTO unindexed VALUES (?, ?)", (first, first + len(bodies) - 1))
 
 
 def _write_compaction(transaction: Transaction, session: int, compaction: Compaction) -> None:

@@ -144,6 +144,9 @@ class Replacement:
         self._backup: str | None = None
         self._held: int | None = None  # the new file: while it is open, no other can get its number
         self._written_at = 0
+        self._lock: int | None = None
+        self.is_locked = False
+        """Whether somebody has locked the folder on behalf of this."""
         self.replaced: bool | None = None
         """Whether there was a file before; None until it is published."""
         try:
@@ -163,7 +166,7 @@ class Replacement:
           OSError, ToolError: It may not be replaced.
         """
         assert self._draft is not None  # published once, before it is closed
-        with _locked(self._folder):
+        with self._locked():
             with self._open_current() as current:
                 self._check(current)
                 if current is not None and self._undoable:
@@ -184,7 +187,7 @@ class Replacement:
           ContentChanged: Somebody else has replaced it since; theirs is left alone.
           OSError: The file system refuses.
         """
-        with _locked(self._folder):
+        with self._locked():
             if not self._is_ours():
                 raise ContentChanged(f"{shown(self._path)} was changed by somebody else meanwhile.")
             if self._backup is not None:
@@ -207,15 +210,42 @@ class Replacement:
             self._made.remove()
         else:
             self._made.keep()
-        if self._held is not None:
-            os.close(self._held)
-            self._held = None
+        for descriptor in (self._lock, self._held):
+            if descriptor is not None:
+                os.close(descriptor)
+        self._lock = self._held = None
         if self._folder is not None:
             os.close(self._folder)
             self._folder = None
             self._name = (
                 os.devnull
             )  # nothing is done with it any more, and least of all relative to the process
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """The folder that the file is in, for `lock`."""
+        if self._folder is None:
+            return 0, 0
+        found = os.fstat(self._folder)
+        return found.st_dev, found.st_ino
+
+    def lock(self) -> None:
+        """Keep others who replace files in this folder out until `close()`; others in this process too.
+
+        Raises:
+          ToolError: Somebody holds the lock for too long.
+        """
+        self._lock = _open_lock(self._folder)
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Keep others out while what is there is compared and replaced."""
+        lock = None if self.is_locked else _open_lock(self._folder)
+        try:
+            yield
+        finally:
+            if lock is not None:
+                os.close(lock)
 
     @contextlib.contextmanager
     def _open_current(self) -> Iterator[int | None]:
@@ -318,27 +348,25 @@ def name_draft(
         os.rename(draft, name, src_dir_fd=folder, dst_dir_fd=folder)
 
 
-@contextlib.contextmanager
-def _locked(folder: int | None) -> Iterator[None]:
-    """Keep others who replace files in this folder out while what is there is compared and replaced.
+def _open_lock(folder: int | None) -> int | None:
+    """Lock a folder until the descriptor that is returned is closed.
 
-    They may be in other processes: the lock is the system's, on the folder itself, so that it leaves no file behind
+    Others may be in other processes: the lock is the system's, on the folder itself, so that it leaves no file behind
     and ends with whoever holds it. Programs that know nothing of it are not kept out, and neither is anybody where
     the file system or the platform has no such locks.
     """
     if folder is None or fcntl is None:
-        yield
-        return
+        return None
     try:
         descriptor = os.open(".", os.O_RDONLY | os.O_DIRECTORY, dir_fd=folder)
     except PermissionError:  # a folder that may be passed through but not listed
-        yield
-        return
+        return None
     try:
         wait_for_lock(descriptor, _LOCK_WAIT_S)
-        yield
-    finally:
+    except BaseException:
         os.close(descriptor)
+        raise
+    return descriptor
 
 
 def wait_for_lock(descriptor: int, wait_s: float) -> None:

@@ -106,7 +106,7 @@ async def serving(script: Script) -> AsyncIterator[str]:
     (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
     with trio.fail_after(30):
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(partial(trio.serve_listeners, serve, [listener]))
+            await nursery.start(partial(trio.serve_listeners, serve, [listener]))
             yield f"http://127.0.0.1:{listener.socket.getsockname()[1]}/v1"
             nursery.cancel_scope.cancel()
 

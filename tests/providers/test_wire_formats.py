@@ -11,6 +11,7 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
+from nanobot.config import config_from_tree
 from nanobot.errors import (
     AuthenticationFailed,
     ConfigError,
@@ -25,10 +26,12 @@ from nanobot.errors import (
 )
 from nanobot.messages import Finished, TextDelta
 from nanobot.providers import Endpoint, Provider, Timeouts
+from nanobot.providers._select import select_model
 from nanobot.providers._transport import PoolStatistics, PoolTransport
 from nanobot.providers.anthropic import AnthropicProvider
 from nanobot.providers.openai_chat import OpenAIChatProvider
 from nanobot.providers.openai_responses import OpenAIResponsesProvider
+from nanobot.runtime._providers import Providers
 from tests.providers.loopback import (
     END,
     HEAD,
@@ -445,3 +448,38 @@ def test_an_endpoint_that_cannot_work_is_refused_by_the_name_of_the_setting(
     with pytest.raises(ConfigError, match=said) as caught:
         spoken.provider(Endpoint(**{"name": "acme", "base_url": "https://x.example", **settings}))
     assert "canary" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("spoken", "model", "settings"),
+    [
+        (CHAT, "openai/gpt-4.1", {}),
+        (MESSAGES, "anthropic/claude-opus-4-5", {}),
+        (RESPONSES, "openai/gpt-4.1", {"apiType": "responses"}),
+    ],
+    ids=repr,
+)
+async def test_a_configured_model_is_asked_in_its_providers_format(
+    spoken: Format, model: str, settings: dict[str, str]
+) -> None:
+    targets: list[str] = []
+
+    async def script(peer: Peer) -> None:
+        target, _, _ = await peer.request()
+        targets.append(target)
+        await peer.stream_events(*whole(spoken))
+        await peer.send(END)
+
+    async with serving(script) as base_url:
+        name = model.partition("/")[0]
+        tree = {
+            "agents": {"defaults": {"model": model}},
+            "providers": {name: {"apiKey": KEY, "apiBase": base_url, **settings}},
+        }
+        selection = select_model(config_from_tree(tree, path=None, env={}), env={})
+        providers = Providers()
+        provider = providers.provider(selection)
+        assert type(provider) is spoken.provider
+        assert (await ask(provider))[-1] == Finished("stop")
+        await providers.aclose()
+    assert targets == [spoken.path]

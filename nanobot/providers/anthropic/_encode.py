@@ -32,7 +32,7 @@ from nanobot.messages import (
 
 from .._images import Images, find_image, is_web_image, unseen_image
 from .._provider import ModelRequest
-from .._reasoning_items import answer_pieces, is_ours
+from .._reasoning_items import answer_pieces
 from .._request_body import (
     file_reference,
     fitting_call_id,
@@ -41,7 +41,7 @@ from .._request_body import (
     legal_arguments,
     merged,
 )
-from ._thinking import THINKING_KINDS, sampling_fields
+from ._thinking import returned_thinking, sampling_fields
 
 __all__ = ["EncodedMessage", "encode_body", "encode_message", "encode_tools"]
 
@@ -262,9 +262,8 @@ def _image(part: ImagePart, images: Images) -> tuple[bytes, ...]:
 
 
 def _answer(message: AssistantMessage, provider: str) -> tuple[bytes, ...]:
-    items = [block for block in message.thinking if is_ours(block, provider, THINKING_KINDS)]
     blocks: list[bytes] = []
-    for piece in answer_pieces(message, items):
+    for piece in answer_pieces(message, returned_thinking(message, provider)):
         match piece:
             case str():
                 blocks += _text_block(piece)

@@ -36,14 +36,14 @@ class AnthropicProvider:
     def __init__(
         self, endpoint: Endpoint, *, transport: httpx.AsyncBaseTransport | None = None
     ) -> None:
-        headers = {"anthropic-version": _VERSION}
-        if (
-            api_key := endpoint.api_key.strip()
-        ):  # a key read from a file often ends with a line break
-            headers["x-api-key"] = api_key
+        api_key = endpoint.api_key.strip()  # a key read from a file often ends with a line break
+        credentials = {"x-api-key": api_key} if api_key else {}
         self._endpoint = endpoint
         self._service = HTTPService(
-            endpoint, _path_behind(endpoint.base_url), headers=headers, transport=transport
+            endpoint,
+            _path_behind(endpoint.base_url),
+            headers={"anthropic-version": _VERSION, **credentials},
+            transport=transport,
         )
 
     @property

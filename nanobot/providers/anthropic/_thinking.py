@@ -10,6 +10,7 @@ from nanobot.messages import (
     AssistantMessage,
     Message,
     SystemMessage,
+    ThinkingBlock,
     ToolMessage,
     UserMessage,
 )
@@ -18,9 +19,9 @@ from .._known_models import ReasoningStyle, known_model
 from .._match import model_words
 from .._reasoning_items import is_ours
 
-__all__ = ["THINKING_KINDS", "sampling_fields"]
+__all__ = ["returned_thinking", "sampling_fields"]
 
-THINKING_KINDS: Final = frozenset({"thinking", "redacted_thinking"})
+_KINDS: Final = frozenset({"thinking", "redacted_thinking"})
 
 _USUAL_MAX_TOKENS: Final = 8192
 """Sent where nobody names a limit and none is known, for the service insists on one. Every current model has it."""
@@ -71,6 +72,20 @@ def sampling_fields(
     return fields
 
 
+def returned_thinking(message: AssistantMessage, provider: str) -> list[ThinkingBlock]:
+    """Return the reasoning of an answer that the provider wants back.
+
+    What was imported has to be signed: Anthropic refuses a history with anything else. What came from this very
+    provider goes back as it came, for not all services sign.
+    """
+    return [
+        block
+        for block in message.thinking
+        if is_ours(block, provider, _KINDS)
+        and (block.signature or block.payload)  # of what came from here, the payload says so
+    ]
+
+
 def _usual_style(model: str) -> ReasoningStyle:
     return "adaptive" if "claude" in model_words(model) else "budget"
 
@@ -110,14 +125,11 @@ def _continues_without_thinking(messages: Sequence[Message], provider: str) -> b
     behind_results = False
     for message in messages:
         match message:
-            case UserMessage() if (
-                not behind_results
-            ):  # else it is in the same turn, for the service
+            # Behind results, what the user says is part of the same turn for the service.
+            case UserMessage() if not behind_results:
                 first_call = None
             case AssistantMessage() if message.tool_calls:
                 first_call = first_call or message
         if not isinstance(message, SystemMessage):
             behind_results = isinstance(message, ToolMessage)
-    return first_call is not None and not any(
-        is_ours(block, provider, THINKING_KINDS) for block in first_call.thinking
-    )
+    return first_call is not None and not returned_thinking(first_call, provider)

@@ -10,6 +10,7 @@ from .read_file import read_file
 from .write_file import write_file
 
 __all__ = [
+    "apply_patch",
     "builtin_tools",
     "edit_file",
     "find_files",

@@ -44,7 +44,7 @@ def main(mark: str, flags: str, pattern: str) -> int:
 
 def _limit() -> None:
     try:
-        import resource  # not on Windows
+        import resource  # deferred: there is none on Windows
     except ImportError:
         return
     for kind, most in ((resource.RLIMIT_CPU, _CPU_S), (resource.RLIMIT_AS, _MEMORY)):

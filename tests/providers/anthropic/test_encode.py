@@ -302,6 +302,10 @@ def test_an_image_that_cannot_be_shown_is_told_in_words() -> None:
 def test_reasoning_goes_back_to_the_provider_it_is_from_and_to_no_other() -> None:
     blocks = (
         ThinkingBlock("thinking", "imported", "sig-1"),
+        ThinkingBlock("thinking", "imported, and never signed"),
+        ThinkingBlock(
+            "thinking", "ours, of a service that does not sign", "", {"provider": "acme"}
+        ),
         ThinkingBlock("thinking", "ours", "sig-2", {"provider": "acme"}),
         ThinkingBlock("redacted_thinking", payload={"data": "secret", "provider": "acme"}),
         ThinkingBlock("thinking", "theirs", "sig-3", {"provider": "other"}),
@@ -310,6 +314,7 @@ def test_reasoning_goes_back_to_the_provider_it_is_from_and_to_no_other() -> Non
     (turn,) = turns(AssistantMessage("said", thinking=blocks))
     assert turn["content"] == [
         {"type": "thinking", "thinking": "imported", "signature": "sig-1"},
+        {"type": "thinking", "thinking": "ours, of a service that does not sign", "signature": ""},
         {"type": "thinking", "thinking": "ours", "signature": "sig-2"},
         {"type": "redacted_thinking", "data": "secret"},
         text("said"),
