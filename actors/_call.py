@@ -75,13 +75,12 @@ class Call(Generic[T]):
             raise RuntimeError("this call has not settled yet")
         if self._error is None:
             return self._value  # type: ignore[return-value]  # settled without an error: it is a T
+        # Each asker adds its own frames to what the engine recorded, not to those of the asker before. They include this
+        # one: the error would keep itself alive through it.
         try:
-            # each asker adds its own frames to what the engine recorded, not to those of the asker before
             raise self._error.with_traceback(self._traceback)
         finally:
-            del (
-                self
-            )  # the traceback refers to this frame: the error would keep itself alive through it
+            del self
 
     @property
     def failure(self) -> BaseException | None:

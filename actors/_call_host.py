@@ -52,6 +52,8 @@ class _HostCall:
 
     __slots__ = ("_error", "_home", "_host", "_settled", "_task", "_value", "_watch")
 
+    keeps_run = True  # its task waits until the function has ended, cancelled or not
+
     def __init__(self, home: Home, host: Host) -> None:
         self._home = home
         self._host = host
@@ -60,8 +62,6 @@ class _HostCall:
         self._watch = watch_here()
         self._value: Any = None
         self._error: BaseException | None = None
-
-    keeps_run = True  # its task waits until the function has ended, cancelled or not
 
     async def run(
         self,

@@ -16,6 +16,8 @@ from ._run_ended import post_unless_ended, run_ended
 
 __all__ = ["TrioHost"]
 
+ENDED = "the caller's Trio run ended during the call"
+
 
 class _ThreadsafeTrioNotify:
     """A `TrioNotify` that is notified from another thread."""
@@ -105,6 +107,3 @@ class TrioHost:
     def _post(self, function: Callable[[], None]) -> None:
         if not post_unless_ended(self._token, function):
             raise HostGone("the caller's Trio run has ended")
-
-
-ENDED = "the caller's Trio run ended during the call"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Protocol
 
 import trio
@@ -9,6 +10,8 @@ import trio
 from ._notify import TrioNotify
 
 __all__ = ["Watch", "Watched", "watch_here"]
+
+_log = logging.getLogger("actors.watch")
 
 LOOK_S = 1.0
 """How long a closed loop goes unnoticed. A look costs 0.1 µs per call that is out."""
@@ -66,8 +69,11 @@ class Watch:
                 self._look_in_the_background()
 
     def _look_in_the_background(self) -> None:
+        try:
+            trio.lowlevel.spawn_system_task(self._look_while_needed, name="watch over callers")
+        except RuntimeError:
+            return  # the run is past its last task, and those who wait are about to be told
         self._awake = True
-        trio.lowlevel.spawn_system_task(self._look_while_needed, name="watch over callers")
 
     async def _look_while_needed(self) -> None:
         try:
@@ -91,7 +97,10 @@ class Watch:
 
     def _look(self) -> None:
         for watched in tuple(self._watched):
-            watched.look()
+            try:
+                watched.look()
+            except Exception:  # noqa: BLE001 - a host may be a stranger's code; the others are looked at all the same
+                _log.exception("could not see whether the loop of %r is open", watched)
 
 
 _watches: trio.lowlevel.RunVar[Watch] = trio.lowlevel.RunVar("actors_watch")

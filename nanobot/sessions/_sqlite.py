@@ -21,10 +21,10 @@ from ._record import Compaction, Position, SessionRecord
 from ._search import SearchHit
 from ._snapshot import SessionInfo
 from ._sqlite_errors import closed_error
-from ._sqlite_file import has_fts5, open_for_writing
+from ._sqlite_file import LOCK_TIMEOUT_S, has_fts5, open_for_writing
 from ._sqlite_fork import watch_forks
 from ._sqlite_import import Importer
-from ._sqlite_leases import LeaseDesk, LeaseRequest
+from ._sqlite_leases import LEASE_TIMEOUT_S, LeaseDesk, LeaseRequest
 from ._sqlite_reads import (
     Readers,
     StoredSession,
@@ -108,6 +108,8 @@ class SqliteStore:
         durability: Durability = "commit",
         old_files: Sequence[Path] = (),
         full_text: bool = True,
+        lease_timeout_s: float = LEASE_TIMEOUT_S,
+        lock_timeout_s: float = LOCK_TIMEOUT_S,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         """Touch nothing yet.
@@ -117,12 +119,16 @@ class SqliteStore:
           durability: What writes survive.
           old_files: Folders with session files of the older format, to be brought over once; they are not changed.
           full_text: Keep a full-text index, if SQLite has FTS5. Without one, a search reads all messages.
+          lease_timeout_s: How long a process that cannot be seen to be dead may be silent before it loses its leases.
+          lock_timeout_s: How long another program may keep the file locked before a write fails.
           now: Gives the timezone-aware time of each write.
         """
         self._path = path
         self._durability = durability
         self._old_files = tuple(old_files)
         self._full_text = full_text
+        self._lease_timeout_s = lease_timeout_s
+        self._lock_timeout_s = lock_timeout_s
         self._now = now
         self._assemble()
         watch_forks(self)
@@ -130,14 +136,22 @@ class SqliteStore:
     def _assemble(self) -> None:
         self._unusable = False
         self._tenancies = Tenancies()
-        self._desk = LeaseDesk(self._tenancies)
+        self._desk = LeaseDesk(self._tenancies, timeout_s=self._lease_timeout_s)
         self._books = _Books(self._now)
         self._readers = Readers(self._path)
         self._writer = Writer(
             self._path,
             # Nothing that the thread has leads to the store: one that is dropped is closed.
-            connect=partial(_connected, self._path, self._desk, self._books, self._full_text),
+            connect=partial(
+                _connected,
+                self._path,
+                self._desk,
+                self._books,
+                full_text=self._full_text,
+                lock_timeout_s=self._lock_timeout_s,
+            ),
             durable=self._durability == "commit",
+            lock_timeout_s=self._lock_timeout_s,
             chores=(self._desk, self._books.indexer),
             put_back=self._desk.put_back,
             before_close=self._desk.leave,
@@ -517,8 +531,10 @@ class _Books:
         self._first_write = None
 
 
-def _connected(path: Path, desk: LeaseDesk, books: _Books, full_text: bool) -> sqlite3.Connection:
-    connection = open_for_writing(path)
+def _connected(
+    path: Path, desk: LeaseDesk, books: _Books, *, full_text: bool, lock_timeout_s: float
+) -> sqlite3.Connection:
+    connection = open_for_writing(path, lock_timeout_s=lock_timeout_s)
     try:
         desk.register(connection)
         books.open(connection, full_text=full_text)

@@ -13,7 +13,14 @@ from nanobot.errors import StoreError
 
 from ._sqlite_errors import is_busy
 
-__all__ = ["Inode", "has_fts5", "inode_of", "open_for_reading", "open_for_writing"]
+__all__ = [
+    "LOCK_TIMEOUT_S",
+    "Inode",
+    "has_fts5",
+    "inode_of",
+    "open_for_reading",
+    "open_for_writing",
+]
 
 Inode: TypeAlias = tuple[int, int]
 """Device and number: tells whether a path still leads to the file that was opened."""
@@ -102,8 +109,12 @@ def inode_of(path: Path) -> Inode | None:
     return found.st_dev, found.st_ino
 
 
-def open_for_writing(path: Path) -> sqlite3.Connection:
+def open_for_writing(path: Path, *, lock_timeout_s: float = LOCK_TIMEOUT_S) -> sqlite3.Connection:
     """Open the database, made and brought up to date as needed; mode 0600, in a folder with mode 0700.
+
+    Args:
+      path: The file.
+      lock_timeout_s: How long another process may keep it locked.
 
     Raises:
       StoreError: It is no session database, or one of a later version than this.
@@ -111,9 +122,9 @@ def open_for_writing(path: Path) -> sqlite3.Connection:
     """
     if inode_of(path) is None:
         _make_file(path)
-    deadline = time.monotonic() + LOCK_TIMEOUT_S
+    deadline = time.monotonic() + lock_timeout_s
     while True:
-        connection = _connected(path)
+        connection = _connected(path, lock_timeout_s)
         try:
             _prepare(connection, path)
         except sqlite3.OperationalError as error:
@@ -135,7 +146,7 @@ def open_for_reading(path: Path) -> sqlite3.Connection:
     Raises:
       sqlite3.Error: It cannot be opened, or is not there.
     """
-    connection = _connected(path)
+    connection = _connected(path, LOCK_TIMEOUT_S)
     try:
         connection.execute("PRAGMA query_only = ON")
     except BaseException:
@@ -173,12 +184,12 @@ def _make_file(path: Path) -> None:
         beside.unlink(missing_ok=True)
 
 
-def _connected(path: Path) -> sqlite3.Connection:
+def _connected(path: Path, lock_timeout_s: float) -> sqlite3.Connection:
     # mode=rw: a database that was deleted is not to be made anew by somebody who reads.
     return sqlite3.connect(
         f"file:{quote(os.fsencode(path))}?mode=rw",
         uri=True,
-        timeout=LOCK_TIMEOUT_S,
+        timeout=lock_timeout_s,
         isolation_level=None,  # transactions begin where they are written
         check_same_thread=False,  # used by one thread at a time, also when it is closed before a fork
     )

@@ -26,7 +26,7 @@ T = TypeVar("T")
 # covers five lost beats: a disk that stalls, a suspended virtual machine, a machine that swaps. A turn that is taken from a
 # living process fails, and no harm is done; a turn that waits for a hanging one waits this long.
 LEASE_TIMEOUT_S: Final = 15.0
-_BEAT_S: Final = 3.0
+_BEATS: Final = 5
 
 # What one look can tell about how long an owner has been silent: whoever looks may have been asleep itself.
 _LONGEST_SILENCE_PER_LOOK_S: Final = 1.0
@@ -72,8 +72,16 @@ class LeaseDesk:
     A `Chore` of the writer: it beats while leases are held, and tries again what has to wait.
     """
 
-    def __init__(self, tenancies: Tenancies) -> None:
+    def __init__(self, tenancies: Tenancies, *, timeout_s: float = LEASE_TIMEOUT_S) -> None:
+        """Hold nothing yet.
+
+        Args:
+          tenancies: What this process knows of its own leases.
+          timeout_s: How long another process may be silent.
+        """
         self._tenancies = tenancies
+        self._timeout_s = timeout_s
+        self._beat_s = timeout_s / _BEATS
         self._me = secrets.randbits(62)
         self._waiting: list[LeaseRequest[Any]] = []
         self._seen_version: int | None = None
@@ -110,7 +118,7 @@ class LeaseDesk:
         )  # the queue in this process has passed it on
         free = held is None or ours or self._is_gone(transaction, held[0])
         first = self._first_in_line(transaction, key) if free else None
-        self._next_beat = self._next_beat or time.monotonic() + _BEAT_S
+        self._next_beat = self._next_beat or time.monotonic() + self._beat_s
         if not free or first not in (None, self._me):
             if ours:
                 transaction.execute("DELETE FROM lease WHERE key = ?", (key,))
@@ -167,7 +175,7 @@ class LeaseDesk:
         """See `Chore`."""
         now = time.monotonic()
         if self._next_beat is not None and now >= self._next_beat:
-            self._next_beat = now + _BEAT_S
+            self._next_beat = now + self._beat_s
             self._tenancies.end_of_lost()
             # Alone: it takes leases for lost that are being given in the same transaction.
             return [Request(self._beat, durable=False, after=self._rest_if_nothing_is_left)]
@@ -265,7 +273,7 @@ class LeaseDesk:
             watched = self._watched[owner] = _Watched(beat, now)
         watched.silent_s += min(now - watched.last_look, _LONGEST_SILENCE_PER_LOOK_S)
         watched.last_look = now
-        return watched.silent_s >= LEASE_TIMEOUT_S
+        return watched.silent_s >= self._timeout_s
 
     def _bury(self, transaction: Transaction, owner: int) -> None:
         self._watched.pop(owner, None)

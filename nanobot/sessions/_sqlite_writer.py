@@ -64,6 +64,7 @@ class Writer:
         *,
         connect: Callable[[], sqlite3.Connection],
         durable: bool,
+        lock_timeout_s: float = LOCK_TIMEOUT_S,
         chores: Sequence[Chore] = (),
         put_back: Callable[[Request[Any]], None],
         before_close: Callable[[], Request[Any]],
@@ -74,6 +75,7 @@ class Writer:
           path: The file.
           connect: Opens it, ready to be written.
           durable: Whether an answer to a durable request waits for the disk.
+          lock_timeout_s: How long another process may keep the file locked.
           chores: Done between requests.
           put_back: Told of each request that will have to be tried again; a chore brings it back.
           before_close: Called at the end, in the thread; returns what is to be carried out last.
@@ -81,6 +83,7 @@ class Writer:
         self._path = path
         self._connect = connect
         self._durable = durable
+        self._lock_timeout_s = lock_timeout_s
         self._chores = chores
         self._before_close = before_close
         self._put_back = put_back
@@ -306,7 +309,7 @@ class Writer:
 
     def _begin(self, connection: sqlite3.Connection, *, durable: bool) -> None:
         connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
-        deadline = time.monotonic() + LOCK_TIMEOUT_S
+        deadline = time.monotonic() + self._lock_timeout_s
         pause_s = _FIRST_PAUSE_S
         while True:
             try:

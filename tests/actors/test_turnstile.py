@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -90,19 +88,3 @@ def test_a_ticket_is_used_once() -> None:
     turnstile.arrive("reader", exclusive=False)
     with pytest.raises(ValueError, match="arrived already"):
         turnstile.arrive("reader", exclusive=True)
-
-
-def test_letting_many_in_costs_the_same_for_each() -> None:
-    def steps(count: int) -> float:
-        turnstile: Turnstile[int] = Turnstile()
-        for ticket in range(count):
-            turnstile.arrive(ticket, exclusive=True)
-        started = time.process_time()
-        for ticket in range(count):
-            turnstile.leave(ticket)
-        return time.process_time() - started
-
-    few, many = (min(steps(count) for _ in range(3)) for count in (2_000, 32_000))
-    assert (
-        many < 16 * few * 4
-    )  # sixteen times as many; a queue that is scanned from its start costs 150 times as much

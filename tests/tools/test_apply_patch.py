@@ -18,6 +18,7 @@ from nanobot.errors import ToolError
 from nanobot.messages import ToolCall
 from nanobot.tools import RunContext, ToolResult, Toolset, Workspace, execute
 from nanobot.tools._threads import FILE_THREADS
+from nanobot.tools._workspace import StagedFile
 from nanobot.tools.builtin import apply_patch, builtin_tools
 from nanobot.tools.builtin.apply_patch import publish_all
 
@@ -64,7 +65,7 @@ async def test_several_files_are_changed_at_once(context: RunContext, root: Path
         replace("./a.txt", "two", "2"),
         add("b.txt", "appended"),
         add("new/c.txt", "created\nhere"),
-        replace("new/c.txt", "here", "there"),
+        replace("./new//c.txt", "here", "there"),
     )
     assert result.message.content == (
         "Changed 3 files:\n- update a.txt (+3/-2)\n- update b.txt (+2/-1)\n- add new/c.txt (+2/-0)"
@@ -153,6 +154,27 @@ def test_what_was_published_is_taken_back_if_a_later_one_fails(root: Path) -> No
         assert files(root)["a"] == b"old a"
     assert files(root) == {"a": b"old a", "b": b"theirs"}
     assert sorted(root.iterdir()) == [root / "a", root / "b"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs locks on folders")
+def test_no_other_writer_comes_between_the_files_of_a_patch(root: Path) -> None:
+    workspace = Workspace(root)
+    for name in ("a", "b/c", "b/d"):
+        workspace.write_file(name, b"old")
+    other = threading.Thread(target=workspace.write_file, args=("b/d", b"theirs"))
+    with (
+        workspace.stage("a", b"new", undoable=True) as a,
+        workspace.stage("b/c", b"new", undoable=True) as c,
+        workspace.stage("b/d", b"new", expected=b"old", undoable=True) as d,
+    ):
+        StagedFile.lock_all([a, c, d])
+        other.start()
+        other.join(0.1)
+        assert other.is_alive()
+        publish_all([a, c, d], ["a", "b/c", "b/d"])
+        assert (root / "b" / "d").read_bytes() == b"new"
+    other.join()
+    assert (root / "b" / "d").read_bytes() == b"theirs"
 
 
 def test_what_others_changed_after_it_was_published_is_left_and_told(root: Path) -> None:

@@ -119,6 +119,9 @@ async def test_lines_are_shown_with_their_numbers_and_what_is_around_them(
     assert await lines(context, ripgrep, r"line 5\b") == [
         "a.txt", "> 5| line 5", "", "b.txt", "> 1| line 5 at the end",
     ]  # fmt: skip
+    assert await lines(context, ripgrep, r"line (1|20)$", before=2, after=1) == [
+        "a.txt", "> 1| line 1", "  2| line 2", "  …", "  18| line 18", "  19| line 19", "> 20| line 20",
+    ]  # fmt: skip
     assert await lines(context, ripgrep, r"line (3|5|19)$", path="a.txt", before=1, after=2) == [
         "a.txt",
         "  2| line 2",

@@ -178,9 +178,8 @@ class Patch:
                 except ToolError as error:
                     raise ToolError(f"{error} No file was changed.") from error
                 staged.append(stack.enter_context(draft))
-            StagedFile.lock_all(
-                staged
-            )  # who reads one of them to edit it will see all changed, or none
+            # Who reads one of them to edit it sees all changed, or none.
+            StagedFile.lock_all(staged)
             trio.from_thread.check_cancelled()  # for the last time: what has begun is brought to its end
             publish_all(staged, [file.name for file in self._files.values()])
 
