@@ -18,7 +18,7 @@ from ._session_actor import SessionActor
 __all__ = ["Runtime", "closed"]
 
 IDLE_S = 30.0
-"""How long a session's actor outlives its last turn. An idle actor costs 4.2 kB; making one costs 12 µs."""
+"""How long a session's actor outlives its last turn. An idle actor costs 4.6 kB; a whole life of one 45 µs."""
 
 
 def _nothing_to_note() -> None:
@@ -149,7 +149,12 @@ class Runtime:
                 early, self._early = self._early, []
                 for run in early:
                     self._post(run, self._directory)
-                await self._serve_until_closed()
+                try:
+                    await self._serve_until_closed()
+                finally:
+                    self._closing = (
+                        True  # whoever hears of the end and asks again must not reach this runtime
+                    )
                 nursery.cancel_scope.cancel()
         finally:
             self._abandon()

@@ -97,10 +97,10 @@ if __name__ == "__main__":
     command, *arguments = sys.argv[1:]
     match command:
         case "take_turns":
-            trio.run(take_turns, *arguments)
+            trio.run(take_turns, *arguments)  # type: ignore[arg-type]  # as many as the command takes
         case "append_forever":
-            trio.run(append_forever, *arguments)
+            trio.run(append_forever, *arguments)  # type: ignore[arg-type]  # as above
         case "hold":
-            trio.run(hold, *arguments)
+            trio.run(hold, *arguments)  # type: ignore[arg-type]  # as above
         case "leave_while_writing":
             leave_while_writing(*arguments)

@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+import traceback
 import warnings
 from collections import Counter
 from collections.abc import Iterator
@@ -323,14 +324,16 @@ def test_a_forked_child_and_its_parent_go_on_with_the_same_sessions(tmp_path: Pa
 
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(trio.to_thread.run_sync, read_all_the_time)
-                for _ in range(3):
-                    child_pid = await trio.to_thread.run_sync(_forked, in_child, leased.lease)
-                    for number in range(20):
-                        async with open_lease(store, "b") as other:
-                            await store.append(other.lease, [UserMessage(f"parent {number}")])
-                    _, status = await trio.to_thread.run_sync(os.waitpid, child_pid, 0)
-                    assert os.waitstatus_to_exitcode(status) == 0
-                stop = True
+                try:
+                    for _ in range(3):
+                        child_pid = await trio.to_thread.run_sync(_forked, in_child, leased.lease)
+                        for number in range(20):
+                            async with open_lease(store, "b") as other:
+                                await store.append(other.lease, [UserMessage(f"parent {number}")])
+                        _, status = await trio.to_thread.run_sync(os.waitpid, child_pid, 0)
+                        assert os.waitstatus_to_exitcode(status) == 0
+                finally:
+                    stop = True
             await store.append(leased.lease, [])
 
     trio.run(_bounded, here)
@@ -351,7 +354,10 @@ def _forked(main: object, *arguments: object) -> int:
     if pid == 0:
         code = 1
         try:
+            signal.set_wakeup_fd(-1)  # that of the parent's Trio run
             code = trio.run(main, *arguments)  # type: ignore[arg-type]  # an async function
+        except BaseException:
+            traceback.print_exc()
         finally:
             os._exit(code)
     return pid
@@ -407,7 +413,7 @@ def _count(path: Path, table: str) -> int:
 
 async def _until(condition: object) -> None:
     with trio.fail_after(20):
-        while not condition():  # type: ignore[operator]  # a function
+        while not condition():  # type: ignore[operator]  # noqa: ASYNC110 - what it waits for is in another process
             await trio.sleep(0.01)
 
 
