@@ -6,7 +6,8 @@
 Microseconds of wall time per append of one message of 300 characters, with 1, 100 and 1,000 sessions that write at once,
 each its next message as soon as the one before is stored; and per lease that is taken and given back, by one task after the
 other: with the copy of the session still good, with ten messages to read, and with the last eight of 5,000. For each
-durability, on the disk that the current folder is on, and for the store in memory. `cpu_us` is this process's CPU, all threads counted.
+durability, on the disk that the current folder is on, and for the store in memory. `cpu_us` is this process's CPU,
+all threads counted.
 """
 
 from __future__ import annotations

@@ -356,7 +356,7 @@ def _forked(main: object, *arguments: object) -> int:
         try:
             signal.set_wakeup_fd(-1)  # that of the parent's Trio run
             code = trio.run(main, *arguments)  # type: ignore[arg-type]  # an async function
-        except BaseException:
+        except BaseException:  # noqa: BLE001, ASYNC103 - the forked child ends here, and says why
             traceback.print_exc()
         finally:
             os._exit(code)
