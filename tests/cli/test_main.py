@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from nanobot import __version__
 from nanobot.cli import main
-from nanobot.cli._main import DeferredCommand, DeferredGroup
+from nanobot.cli._group import DeferredGroup
 
 
 def test_version_names_the_program_and_its_version() -> None:
@@ -51,7 +51,7 @@ def test_a_deferred_command_is_imported_when_it_runs(
         "import click\n@click.command()\ndef greet(): click.echo('hello')\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    place = DeferredCommand("a_slow_command", "greet", "Say hello.")
+    place = ("a_slow_command:greet", "Say hello.")
     group = click.group(cls=DeferredGroup, deferred={"greet": place})(lambda: None)
     assert "Say hello." in CliRunner().invoke(group, ["--help"]).output
     assert "a_slow_command" not in sys.modules
