@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     )
     from .sdk import Nanobot, RunStream
     from .sessions import SessionInfo, SessionSnapshot
-    from .tools import RunContext, tool
+    from .tools import ApprovalRequest, Approved, Denied, RunContext, tool
 
 __all__ = [
     "STREAM_EVENT_REASONING_COMPLETED",
@@ -43,6 +43,9 @@ __all__ = [
     "STREAM_EVENT_TOOL_FAILED",
     "STREAM_EVENT_TOOL_STARTED",
     "STREAM_EVENT_TYPES",
+    "ApprovalRequest",
+    "Approved",
+    "Denied",
     "Nanobot",
     "RunContext",
     "RunResult",
@@ -60,6 +63,9 @@ _SOURCES = {
     "RunStream": "nanobot.sdk",
     "SessionInfo": "nanobot.sessions",
     "SessionSnapshot": "nanobot.sessions",
+    "ApprovalRequest": "nanobot.tools",
+    "Approved": "nanobot.tools",
+    "Denied": "nanobot.tools",
     "RunContext": "nanobot.tools",
     "tool": "nanobot.tools",
 }

@@ -8,7 +8,7 @@ from typing import Final
 
 from nanobot.messages import Message
 from nanobot.providers import Provider
-from nanobot.tools import Cross, RunContext, Toolset, run_here
+from nanobot.tools import NO_APPROVAL, Approval, Cross, RunContext, Toolset, run_here
 
 from ._emit import NOBODY, Emit
 from ._hook import AgentHook
@@ -37,7 +37,8 @@ class TurnParts:
       hooks: The caller's hooks, in the order in which they run.
       emit: Where events go.
       journal: Where messages are kept.
-      cross: The way to the caller's loop, where hooks and the caller's async tools run.
+      cross: The way to the caller's loop, where hooks, approvers and the caller's async tools run.
+      approval: Who is asked before which tools are run.
       estimate: Counts tokens where the provider does not.
       tally: Counts the turn's tokens; one that has counted something already if there was something before it, such as a
         compaction. None is a new one.
@@ -56,6 +57,7 @@ class TurnParts:
     emit: Emit = NOBODY
     journal: Journal = NO_JOURNAL
     cross: Cross = run_here
+    approval: Approval = NO_APPROVAL
     estimate: Estimate = estimate_by_length
     tally: Tally | None = None
     user_message: Message | None = None

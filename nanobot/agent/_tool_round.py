@@ -75,6 +75,7 @@ class ToolRound:
             replace(self._parts.tool_context, iteration=self._iteration),
             cross=self._parts.cross,
             max_result_chars=self._parts.limits.max_tool_result_chars,
+            approval=self._parts.approval,
             on_start=self._started if watched else None,
             on_result=self._ended if watched else None,
         )

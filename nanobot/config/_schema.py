@@ -448,6 +448,13 @@ class ToolsSettings(Section, frozen=True, kw_only=True):
         tuple[str, ...],
         Meta(description="Private networks (CIDR) that the web tools may reach."),
     ] = ()
+    approval: Annotated[
+        Mapping[str, Literal["ask", "never"]],
+        Meta(
+            description="Whether somebody is asked before a tool is run, by its name or a pattern such as `mcp_*`; "
+            "tools that are not listed decide for themselves."
+        ),
+    ] = field(default_factory=dict)
     mcp_servers: Annotated[
         Mapping[str, McpServer], Meta(description="MCP servers by a name of your choice.")
     ] = field(default_factory=dict)

@@ -1,7 +1,7 @@
 """The live system: one actor per session, the lock that override runs take, and what a run needs to be carried out."""
 
 from ._providers import Providers
-from ._request import RunOptions, RunRequest, make_request
+from ._request import RunOptions, RunRequest, check_approver, make_request
 from ._run import CURRENT_RUN, Run
 from ._runtime import Runtime, closed
 from ._turn_maker import TurnMaker
@@ -14,6 +14,7 @@ __all__ = [
     "RunRequest",
     "Runtime",
     "TurnMaker",
+    "check_approver",
     "closed",
     "make_request",
 ]

@@ -11,9 +11,9 @@ from msgspec import Struct
 
 from nanobot.agent import AgentHook
 from nanobot.errors import InvalidArgument
-from nanobot.tools import Tool
+from nanobot.tools import Approver, Tool
 
-__all__ = ["RunOptions", "RunRequest", "make_request"]
+__all__ = ["RunOptions", "RunRequest", "check_approver", "make_request"]
 
 DEFAULT_SESSION_KEY = "sdk:default"
 
@@ -35,6 +35,8 @@ class RunOptions(TypedDict, total=False):
       max_iterations: Model answers with tool calls that are followed up; default from the configuration (200).
       tools: Further tools for this run.
       deps: Anything; handed to tools as `RunContext.deps`, never stored.
+      approver: Who decides on calls that need approval, instead of the bot's: `async def approver(request)` returns True
+        or `Approved()`, False or `Denied(reason)`. It runs where hooks run.
     """
 
     session_key: str
@@ -50,6 +52,7 @@ class RunOptions(TypedDict, total=False):
     max_iterations: int | None
     tools: Sequence[Tool] | None
     deps: Any
+    approver: Approver | None
 
 
 class RunRequest(Struct, frozen=True, kw_only=True):
@@ -69,6 +72,7 @@ class RunRequest(Struct, frozen=True, kw_only=True):
     max_iterations: int | None = None
     tools: tuple[Tool, ...] = ()
     deps: Any = None
+    approver: Approver | None = None
 
 
 def make_request(message: str, options: RunOptions) -> RunRequest:
@@ -99,6 +103,7 @@ def make_request(message: str, options: RunOptions) -> RunRequest:
     for hook in options.get("hooks") or ():
         if not isinstance(hook, AgentHook):
             raise InvalidArgument(f"hooks must be AgentHook instances, not {hook!r}")
+    check_approver(options.get("approver"))
     checked: dict[str, Any] = {**options}
     media = options.get("media")
     if isinstance(media, str):
@@ -107,3 +112,15 @@ def make_request(message: str, options: RunOptions) -> RunRequest:
     checked["hooks"] = tuple(options.get("hooks") or ())
     checked["tools"] = tuple(options.get("tools") or ())
     return RunRequest(message=message, **checked)
+
+
+def check_approver(approver: object) -> None:
+    """Check that an approver can be called.
+
+    Raises:
+      InvalidArgument: It cannot.
+    """
+    if approver is not None and not callable(approver):
+        raise InvalidArgument(
+            f"approver must be a function of one ApprovalRequest, not {approver!r}"
+        )

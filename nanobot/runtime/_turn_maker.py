@@ -38,7 +38,7 @@ from nanobot.messages import Message
 from nanobot.providers import Provider
 from nanobot.providers._select import ModelSelection
 from nanobot.sessions import SessionRecord, SessionStore, Unsaved
-from nanobot.tools import Cross, RunContext, Toolset, Workspace, run_here
+from nanobot.tools import Approval, Cross, RunContext, Toolset, Workspace, run_here
 
 from ._compaction import Compactor
 from ._history_view import HistoryView
@@ -63,6 +63,7 @@ class TurnMaker:
       prompt: The system prompt of a profile.
       toolset: The tools of the bot.
       hooks: The hooks of the bot, which run before those of a run.
+      approval: Who is asked before which tools are run, unless a run brings its own approver.
       workspace: The folder that tools may touch.
       limits: How far a turn may go unless its request says otherwise.
       consolidation_ratio: What share of the room for history is taken after a compaction.
@@ -82,6 +83,7 @@ class TurnMaker:
         prompt: Callable[[ModelSelection], SystemPrompt],
         toolset: Toolset,
         hooks: Sequence[AgentHook],
+        approval: Approval,
         workspace: Workspace,
         limits: Limits,
         consolidation_ratio: float,
@@ -93,6 +95,7 @@ class TurnMaker:
         self._prompt = prompt
         self._toolset = toolset
         self._hooks = tuple(hooks)
+        self._approval = approval
         self._workspace = workspace
         self._limits = limits
         self._ratio = consolidation_ratio
@@ -163,6 +166,7 @@ class TurnMaker:
                     emit=run.events or NOBODY,
                     journal=session if isinstance(session, OpenSession) else NO_JOURNAL,
                     cross=_cross(home, host, run),
+                    approval=self._approval_for(request),
                     tally=tally,
                     user_message=user,
                     model_preset=selection.preset,
@@ -239,6 +243,11 @@ class TurnMaker:
         if not selection.offers_tools:
             return Toolset()
         return self._toolset.with_tools(request.tools) if request.tools else self._toolset
+
+    def _approval_for(self, request: RunRequest) -> Approval:
+        if request.approver is None:
+            return self._approval
+        return replace(self._approval, approver=request.approver)
 
     def _tokens_of(self, toolset: Toolset) -> int:
         return self._tool_tokens if toolset is self._toolset else tool_tokens(toolset.specs)

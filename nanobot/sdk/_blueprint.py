@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import weakref
 from datetime import datetime
 from pathlib import Path
@@ -15,9 +16,12 @@ from nanobot.memory import HistoryLog
 from nanobot.providers import Provider
 from nanobot.runtime import Providers, Runtime, TurnMaker
 from nanobot.sessions import SessionStore, Unsaved
-from nanobot.tools import Toolset, Workspace
+from nanobot.tools import Approval, Approver, Toolset, Workspace, rules_without_a_tool
+from nanobot.tools.builtin import builtin_tools
 
 __all__ = ["Blueprint"]
+
+_log = logging.getLogger("nanobot.approval")
 
 
 class Blueprint:
@@ -34,6 +38,7 @@ class Blueprint:
         unsaved: Unsaved,
         toolset: Toolset,
         hooks: tuple[AgentHook, ...],
+        approver: Approver | None,
         provider: Provider | None,
     ) -> None:
         defaults = config.agents.defaults
@@ -42,6 +47,8 @@ class Blueprint:
         self._store = store
         self._unsaved = unsaved
         self._hooks = hooks
+        self._approval = Approval(approver, config.tools.approval)
+        self._unwarned = config.tools.approval
         self._provider = provider
         self._workspace = Workspace(
             workspace,
@@ -71,6 +78,7 @@ class Blueprint:
             prompt=lambda selection: prompts[selection.prompt_profile],
             toolset=self.toolset,
             hooks=self._hooks,
+            approval=self._approval,
             workspace=self._workspace,
             limits=self._limits,
             consolidation_ratio=self._ratio,
@@ -85,11 +93,19 @@ class Blueprint:
             on_passing=maker.sessions.forget,
         )
         self._makers[runtime] = maker
+        self._warn_of_rules_without_a_tool()
         return runtime
 
     def turn_maker(self, runtime: Runtime) -> TurnMaker:
         """What makes the turns of that runtime."""
         return self._makers[runtime]
+
+    def _warn_of_rules_without_a_tool(self) -> None:
+        """Say once that a rule guards nothing, for its tool may be spelled otherwise; a run may still bring it."""
+        known = {*self.toolset.names, *(tool.spec.name for tool in builtin_tools())}
+        unknown, self._unwarned = rules_without_a_tool(self._unwarned, known), {}
+        if unknown:
+            _log.warning("tools.approval: there is no tool called %s", ", ".join(unknown))
 
     def _now(self) -> datetime:
         return datetime.now().astimezone() if self._zone is None else datetime.now(self._zone)

@@ -18,9 +18,9 @@ from nanobot.errors import ConfigError, InvalidArgument, UsageError
 from nanobot.memory import Notes
 from nanobot.providers import Provider
 from nanobot.providers._select import ModelSelection, select_model
-from nanobot.runtime import Run, RunOptions, RunRequest, Runtime, make_request
+from nanobot.runtime import Run, RunOptions, RunRequest, Runtime, check_approver, make_request
 from nanobot.sessions import InMemoryStore, SessionStore, Unsaved
-from nanobot.tools import Tool, Toolset
+from nanobot.tools import Approver, Tool, Toolset
 from nanobot.tools.builtin import builtin_tools
 
 from ._blueprint import Blueprint
@@ -59,6 +59,7 @@ class Nanobot:
         provider: Provider | None,
         tools: Sequence[Tool],
         hooks: Sequence[AgentHook],
+        approver: Approver | None,
     ) -> None:
         """Use `Nanobot.from_config()`."""
         self._config = config
@@ -68,7 +69,7 @@ class Nanobot:
         unsaved = Unsaved()
         toolset = Toolset(builtin_tools() if config.tools.file.enable else ()).with_tools(tools)
         self._blueprint = Blueprint(
-            config, workspace, self._store, unsaved, toolset, tuple(hooks), provider
+            config, workspace, self._store, unsaved, toolset, tuple(hooks), approver, provider
         )
         self._engine = Engine(self._blueprint.make_runtime)
         self.sessions = SessionsClient(
@@ -90,6 +91,7 @@ class Nanobot:
         provider: Provider | None = None,
         tools: Sequence[Tool] = (),
         hooks: Sequence[AgentHook] = (),
+        approver: Approver | None = None,
     ) -> Self:
         """Make a bot from a configuration file. Reads the file and creates the workspace; starts nothing.
 
@@ -101,15 +103,20 @@ class Nanobot:
           provider: A provider object to ask instead of the configured service, for tests and for services of your own.
           tools: Further tools for every run.
           hooks: Hooks for every run, before those of the run itself.
+          approver: Who decides on calls of tools that need approval, unless a run brings its own; without anybody they
+            are denied. A function of one `ApprovalRequest`, async or not, that returns True or `Approved()`, False or
+            `Denied(reason)`. It runs where hooks run: in the loop, thread and context of whoever started the run.
 
         Raises:
-          InvalidArgument: Both `model` and `model_preset` were given (a `ValueError`; before any I/O).
+          InvalidArgument: Both `model` and `model_preset` were given, or the approver is no function (a `ValueError`;
+            before any I/O).
           FileNotFoundError: There is no file at an explicit `config_path`.
           UnknownPreset: The preset is not configured (a `KeyError`).
           ConfigError: The configuration cannot be used (a `ValueError`), or the workspace cannot be made.
         """
         if model is not None and model_preset is not None:
             raise InvalidArgument("model and model_preset are mutually exclusive")
+        check_approver(approver)
         env = dict(os.environ)
         config = load_config(None if config_path is None else Path(config_path), env=env)
         selection = select_model(config, model=model, model_preset=model_preset, env=env)
@@ -132,6 +139,7 @@ class Nanobot:
             provider=provider,
             tools=tools,
             hooks=hooks,
+            approver=approver,
         )
 
     @property

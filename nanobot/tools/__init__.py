@@ -1,5 +1,16 @@
 """Tools: what the model may do, and how a typed function becomes something it can do."""
 
+from ._approval import (
+    NO_APPROVAL,
+    Approval,
+    ApprovalMode,
+    ApprovalRequest,
+    Approved,
+    Approver,
+    Decision,
+    Denied,
+    rules_without_a_tool,
+)
 from ._arguments import decode_arguments
 from ._batch import Batch, OnResult, OnStart, execute_all
 from ._cross import Cross, run_here
@@ -13,8 +24,16 @@ from ._workspace import Workspace
 
 __all__ = [
     "MAX_RESULT_CHARS",
+    "NO_APPROVAL",
+    "Approval",
+    "ApprovalMode",
+    "ApprovalRequest",
+    "Approved",
+    "Approver",
     "Batch",
     "Cross",
+    "Decision",
+    "Denied",
     "FunctionTool",
     "OnResult",
     "OnStart",
@@ -32,6 +51,7 @@ __all__ = [
     "failed",
     "interrupted",
     "remove_old_results",
+    "rules_without_a_tool",
     "run_here",
     "succeeded",
     "tool",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Final, TypeAlias
 
@@ -10,8 +11,9 @@ from msgspec.structs import replace
 
 from nanobot.messages import ToolCall
 
+from ._approval import NO_APPROVAL, Approval
 from ._cross import Cross, run_here
-from ._execute import MAX_RESULT_CHARS, execute, no_failure
+from ._execute import MAX_RESULT_CHARS, PreparedCall, ask_about, no_failure, perform, prepare
 from ._result import ToolResult, cancelled_before_start, interrupted
 from ._run_context import RunContext
 from ._toolset import Toolset
@@ -75,6 +77,7 @@ async def execute_all(
     *,
     cross: Cross = run_here,
     max_result_chars: int = MAX_RESULT_CHARS,
+    approval: Approval = NO_APPROVAL,
     on_start: OnStart | None = None,
     on_result: OnResult | None = None,
 ) -> tuple[ToolResult, ...]:
@@ -86,15 +89,19 @@ async def execute_all(
     `on_start` is called in the order of the calls, each time before the call it announces, and `on_result` as each call
     ends; neither is called twice at once. A result is in `batch` before `on_result` is told of it.
 
+    A call that needs approval is announced, then asked about, then run or denied. One question is put at a time, in the
+    order of the calls; what runs at once with the call goes on meanwhile.
+
     Raises:
       trio.Cancelled: The surrounding scope was cancelled. `batch.results` has an outcome for every call.
       Exception: Whatever a callback raised; the calls that run are cancelled first.
     """
-    run = _Run(batch, toolset, context, cross, max_result_chars, on_start, on_result)
+    run = _Run(batch, toolset, context, cross, max_result_chars, approval, on_start, on_result)
     for group in _groups(batch.calls, toolset):
         if len(group) == 1:
-            if await run.admit(group[0]):
-                await run.finish(group[0])
+            prepared = await run.admit(group[0])
+            if prepared is not None and await run.approve(group[0], prepared):
+                await run.finish(group[0], prepared)
         else:
             await run.at_once(group)
     return batch.results
@@ -128,41 +135,52 @@ class _Run:
         context: RunContext,
         cross: Cross,
         max_result_chars: int,
+        approval: Approval,
         on_start: OnStart | None,
         on_result: OnResult | None,
     ) -> None:
         self._batch = batch
-        self._calls = list(batch.calls)  # as `on_start` left them
         self._toolset = toolset
         self._context = context
         self._cross = cross
         self._max_result_chars = max_result_chars
+        self._approval = approval
         self._on_start = on_start
         self._on_result = on_result
         self._telling = trio.Lock()
 
-    async def admit(self, index: int) -> bool:
-        """Announce a call; return False if it is settled with that."""
+    async def admit(self, index: int) -> PreparedCall | None:
+        """Announce a call and check it; return None if it is settled with that."""
+        call = self._batch.calls[index]
         if self._on_start is not None:
-            answer = await self._on_start(index, self._calls[index])
+            answer = await self._on_start(index, call)
             if isinstance(answer, ToolResult):
                 await self._settle(index, answer)
-                return False
+                return None
             if answer is not None:
-                self._calls[index] = replace(self._calls[index], arguments=answer.arguments)
+                call = replace(call, arguments=answer.arguments)
+        prepared = prepare(call, self._toolset, self._approval)
+        if isinstance(prepared, ToolResult):
+            await self._settle(index, prepared)
+            return None
+        return prepared
+
+    async def approve(self, index: int, prepared: PreparedCall) -> bool:
+        """Have a call approved if it needs that, and start it; return False if it is denied, and settled with that."""
+        if prepared.needs_approval:
+            refused = await ask_about(prepared, self._approval, self._context, self._cross)
+            if refused is not None:
+                await self._settle(index, refused)
+                return False
         # Without this, a tool would start in a run that is cancelled already, and go on to its first checkpoint.
         await trio.lowlevel.checkpoint_if_cancelled()
         self._batch.start(index)
         return True
 
-    async def finish(self, index: int) -> None:
-        """Run a call that was announced."""
-        result = await execute(
-            self._calls[index],
-            self._toolset,
-            self._context,
-            cross=self._cross,
-            max_result_chars=self._max_result_chars,
+    async def finish(self, index: int, prepared: PreparedCall) -> None:
+        """Run a call that was started."""
+        result = await perform(
+            prepared, self._context, cross=self._cross, max_result_chars=self._max_result_chars
         )
         await self._settle(index, result)
 
@@ -173,25 +191,44 @@ class _Run:
         """
         failures: list[Exception] = []
         slots = trio.Semaphore(_AT_ONCE)
+        unasked: deque[tuple[int, PreparedCall]] = deque()  # those to ask about, in order
 
-        async def run(index: int) -> None:
+        async def run(index: int, prepared: PreparedCall) -> None:
             try:
-                await self.finish(index)
+                await self.finish(index, prepared)
             except Exception as error:  # noqa: BLE001 - a callback is a stranger's code
                 failures.append(error)
                 nursery.cancel_scope.cancel()
             finally:
                 slots.release()
 
+        async def ask() -> None:
+            try:
+                while unasked:
+                    index, prepared = unasked[0]
+                    if await self.approve(index, prepared):
+                        nursery.start_soon(run, index, prepared)
+                    else:
+                        slots.release()
+                    unasked.popleft()
+            except Exception as error:  # noqa: BLE001 - a callback is a stranger's code
+                failures.append(error)
+                nursery.cancel_scope.cancel()
+
         try:
             async with trio.open_nursery() as nursery:
                 try:
                     for index in group:
                         await slots.acquire()
-                        if await self.admit(index):
-                            nursery.start_soon(run, index)
-                        else:
+                        prepared = await self.admit(index)
+                        if prepared is None:
                             slots.release()
+                        elif prepared.needs_approval:
+                            unasked.append((index, prepared))
+                            if len(unasked) == 1:
+                                nursery.start_soon(ask)
+                        elif await self.approve(index, prepared):
+                            nursery.start_soon(run, index, prepared)
                 except Exception as error:  # noqa: BLE001 - a callback is a stranger's code
                     failures.append(error)
                     nursery.cancel_scope.cancel()

@@ -3,26 +3,39 @@
 from __future__ import annotations
 
 import difflib
+import logging
 import math
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
 
 import trio
+from msgspec import Struct
 
 from nanobot.errors import ToolError
 from nanobot.messages import TextPart, ToolCall
 
+from ._approval import NO_APPROVAL, Approval, ApprovalRequest
 from ._arguments import decode_arguments
 from ._cross import Cross, run_here
 from ._kept_results import keep_result
-from ._result import ToolContent, ToolResult, content_from_value, failed, succeeded
+from ._result import ToolContent, ToolResult, content_from_value, denied, failed, succeeded
 from ._run_context import CallState, RunContext
 from ._threads import TOOL_THREADS, in_file_thread
 from ._tool import Tool
 from ._toolset import Toolset
 from ._truncate import cut_middle
 
-__all__ = ["MAX_RESULT_CHARS", "execute", "no_failure"]
+__all__ = [
+    "MAX_RESULT_CHARS",
+    "PreparedCall",
+    "ask_about",
+    "execute",
+    "no_failure",
+    "perform",
+    "prepare",
+]
+
+_log = logging.getLogger("nanobot.approval")
 
 MAX_RESULT_CHARS: Final = 16_000
 """About 4,000 tokens: a few such results still fit a small window, and a page of log says enough."""
@@ -32,33 +45,82 @@ _REASON: Final = 500
 """Characters of a stranger's exception that the model is shown; the rest is in the trace."""
 
 
-async def execute(
-    call: ToolCall,
-    toolset: Toolset,
-    context: RunContext,
-    *,
-    cross: Cross = run_here,
-    max_result_chars: int = MAX_RESULT_CHARS,
-) -> ToolResult:
-    """Run one tool call. Every failure but cancellation becomes a result; the model decides what to do about it.
+class PreparedCall(Struct, frozen=True, eq=False):
+    """A call that can be run: its tool is there, and its arguments fit.
 
-    A result longer than `max_result_chars` is kept in a file of the workspace, and shown as its beginning, its end,
-    and the path. `context` is that of the iteration; the tool sees it with the id of this call.
-
-    Raises:
-      trio.Cancelled: The surrounding scope was cancelled. What became of the call is for the caller to record: an
-        async tool has ended, a sync one may still run in its thread.
+    Attributes:
+      call: The call.
+      tool: The tool it is for.
+      arguments: What `tool.invoke` takes.
+      needs_approval: Whether somebody has to be asked first.
     """
-    started = trio.current_time()
+
+    call: ToolCall
+    tool: Tool
+    arguments: Any
+    needs_approval: bool
+
+
+def prepare(
+    call: ToolCall, toolset: Toolset, approval: Approval = NO_APPROVAL
+) -> PreparedCall | ToolResult:
+    """Find the tool and check the arguments; what is wrong with them is the result already."""
     tool = toolset.get(call.name)
     if tool is None:
         return failed(call, _no_such_tool(call.name, toolset))
+    try:
+        arguments = tool.convert(decode_arguments(call.arguments, _parameter_names(tool)))
+    except BaseException as error:  # noqa: BLE001 - a tool may be a stranger's, as in `perform`
+        if (passing := no_failure(error)) is not None:
+            raise passing from None
+        return failed(call, _told(error), exception=error)
+    return PreparedCall(
+        call, tool, arguments, approval.needed(tool.spec.name, tool.traits.approval)
+    )
+
+
+async def ask_about(
+    prepared: PreparedCall, approval: Approval, context: RunContext, cross: Cross
+) -> ToolResult | None:
+    """Ask whoever approves about a call; return the result it has if it is denied, None if it may be run.
+
+    An approver that fails has not approved: the call is denied and the run goes on.
+
+    Raises:
+      trio.Cancelled: The surrounding scope was cancelled; the call was not run.
+    """
+    call = prepared.call
+    request = ApprovalRequest(
+        name=call.name,
+        # Decoded anew: what the approver does to them stays with the approver.
+        arguments=decode_arguments(call.arguments, _parameter_names(prepared.tool)),
+        tool_call_id=call.id,
+        session_key=context.session_key,
+        description=prepared.tool.spec.description,
+        iteration=context.iteration,
+    )
+    try:
+        refused = await approval.decide(request, cross)
+    except BaseException as error:  # noqa: BLE001 - an approver is a stranger's code, as in `perform`
+        if (passing := no_failure(error)) is not None:
+            raise passing from None
+        _log.error("the approver failed; %s is not run", call.name, exc_info=error)
+        reason = f"asking for approval failed ({type(error).__name__})."
+        return denied(call, reason, exception=error)
+    return None if refused is None else denied(call, refused.reason)
+
+
+async def perform(
+    prepared: PreparedCall, context: RunContext, *, cross: Cross, max_result_chars: int
+) -> ToolResult:
+    """Run a call that was prepared; see `execute`."""
+    call, tool = prepared.call, prepared.tool
+    started = trio.current_time()
     state = CallState()
     timeout_s = math.inf if tool.traits.timeout_s is None else tool.traits.timeout_s
     try:
-        arguments = tool.convert(decode_arguments(call.arguments, _parameter_names(tool)))
         with trio.move_on_after(timeout_s) as deadline:
-            value = await tool.invoke(arguments, context.for_call(call.id, state), cross)
+            value = await tool.invoke(prepared.arguments, context.for_call(call.id, state), cross)
     except trio.Cancelled:
         raise
     except BaseException as error:  # noqa: BLE001 - see below
@@ -80,6 +142,36 @@ async def execute(
     if not tool.traits.bounds_result:
         content = await _bounded(content, call, context, max_result_chars)
     return succeeded(call, content, elapsed_s=elapsed_s)
+
+
+async def execute(
+    call: ToolCall,
+    toolset: Toolset,
+    context: RunContext,
+    *,
+    cross: Cross = run_here,
+    max_result_chars: int = MAX_RESULT_CHARS,
+    approval: Approval = NO_APPROVAL,
+) -> ToolResult:
+    """Run one tool call. Every failure but cancellation becomes a result; the model decides what to do about it.
+
+    A tool that needs approval is run once it is given; the time that takes is no part of the tool's own.
+
+    A result longer than `max_result_chars` is kept in a file of the workspace, and shown as its beginning, its end,
+    and the path. `context` is that of the iteration; the tool sees it with the id of this call.
+
+    Raises:
+      trio.Cancelled: The surrounding scope was cancelled. What became of the call is for the caller to record: an
+        async tool has ended, a sync one may still run in its thread.
+    """
+    prepared = prepare(call, toolset, approval)
+    if isinstance(prepared, ToolResult):
+        return prepared
+    if prepared.needs_approval:
+        refused = await ask_about(prepared, approval, context, cross)
+        if refused is not None:
+            return refused
+    return await perform(prepared, context, cross=cross, max_result_chars=max_result_chars)
 
 
 def _parameter_names(tool: Tool) -> Mapping[str, object]:

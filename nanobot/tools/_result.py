@@ -68,9 +68,10 @@ def failed(
     return ToolResult(message, False, _one_line(error), error, exception, elapsed_s)
 
 
-def denied(call: ToolCall, reason: str) -> ToolResult:
+def denied(call: ToolCall, reason: str, *, exception: BaseException | None = None) -> ToolResult:
     """The result of a call that somebody did not allow; it was not run."""
-    return failed(call, f"This call was not allowed, and not run: {reason}", outcome="denied")
+    text = f"This call was not allowed, and not run: {reason}"
+    return failed(call, text, outcome="denied", exception=exception)
 
 
 def cancelled_before_start(call: ToolCall) -> ToolResult:

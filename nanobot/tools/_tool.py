@@ -8,13 +8,25 @@ import re
 import sys
 import types
 from collections.abc import Awaitable, Callable
-from typing import Any, Concatenate, Final, Generic, ParamSpec, Protocol, TypeVar, cast, overload
+from typing import (
+    Any,
+    Concatenate,
+    Final,
+    Generic,
+    ParamSpec,
+    Protocol,
+    TypeVar,
+    cast,
+    get_args,
+    overload,
+)
 
 from msgspec import Struct
 
 from nanobot.errors import UsageError
 from nanobot.messages import ToolSpec
 
+from ._approval import ApprovalMode
 from ._arguments import convert_arguments
 from ._cross import Cross, run_here
 from ._run_context import RunContext
@@ -43,6 +55,7 @@ class ToolTraits(Struct, frozen=True, kw_only=True):
       on_host: An async function runs in the loop of whoever called the SDK; False for a Trio function, which runs
         in the engine. Sync functions run in threads either way.
       bounds_result: The tool bounds its results itself; they are never cut.
+      approval: Whether somebody is asked before each call. The configuration may say otherwise.
     """
 
     timeout_s: float | None = None
@@ -50,6 +63,7 @@ class ToolTraits(Struct, frozen=True, kw_only=True):
     exclusive: bool = False
     on_host: bool = True
     bounds_result: bool = False
+    approval: ApprovalMode = "never"
 
 
 class Tool(Protocol):
@@ -182,6 +196,7 @@ def tool(
     exclusive: bool = False,
     on_host: bool = True,
     bounds_result: bool = False,
+    approval: ApprovalMode = "never",
 ) -> Callable[[Callable[P, R]], FunctionTool[P, R]]: ...
 def tool(
     function: Callable[..., Any] | None = None,
@@ -193,6 +208,7 @@ def tool(
     exclusive: bool = False,
     on_host: bool = True,
     bounds_result: bool = False,
+    approval: ApprovalMode = "never",
 ) -> Any:
     """Let the model call a function: sync or async, a plain function, a method, or `tool(instance.method)`.
 
@@ -217,6 +233,8 @@ def tool(
       exclusive: No other call of the same iteration runs beside this one, even if this is read-only.
       on_host: False if `function` is a Trio function that should run in the engine instead of your own loop.
       bounds_result: The results are never too long, so they are never cut.
+      approval: "ask" to have each call approved by whoever the bot or the run names as `approver`; the time that takes
+        is not counted. `tools.approval` of the configuration has the last word.
 
     Raises:
       UsageError: The function cannot be a tool; the message names the parameter or the name, and what would do.
@@ -227,6 +245,7 @@ def tool(
         exclusive=exclusive,
         on_host=on_host,
         bounds_result=bounds_result,
+        approval=approval,
     )
     if function is not None:
         return _tool_from_function(function, name, traits, sys._getframe(1))
@@ -254,6 +273,8 @@ def _tool_from_function(
         raise UsageError(
             f"{function.__qualname__}() yields; a tool returns one result. Collect it and return that."
         )
+    if traits.approval not in get_args(ApprovalMode):
+        raise UsageError(f"{name}: approval is {traits.approval!r}; it must be 'ask' or 'never'.")
     if traits.timeout_s is not None and not traits.timeout_s > 0:
         raise UsageError(
             f"{name}: timeout_s is {traits.timeout_s}; it must be more than 0, or None for no limit."

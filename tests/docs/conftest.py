@@ -21,10 +21,17 @@ def answer(request: RecordedRequest) -> Answer | HttpResponse | str:
     if last["role"] == "tool":
         if last["content"].startswith("in "):
             return f"It is {last['content']}."
+        if "not run:" in last["content"]:
+            return f"Not done: {last['content'].partition('not run: ')[2]}"
+        if "paid back" in last["content"]:
+            return str(last["content"])
         return "There are notes.txt and plan.md."
     question = str(last["content"])
     if "files" in question:
         return Answer(tool_calls=[("list_dir", {"path": "."})])
+    if refund := re.search(r"Refund (\d+) for order (\d+)", question):
+        arguments = {"order": int(refund[2]), "amount": int(refund[1])}
+        return Answer(tool_calls=[("refund", arguments)])
     if order := re.search(r"order (\d+)", question):
         return Answer(tool_calls=[("order_status", {"number": int(order[1])})])
     if "What is my name" in question:
