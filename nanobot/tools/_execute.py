@@ -70,6 +70,8 @@ def prepare(
         return failed(call, _no_such_tool(call.name, toolset))
     try:
         arguments = tool.convert(decode_arguments(call.arguments, _parameter_names(tool)))
+    except trio.Cancelled:
+        raise
     except BaseException as error:  # noqa: BLE001 - a tool may be a stranger's, as in `perform`
         if (passing := no_failure(error)) is not None:
             raise passing from None
@@ -101,6 +103,8 @@ async def ask_about(
     )
     try:
         refused = await approval.decide(request, cross)
+    except trio.Cancelled:
+        raise
     except BaseException as error:  # noqa: BLE001 - an approver is a stranger's code, as in `perform`
         if (passing := no_failure(error)) is not None:
             raise passing from None
