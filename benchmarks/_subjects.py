@@ -1,0 +1,134 @@
+"""Subjects that take turns: each a process that runs a round when it is told to, so that two are measured in one call.
+
+Rounds are interleaved, one of each subject after the other, because a shared machine is faster now and slower then; what is
+compared is the ratio within one call.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import IO
+
+from msgspec import Struct
+
+__all__ = ["PEERS", "Figures", "Subject", "measure", "peers_installed"]
+
+FOLDER = Path(__file__).parent
+PEER_FOLDER = FOLDER.parent / ".bench-peers"
+PEERS = {
+    "nanobot-ai 0.2.2": ("nanobot-ai-0.2.2", "peer_nanobot_ai"),
+    "nanobot-ai latest": ("nanobot-ai-latest", "peer_nanobot_ai"),
+    "openai-agents": ("openai-agents", "peer_openai_agents"),
+    "pydantic-ai": ("pydantic-ai", "peer_pydantic_ai"),
+    "langgraph": ("langgraph", "peer_langgraph"),
+    "agno": ("agno", "peer_agno"),
+}
+"""Agent runtimes of others: the folder of their environment, made by `make bench-peers`, and the program that uses them."""
+
+
+class Subject(Struct, frozen=True):
+    """What is measured: its name in reports, its program in subjects/, the Python that runs it."""
+
+    name: str
+    program: str
+    python: str = sys.executable
+
+    @property
+    def is_peer(self) -> bool:
+        """Whether somebody else wrote it."""
+        return self.python != sys.executable
+
+
+class Figures(Struct):
+    """What the rounds of one subject took."""
+
+    cpu_us: list[float]
+    wall_us: list[float]
+    peak_rss_mb: float
+
+    @property
+    def median_cpu_us(self) -> float:
+        """The figure to compare."""
+        return statistics.median(self.cpu_us)
+
+
+def peers_installed() -> list[Subject]:
+    """The peers whose environments exist; says which do not."""
+    found = []
+    for name, (folder, program) in PEERS.items():
+        python = PEER_FOLDER / folder / "bin" / "python"
+        if python.exists():
+            found.append(Subject(name, program, str(python)))
+        else:
+            print(f"{name} is not installed: make bench-peers", file=sys.stderr)
+    return found
+
+
+def measure(
+    subjects: Sequence[Subject], base_url: str, *, sessions: int, turns: int, rounds: int
+) -> dict[str, Figures]:
+    """Run so many rounds of each subject, interleaved; returns their figures by name. A subject that fails is left out."""
+    figures: dict[str, Figures] = {}
+    with ExitStack() as stack:
+        running: dict[str, subprocess.Popen[str]] = {}
+        for subject in subjects:
+            child = stack.enter_context(_started(subject, base_url, sessions, turns))
+            if _told(child, subject.name) is not None:
+                running[subject.name] = child
+        for _ in range(rounds):
+            for name, child in tuple(running.items()):
+                _stdin(child).write("go\n")
+                _stdin(child).flush()
+                line = _told(child, name)
+                if line is None:
+                    del running[name]
+                    continue
+                facts = json.loads(line)
+                of = figures.setdefault(name, Figures([], [], 0.0))
+                of.cpu_us.append(facts["cpu_us_per_turn"])
+                of.wall_us.append(facts["wall_us_per_turn"])
+                of.peak_rss_mb = facts["peak_rss_mb"]
+    return figures
+
+
+@contextmanager
+def _started(
+    subject: Subject, base_url: str, sessions: int, turns: int
+) -> Iterator[subprocess.Popen[str]]:
+    command = [subject.python, str(FOLDER / "subjects" / f"{subject.program}.py")]
+    environment = dict(os.environ)
+    if subject.is_peer:
+        environment.pop("PYTHONPATH", None)  # what is measured there is not our code
+    with subprocess.Popen(
+        [*command, base_url, str(sessions), str(turns)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL if subject.is_peer else None,
+        text=True,
+        env=environment,
+    ) as child:
+        try:
+            yield child
+        finally:
+            _stdin(child).close()
+
+
+def _told(child: subprocess.Popen[str], name: str) -> str | None:
+    assert child.stdout is not None
+    for line in child.stdout:  # a peer may print what it likes in between
+        if line.startswith(("{", "ready")):
+            return line
+    print(f"{name} ended without a figure (exit code {child.wait()})", file=sys.stderr)
+    return None
+
+
+def _stdin(child: subprocess.Popen[str]) -> IO[str]:
+    assert child.stdin is not None
+    return child.stdin

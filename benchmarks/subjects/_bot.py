@@ -1,0 +1,29 @@
+"""Our own bot, as the subjects use it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from _rounds import Load
+
+from nanobot import Nanobot
+
+__all__ = ["bot_for"]
+
+
+@contextmanager
+def bot_for(wanted: Load) -> Iterator[Nanobot]:
+    """A bot with a store that is safe against the death of the process, in a folder that goes with it."""
+    with TemporaryDirectory() as folder:
+        config = Path(folder, "config.json")
+        settings = {
+            "agents": {"defaults": {"model": "scripted/any"}},
+            "providers": {"scripted": {"apiBase": f"{wanted.base_url}/v1"}},
+            "sessions": {"durability": "fast"},
+        }
+        config.write_text(json.dumps(settings))
+        yield Nanobot.from_config(config, workspace=Path(folder, "workspace"))

@@ -1,0 +1,23 @@
+"""This project under Trio."""
+
+from __future__ import annotations
+
+import trio
+from _bot import bot_for
+from _rounds import load
+from _trio_rounds import trio_rounds
+
+
+async def main() -> None:
+    wanted = load()
+    with bot_for(wanted) as bot:
+        async with bot:
+
+            async def ask(key: str, text: str) -> None:
+                result = await bot.run(text, session_key=key)
+                assert result.error is None, result.error
+
+            await trio_rounds(ask, wanted)
+
+
+trio.run(main)
