@@ -21,6 +21,9 @@ from nanobot.providers import Provider
 
 __all__ = ["allow_files", "bot_at", "bot_on", "model_service", "parse", "report"]
 
+_NO_DISK = {"store": "memory"}
+"""What a disk costs is another question, and has benchmarks of its own: session_store and session_growth."""
+
 
 def parse(doc: str | None) -> bool:
     """Read the command line; returns whether the short mode is wanted, which takes less than 15 s."""
@@ -61,6 +64,7 @@ def bot_at(base_url: str, *, connect_s: float = 10.0) -> Iterator[Nanobot]:
         config = Path(folder, "config.json")
         settings = {
             "agents": {"defaults": {"model": "scripted/any"}},
+            "sessions": _NO_DISK,
             "providers": {"scripted": {"apiBase": base_url, "timeouts": {"connectS": connect_s}}},
         }
         config.write_text(json.dumps(settings))
@@ -72,7 +76,10 @@ def bot_on(provider: Provider) -> Iterator[Nanobot]:
     """A bot that asks a provider object in this process. The caller closes it."""
     with TemporaryDirectory() as folder:
         config = Path(folder, "config.json")
-        settings = {"providers": {"scripted": {"apiBase": "http://127.0.0.1:9/v1"}}}
+        settings = {
+            "providers": {"scripted": {"apiBase": "http://127.0.0.1:9/v1"}},
+            "sessions": _NO_DISK,
+        }
         config.write_text(json.dumps(settings))
         yield Nanobot.from_config(
             config, workspace=Path(folder, "workspace"), model="scripted/any", provider=provider

@@ -68,6 +68,7 @@ from nanobot import Nanobot
 with TemporaryDirectory() as folder:
     config = Path(folder, "config.json")
     config.write_text('{"providers": {"mine": {"apiBase": "http://127.0.0.1:9/v1"}}}')
-    Nanobot.from_config(config, workspace=folder, model="mine/model")
+    Nanobot.from_config(config, workspace=Path(folder, "workspace"), model="mine/model")
+    assert not Path(folder, "sessions").exists()
 """
-    assert not tops_of(modules_of(statement)) & {"httpx", "h11", "click", "rich"}
+    assert not tops_of(modules_of(statement)) & {"httpx", "h11", "click", "rich", "sqlite3"}

@@ -37,8 +37,9 @@ class RunResult:
       error: What went wrong, in words; None if nothing did.
       metadata: `latency_ms`, `ttft_ms` (from the start of the turn to the model's first delta, None without one),
         `model`, `provider`, `iterations`, `request_count`, `finish_reason`, and `persisted` (False if the turn could
-        not be stored). If an exception was behind a failure, `exception_type`; if it was the model service's,
-        `retryable`, `status` (HTTP) and `retry_after_s` (how long it asked us to wait), None where it did not say.
+        not be stored, and then `store_error` says why). If an exception was behind a failure, `exception_type`; if it
+        was the model service's, `retryable`, `status` (HTTP) and `retry_after_s` (how long it asked us to wait), None
+        where it did not say.
     """
 
     content: str

@@ -69,6 +69,7 @@ class Turn:
         self._content = ""
         self._tools_used: list[str] = []
         self._persisted = True
+        self._store_error = ""
         self._withheld = False
         self._finally_reached = False
         self._result: RunResult | None = None
@@ -122,6 +123,7 @@ class Turn:
             metadata["usage_estimated"] = True
         if not self._persisted:
             metadata["persisted"] = False
+            metadata["store_error"] = self._store_error
         return RunResult(
             content=self._content,
             tools_used=list(self._tools_used),
@@ -315,14 +317,13 @@ class Turn:
             try:
                 await self._parts.journal.record(messages)
             except StoreError as error:
+                self._store_error = str(error)
                 _log.error("this turn is not stored from here on: %s", error)
                 return
             self._persisted = True
             return
-        _log.error(
-            "this turn is not stored from here on: the store took longer than %g s",
-            self._parts.limits.settle_s,
-        )
+        self._store_error = f"the store took longer than {self._parts.limits.settle_s:g} s"
+        _log.error("this turn is not stored from here on: %s", self._store_error)
 
     def _settling(self) -> trio.CancelScope:
         """A scope for what a turn does whatever happens around it, for a while."""

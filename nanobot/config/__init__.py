@@ -36,7 +36,7 @@ from ._schema import (
     WebSettings,
     WebSocketChannel,
 )
-from ._workspace_id import claim_sessions_folder, read_workspace_id
+from ._workspace_id import claim_sessions_folder, read_workspace_id, refuse_sessions_inside
 from ._write import changed, write_config
 
 __all__ = [
@@ -75,6 +75,7 @@ __all__ = [
     "provider_key",
     "read_tree",
     "read_workspace_id",
+    "refuse_sessions_inside",
     "sessions_folder",
     "state_folder",
     "workspace_id_file",

@@ -523,6 +523,13 @@ class SessionsSettings(Section, frozen=True, kw_only=True):
         Literal["sqlite", "postgres", "memory"],
         Meta(description="Store of the sessions: a local file, a server, or nothing durable."),
     ] = "sqlite"
+    durability: Annotated[
+        Literal["commit", "fast"],
+        Meta(
+            description="What a write to the local file survives when it has returned: a power cut too, "
+            "or only the death of the process, at a fraction of the time."
+        ),
+    ] = "commit"
     url: Annotated[
         _Secret | None, Meta(description="Address of the PostgreSQL server, with its password.")
     ] = None

@@ -11,7 +11,7 @@ from nanobot.errors import ConfigError
 
 from ._paths import sessions_folder, state_folder, workspace_id_file
 
-__all__ = ["claim_sessions_folder", "read_workspace_id"]
+__all__ = ["claim_sessions_folder", "read_workspace_id", "refuse_sessions_inside"]
 
 _ID = re.compile(r"[0-9a-f]{32}")
 _OWNER = ".workspace"
@@ -37,13 +37,8 @@ def claim_sessions_folder(config_path: Path, workspace: Path) -> Path:
     Raises:
       ConfigError: A folder cannot be made, or the sessions would lie inside the workspace, within reach of the tools.
     """
+    refuse_sessions_inside(config_path, workspace)
     workspace = Path(os.path.realpath(workspace))
-    state = Path(os.path.realpath(state_folder(config_path)))
-    if (state / "sessions").is_relative_to(workspace):
-        raise ConfigError(
-            f"The workspace {workspace} contains the folder {state / 'sessions'}, so the agent's tools could change "
-            "its own history. Choose a workspace beside the config file, or move the config file elsewhere."
-        )
     try:
         workspace.mkdir(parents=True, exist_ok=True)
         folder = sessions_folder(config_path, _claimed_id(config_path, workspace))
@@ -55,6 +50,21 @@ def claim_sessions_folder(config_path: Path, workspace: Path) -> Path:
             f"Cannot use {error.filename or workspace}: {error.strerror or error}"
         ) from error
     return folder
+
+
+def refuse_sessions_inside(config_path: Path, workspace: Path) -> None:
+    """See that the sessions do not lie inside the workspace. Creates nothing.
+
+    Raises:
+      ConfigError: They would.
+    """
+    workspace = Path(os.path.realpath(workspace))
+    state = Path(os.path.realpath(state_folder(config_path)))
+    if (state / "sessions").is_relative_to(workspace):
+        raise ConfigError(
+            f"The workspace {workspace} contains the folder {state / 'sessions'}, so the agent's tools could change "
+            "its own history. Choose a workspace beside the config file, or move the config file elsewhere."
+        )
 
 
 def _claimed_id(config_path: Path, workspace: Path) -> str:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
 
 import trio
 from msgspec.structs import replace
 
+from nanobot.errors import StoreError
 from nanobot.messages import Message, repair
 from nanobot.sessions import (
     Compaction,
@@ -25,9 +26,10 @@ from nanobot.sessions import (
 
 from ._history_view import HistoryView
 
-__all__ = ["OpenSession", "OpenSessions"]
+__all__ = ["OpenSession", "OpenSessions", "SessionOutOfReach"]
 
 _NOTHING = Pending()
+_NOWHERE = Position(0, 0, 0)
 
 
 class OpenSession:
@@ -108,6 +110,22 @@ class OpenSession:
         self._view = HistoryView(position, suffix, compaction)
 
 
+class SessionOutOfReach:
+    """What a turn has in a session's place when the store cannot give the session. A `Journal` that always fails.
+
+    Attributes:
+      view: The history as far as it is known.
+    """
+
+    def __init__(self, view: HistoryView, error: StoreError) -> None:
+        self.view = view
+        self._error = error
+
+    async def record(self, messages: Sequence[Message]) -> None:
+        """Say why nothing is stored; see `Journal.record`."""
+        raise self._error
+
+
 class OpenSessions:
     """Opens sessions for runs, one run at a time for each, and remembers their history between them.
 
@@ -133,10 +151,11 @@ class OpenSessions:
         Raises:
           StoreError: It cannot be read.
         """
-        view = self._views.pop(key, None)
+        view = self._views.get(key)
         async with open_lease(
             self._store, key, covered=0, unless_at=None if view is None else view.position
         ) as leased:
+            self._views.pop(key, None)
             if view is None or view.position != leased.position:
                 view = _view_of(leased.record, leased.position)
             pending = await self._pending(key)
@@ -147,23 +166,31 @@ class OpenSessions:
                 self._views[key] = session.view
 
     @asynccontextmanager
+    async def open_if_possible(self, key: str) -> AsyncIterator[OpenSession | SessionOutOfReach]:
+        """As `open`, but if the store fails to give the session, the turn goes on without one, with what history there is."""
+        async with AsyncExitStack() as stack:
+            session: OpenSession | SessionOutOfReach
+            try:
+                session = await stack.enter_async_context(self.open(key))
+            except StoreError as error:
+                session = SessionOutOfReach(await self._last_known(key), error)
+            yield session
+
+    @asynccontextmanager
     async def peek(self, key: str) -> AsyncIterator[HistoryView]:
         """The history as a model is shown it, for the block of a run that leaves no trace.
 
         Raises:
           StoreError: It cannot be read.
         """
-        record = await read_soon(self._store, key, covered=0)
-        pending = await self._pending(key)
-        view = _view_of(record, Position(0, 0, 0))
-        yield view.extended(pending.messages) if pending.messages else view
+        yield await self._peeked(key)
 
     async def record(self, key: str) -> SessionRecord:
         """The whole session with what is pending, as the next run will find it; an empty one if there is none."""
         record = await read_soon(self._store, key)
         if record is None:
             now = datetime.now(UTC)
-            record = SessionRecord(key, Position(0, 0, 0), (), {}, now, now)
+            record = SessionRecord(key, _NOWHERE, (), {}, now, now)
         pending = await self._pending(key)
         if pending is _NOTHING:
             return record
@@ -177,6 +204,21 @@ class OpenSessions:
     def forget(self, key: str) -> None:
         """Remember nothing of the session."""
         self._views.pop(key, None)
+
+    async def _peeked(self, key: str) -> HistoryView:
+        record = await read_soon(self._store, key, covered=0)
+        pending = await self._pending(key)
+        view = _view_of(record, _NOWHERE)
+        return view.extended(pending.messages) if pending.messages else view
+
+    async def _last_known(self, key: str) -> HistoryView:
+        """The history as it can be had of a store that fails: perhaps it can be read; if not, what is remembered."""
+        try:
+            return await self._peeked(key)
+        except StoreError:
+            view = self._views.get(key) or HistoryView(_NOWHERE, (), None)
+            pending = await self._pending(key)
+            return view.extended(pending.messages)
 
     async def _pending(self, key: str) -> Pending:
         if key not in self.unsaved:

@@ -43,7 +43,7 @@ from nanobot.tools import Approval, Cross, RunContext, Toolset, Workspace, run_h
 from ._compaction import Compactor
 from ._history_view import HistoryView
 from ._ingest import ingest
-from ._open_sessions import OpenSession, OpenSessions
+from ._open_sessions import OpenSession, OpenSessions, SessionOutOfReach
 from ._providers import Providers
 from ._request import RunRequest
 from ._run import Run
@@ -113,7 +113,7 @@ class TurnMaker:
         Raises:
           UsageError: A file that goes with the message cannot be read, or two tools have one name.
           ConfigError: The provider cannot be used.
-          StoreError: The session cannot be read.
+          StoreError: The session cannot be read, and the run is ephemeral. Another one goes on without it.
         """
         provider = self.providers.provider(selection)
         toolset = self._offered(selection, request)
@@ -136,11 +136,14 @@ class TurnMaker:
             fixed_tokens = messages_tokens(opening) + self._tokens_of(toolset)
             compactor = self._compactor(provider, selection, fixed_tokens, tally)
             limits = self._limits_for(request)
-            if isinstance(session, OpenSession):
-                limits = await _compacted(compactor, session, limits, tally)
-                history = session.history()
-            else:
-                history = session
+            match session:
+                case OpenSession():
+                    limits = await _compacted(compactor, session, limits, tally)
+                    history = session.history()
+                case SessionOutOfReach():
+                    history = session.view
+                case HistoryView():
+                    history = session
             requests, counted = tally.request_count, tally.usage.prompt_tokens
             turn = Turn(
                 TurnParts(
@@ -164,7 +167,7 @@ class TurnMaker:
                     limits=limits,
                     hooks=(*self._hooks, *request.hooks),
                     emit=run.events or NOBODY,
-                    journal=session if isinstance(session, OpenSession) else NO_JOURNAL,
+                    journal=NO_JOURNAL if isinstance(session, HistoryView) else session,
                     cross=_cross(home, host, run),
                     approval=self._approval_for(request),
                     tally=tally,
@@ -210,10 +213,10 @@ class TurnMaker:
 
     def _session(
         self, request: RunRequest
-    ) -> AbstractAsyncContextManager[OpenSession | HistoryView]:
+    ) -> AbstractAsyncContextManager[OpenSession | SessionOutOfReach | HistoryView]:
         """The session, to be written to; only what is in it, if the run is ephemeral."""
         key = request.session_key
-        return self.sessions.peek(key) if request.ephemeral else self.sessions.open(key)
+        return self.sessions.peek(key) if request.ephemeral else self.sessions.open_if_possible(key)
 
     def _compactor(
         self, provider: Provider, selection: ModelSelection, fixed_tokens: int, tally: Tally

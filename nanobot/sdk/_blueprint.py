@@ -12,6 +12,7 @@ from actors import Home
 from nanobot.agent import AgentHook, Limits
 from nanobot.config import Config, state_folder
 from nanobot.context import COMPACT, FULL, SystemPrompt
+from nanobot.errors import StoreError
 from nanobot.memory import HistoryLog
 from nanobot.providers import Provider
 from nanobot.runtime import Providers, Runtime, TurnMaker
@@ -22,6 +23,7 @@ from nanobot.tools.builtin import builtin_tools
 __all__ = ["Blueprint"]
 
 _log = logging.getLogger("nanobot.approval")
+_sessions_log = logging.getLogger("nanobot.sessions")
 
 
 class Blueprint:
@@ -86,11 +88,9 @@ class Blueprint:
             now=self._now,
             providers=Providers(self._provider),
         )
+        end = _End(maker.providers, self._store)
         runtime = Runtime(
-            home,
-            on_stop=maker.providers.aclose,
-            on_close=maker.providers.give_up,
-            on_passing=maker.sessions.forget,
+            home, on_stop=end.stop, on_close=end.note_close, on_passing=maker.sessions.forget
         )
         self._makers[runtime] = maker
         self._warn_of_rules_without_a_tool()
@@ -109,6 +109,29 @@ class Blueprint:
 
     def _now(self) -> datetime:
         return datetime.now().astimezone() if self._zone is None else datetime.now(self._zone)
+
+
+class _End:
+    """What is closed with a runtime; and the store with the bot, which may outlive many runtimes."""
+
+    def __init__(self, providers: Providers, store: SessionStore) -> None:
+        self._providers = providers
+        self._store = store
+        self._closing_bot = False
+
+    def note_close(self) -> None:
+        """It is the bot that is being closed."""
+        self._closing_bot = True
+        self._providers.give_up()
+
+    async def stop(self) -> None:
+        """Close connections and processes, and then perhaps the store."""
+        await self._providers.aclose()
+        if self._closing_bot:
+            try:
+                await self._store.aclose()
+            except StoreError as error:
+                _sessions_log.error("what was written last may not survive a power cut: %s", error)
 
 
 def _forbidden(config: Config) -> tuple[Path, ...]:

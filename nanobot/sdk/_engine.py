@@ -6,7 +6,10 @@ import threading
 from collections.abc import Callable
 from typing import TypeVarTuple, Unpack
 
+import trio
+
 from actors import (
+    Call,
     CallCancelled,
     Home,
     HomeGone,
@@ -23,6 +26,7 @@ from actors import (
 from nanobot.agent import RunResult
 from nanobot.errors import BotClosed, UsageError
 from nanobot.runtime import Run, Runtime, closed
+from nanobot.sessions import SessionStore
 
 __all__ = ["Engine"]
 
@@ -33,11 +37,13 @@ class Engine:
     """Keeps a runtime alive for a bot: in the Trio run of whoever uses the bot first, else in the shared thread.
 
     A runtime whose loop has ended, or that a fork left behind, is replaced at the next use: `make_runtime` makes it anew on
-    the same configuration and store. May be used from any thread.
+    the same configuration and store. The store outlives them; it is closed with the bot, by the living runtime if there is
+    one. May be used from any thread.
     """
 
-    def __init__(self, make_runtime: Callable[[Home], Runtime]) -> None:
+    def __init__(self, make_runtime: Callable[[Home], Runtime], store: SessionStore) -> None:
         self._make_runtime = make_runtime
+        self._store = store
         self._lock = threading.Lock()
         self._runtime: Runtime | None = None
         self._closed = False
@@ -127,7 +133,9 @@ class Engine:
     async def aclose(self, drain_s: float) -> None:
         """Refuse new runs, end the live ones, and return when nothing is alive. A cancelled caller ends the draining."""
         runtime = self._close(drain_s)
-        if runtime is not None:
+        if runtime is None:
+            await self._close_store()
+        else:
             await wait_settled(
                 runtime.home,
                 runtime.end,
@@ -139,7 +147,9 @@ class Engine:
         if in_async_loop():
             raise UsageError("close() would block the event loop here; use `await bot.aclose()`")
         runtime = self._close(drain_s)
-        if runtime is not None:
+        if runtime is None:
+            self._store.close()
+        else:
             wait_settled_sync(
                 runtime.home,
                 runtime.end,
@@ -156,6 +166,20 @@ class Engine:
                 runtime.home.post(runtime.request_close)
             except HomeGone:
                 pass  # and the runtime with it
+
+    async def _close_store(self) -> None:
+        """Close the store of a bot that has no living runtime to do it.
+
+        If a run has used it, then where the caller's loop does not wait for a disk. Otherwise only plain calls have, and
+        they waited for the disk as well.
+        """
+        if self._runtime is None or not self._store.blocks:
+            self._store.close()
+            return
+        try:
+            await ask(current_home(), Call(self._store.aclose), _spawn)
+        except HomeGone:
+            self._store.close()
 
     def _close(self, drain_s: float) -> Runtime | None:
         with self._lock:
@@ -204,6 +228,10 @@ def _do_if_alive(runtime: Runtime, function: Callable[[Unpack[Ts]], object], *ar
         runtime.home.do(function, *args)
     except HomeGone:
         pass  # whatever lived there has settled
+
+
+def _spawn(call: Call[None]) -> None:
+    trio.lowlevel.spawn_system_task(call.run)
 
 
 def _nothing() -> None:

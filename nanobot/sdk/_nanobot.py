@@ -19,7 +19,7 @@ from nanobot.memory import Notes
 from nanobot.providers import Provider
 from nanobot.providers._select import ModelSelection, select_model
 from nanobot.runtime import Run, RunOptions, RunRequest, Runtime, check_approver, make_request
-from nanobot.sessions import InMemoryStore, SessionStore, Unsaved
+from nanobot.sessions import SearchableStore, Unsaved, configured_store
 from nanobot.tools import Approver, Tool, Toolset
 from nanobot.tools.builtin import builtin_tools
 
@@ -44,7 +44,7 @@ class Nanobot:
     the first run.
 
     Attributes:
-      sessions: The conversations: `ingest`, `get`, `list`, `export`, `clear`, `delete`, `flush`, `restore`, `fork`.
+      sessions: The conversations: `ingest`, `get`, `list`, `export`, `clear`, `delete`, `flush`, `restore`, `fork`, `search`.
       memory: What outlives sessions: `read`, `write`, `append_history`, `read_history`.
       runtime: What runs: `model`, `workspace`; `compact_session`, `compact_idle_session`.
     """
@@ -57,6 +57,7 @@ class Nanobot:
         selection: ModelSelection,
         workspace: Path,
         provider: Provider | None,
+        store: SearchableStore,
         tools: Sequence[Tool],
         hooks: Sequence[AgentHook],
         approver: Approver | None,
@@ -65,13 +66,13 @@ class Nanobot:
         self._config = config
         self._env = env
         self._selection = selection
-        self._store: SessionStore = InMemoryStore()
+        self._store = store
         unsaved = Unsaved()
         toolset = Toolset(builtin_tools() if config.tools.file.enable else ()).with_tools(tools)
         self._blueprint = Blueprint(
             config, workspace, self._store, unsaved, toolset, tuple(hooks), approver, provider
         )
-        self._engine = Engine(self._blueprint.make_runtime)
+        self._engine = Engine(self._blueprint.make_runtime, self._store)
         self.sessions = SessionsClient(
             SessionWork(self._engine, self._blueprint), self._store, unsaved
         )
@@ -89,6 +90,7 @@ class Nanobot:
         model: str | None = None,
         model_preset: str | None = None,
         provider: Provider | None = None,
+        store: SearchableStore | None = None,
         tools: Sequence[Tool] = (),
         hooks: Sequence[AgentHook] = (),
         approver: Approver | None = None,
@@ -101,6 +103,8 @@ class Nanobot:
           model: The bot's model, instead of the configured one. The provider is found anew.
           model_preset: The bot's preset, instead of the configured one. Not together with `model`.
           provider: A provider object to ask instead of the configured service, for tests and for services of your own.
+          store: Where to keep sessions, instead of the configured store; closed with the bot. A test on a virtual clock
+            passes `nanobot.sessions.InMemoryStore()`: waiting for a disk takes no time on such a clock.
           tools: Further tools for every run.
           hooks: Hooks for every run, before those of the run itself.
           approver: Who decides on calls of tools that need approval, unless a run brings its own; without anybody they
@@ -112,7 +116,8 @@ class Nanobot:
             before any I/O).
           FileNotFoundError: There is no file at an explicit `config_path`.
           UnknownPreset: The preset is not configured (a `KeyError`).
-          ConfigError: The configuration cannot be used (a `ValueError`), or the workspace cannot be made.
+          ConfigError: The configuration cannot be used (a `ValueError`), the workspace cannot be made, or sessions would
+            lie inside it.
         """
         if model is not None and model_preset is not None:
             raise InvalidArgument("model and model_preset are mutually exclusive")
@@ -137,6 +142,7 @@ class Nanobot:
             selection=selection,
             workspace=folder,
             provider=provider,
+            store=configured_store(config, folder) if store is None else store,
             tools=tools,
             hooks=hooks,
             approver=approver,

@@ -11,10 +11,11 @@ from nanobot.runtime import TurnMaker
 from nanobot.sessions import (
     Compaction,
     Pending,
+    SearchableStore,
+    SearchHit,
     SessionInfo,
     SessionRecord,
     SessionSnapshot,
-    SessionStore,
     Unsaved,
     messages_from_transcript,
     session_metadata,
@@ -25,7 +26,9 @@ from ._session_work import SessionWork
 
 __all__ = ["SessionsClient"]
 
-_Infos: TypeAlias = list[SessionInfo]  # inside the class, `list` is a method
+# Inside the class, `list` is a method.
+_Infos: TypeAlias = list[SessionInfo]
+_Hits: TypeAlias = list[SearchHit]
 
 
 class SessionsClient:
@@ -37,7 +40,7 @@ class SessionsClient:
     All methods raise `StoreError` if the store cannot do its work, and `InvalidArgument` for a key that is no string.
     """
 
-    def __init__(self, work: SessionWork, store: SessionStore, unsaved: Unsaved) -> None:
+    def __init__(self, work: SessionWork, store: SearchableStore, unsaved: Unsaved) -> None:
         self._work = work
         self._store = store
         self._unsaved = unsaved
@@ -107,6 +110,19 @@ class SessionsClient:
     def list(self, limit: int | None = None) -> _Infos:
         """Return one row per stored session, the most recently written first, at most `limit` of them."""
         return [*self._store.list_sessions(limit=limit)]
+
+    def search(self, text: str, limit: int = 20) -> _Hits:
+        """Find messages, in all sessions, that have all the words of `text`; the best first, at most `limit` of them.
+
+        Case and accents do not count, and the last word may be unfinished. Text without a word finds nothing. What is
+        pending since `ingest(save=False)` is not stored, and not found.
+
+        Raises:
+          InvalidArgument: The limit is negative, or `text` is no string.
+        """
+        if not isinstance(text, str):
+            raise InvalidArgument(f"search() takes words, not {type(text).__name__}")
+        return [*self._store.search(text, limit)]
 
     def clear(self, session_key: str) -> SessionSnapshot | None:
         """Remove a session's messages and keep its metadata; return what is left, or None if there is no such session.

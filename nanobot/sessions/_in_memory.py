@@ -13,11 +13,13 @@ from typing import Any
 
 import trio
 
-from nanobot.errors import StoreError, UsageError
+from nanobot.errors import InvalidArgument, StoreError, UsageError
 from nanobot.messages import Message
 
 from ._lease import Lease, Leased, SessionFenced, SessionGone
 from ._record import Compaction, Position, SessionRecord, merged_metadata
+from ._search import SearchHit
+from ._search_text import folded, has_phrases, hit_of, phrases_of, text_of
 from ._snapshot import SessionInfo, preview_of, title_of
 from ._store import SessionExists
 from ._turnstile import Turnstiles, Waiter
@@ -58,8 +60,8 @@ class _Tenancy:
 class InMemoryStore:
     """Keeps sessions in memory: for tests, and for programs that want to forget.
 
-    Implements `SessionStore`. Leases end with the Trio run that took them, so that one which crashed, or was left behind
-    by a fork, blocks nothing. What is stored is shared, not copied: messages are frozen.
+    Implements `SessionStore` and `SessionSearch`. Leases end with the Trio run that took them, so that one which crashed,
+    or was left behind by a fork, blocks nothing. What is stored is shared, not copied: messages are frozen.
     """
 
     def __init__(self, *, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
@@ -158,6 +160,24 @@ class InMemoryStore:
             )
             for key, session in newest_first
         )
+
+    def search(self, text: str, limit: int = 20) -> tuple[SearchHit, ...]:
+        """See `SessionSearch.search`. Reads every message; the latest session comes first."""
+        _refuse_negative(limit)
+        phrases = phrases_of(text)
+        if not phrases:
+            return ()
+        with _LOCK:
+            newest_first = [
+                (key, [*kept.messages]) for key, kept in reversed(self._sessions.items())
+            ]
+        found = (
+            hit_of(key, number, message, text.split())
+            for key, messages in newest_first
+            for number, message in reversed([*enumerate(messages, 1)])
+            if has_phrases(folded(text_of(message)), phrases)
+        )
+        return tuple(islice(found, limit))
 
     def extend(
         self, key: str, messages: Sequence[Message], *, metadata: Mapping[str, Any] | None = None
@@ -331,4 +351,4 @@ def _refuse_impossible(compaction: Compaction | None, count: int) -> None:
 def _refuse_negative(*counts: int | None) -> None:
     for number in counts:
         if number is not None and number < 0:
-            raise UsageError(f"a count of messages or sessions cannot be negative: {number}")
+            raise InvalidArgument(f"a count of messages or sessions cannot be negative: {number}")

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, Literal, TypeAlias, TypeVar
+from typing import Any, Final, TypeVar
 
 import trio
 from msgspec import Struct
@@ -49,14 +49,11 @@ from ._sqlite_writes import (
     remove,
     replace,
 )
-from ._store import SessionExists
+from ._store import Durability, SessionExists
 
-__all__ = ["Durability", "SqliteStore"]
+__all__ = ["SqliteStore"]
 
 T = TypeVar("T")
-
-Durability: TypeAlias = Literal["commit", "fast"]
-"""What a write that has returned survives; see `SqliteStore`."""
 
 # A lease and so many messages come in one go, from the writer's thread. To read more there would hold up the writes of others;
 # to read fewer elsewhere costs more, in changing threads, than it saves.

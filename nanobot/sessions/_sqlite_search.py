@@ -8,23 +8,15 @@ built without FTS5, nothing is ever in the index, and the same search reads ever
 
 from __future__ import annotations
 
-import re
 import sqlite3
 import time
-import unicodedata
 from collections.abc import Sequence
 from typing import Any, Final
 
-from nanobot.messages import (
-    AssistantMessage,
-    Message,
-    SystemMessage,
-    TextPart,
-    ToolMessage,
-    UserMessage,
-)
+from nanobot.messages import Message
 
 from ._search import SearchHit
+from ._search_text import folded, has_phrases, hit_of, phrases_of, spaced, text_of
 from ._sqlite_file import has_fts5
 from ._sqlite_request import Request
 from ._sqlite_rows import key_from_row, message_from_body, number_of
@@ -32,27 +24,11 @@ from ._sqlite_transaction import Transaction
 
 __all__ = ["Indexer", "search", "unindex"]
 
-# A pasted book is found by its first pages. Indexing takes about 10 us for 1,000 characters.
-_INDEXED_CHARS: Final = 100_000
-
 # What is indexed in one transaction; requests wait for it, some 10 ms.
 _MESSAGES_AT_ONCE: Final = 300
 # The writer counts as having nothing else to do after so long. A search is slowed down by about 3 us for each message that waits.
 _QUIET_S: Final = 0.25
 _MANY: Final = 2_000
-
-_EXCERPT_CHARS: Final = 200
-_EXCERPT_BEFORE: Final = 60
-
-# Scripts that are written without spaces: Thai, Lao, Burmese, Khmer, kana, Han. Each character is a word of its own in the index,
-# and a word of the query becomes the sequence of its characters.
-_UNSPACED: Final = re.compile(
-    "([\u0e01-\u0eff\u1000-\u109f\u1780-\u17ff\u3041-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
-    "\U00020000-\U0003ffff])"
-)
-
-# What the index takes for a word: letters and digits, without accents.
-_WORD: Final = re.compile(r"[^\W_]+")
 
 _INDEXED: Final = """
     SELECT s.key, m.id, m.body FROM search
@@ -124,15 +100,14 @@ def search(
       limit: How many at most.
       indexed: Whether there is an index that can be read.
     """
-    words = text.split()
-    phrases = [phrase for word in words if (phrase := _folded(word))]
+    words, phrases = text.split(), phrases_of(text)
     if not phrases or not limit:
         return ()
     hits: list[SearchHit] = []
     sql, parameters = (_NOT_INDEXED, []) if indexed else _all_that_are_like(phrases)
     for key, number, body in connection.execute(sql, parameters):
         message = message_from_body(body)
-        if _has(_folded(_text_of(message)), phrases):
+        if has_phrases(folded(text_of(message)), phrases):
             hits.append(_hit(key, number, message, words))
             if len(hits) == limit:
                 return tuple(hits)
@@ -187,37 +162,7 @@ def _indexed_text(body: bytes) -> str:
 
     So this never changes for messages that are stored; a schema version that changes it makes the index anew.
     """
-    return _spaced(_text_of(message_from_body(body)))
-
-
-def _text_of(message: Message) -> str:
-    match message:
-        case SystemMessage(content=content) | AssistantMessage(content=content):
-            text = content
-        case UserMessage(content=content) | ToolMessage(content=content):
-            if isinstance(content, str):
-                text = content
-            else:
-                text = "\n".join(part.text for part in content if isinstance(part, TextPart))
-    return text[:_INDEXED_CHARS]
-
-
-def _spaced(text: str) -> str:
-    return text if text.isascii() else _UNSPACED.sub(r" \1 ", text)
-
-
-def _folded(text: str) -> str:
-    """The words of a text as the index sees them, joined by spaces."""
-    if not text.isascii():
-        decomposed = unicodedata.normalize("NFKD", _spaced(text))
-        text = "".join([letter for letter in decomposed if not unicodedata.combining(letter)])
-    return " ".join(_WORD.findall(text.lower()))
-
-
-def _has(folded: str, phrases: Sequence[str]) -> bool:
-    """Whether a folded text has all of the phrases, the last one maybe unfinished."""
-    padded = f" {folded} "
-    return f" {phrases[-1]}" in padded and all(f" {phrase} " in padded for phrase in phrases[:-1])
+    return spaced(text_of(message_from_body(body)))
 
 
 def _match_expression(phrases: Sequence[str]) -> str:
@@ -233,25 +178,4 @@ def _all_that_are_like(phrases: Sequence[str]) -> tuple[str, list[str]]:
 
 
 def _hit(key: bytes, number: int, message: Message, words: Sequence[str]) -> SearchHit:
-    return SearchHit(
-        key_from_row(key),
-        number_of(number),
-        _role_of(message),
-        _excerpt(_text_of(message), words),
-        message.timestamp,
-    )
-
-
-def _role_of(message: Message) -> str:
-    tag = type(message).__struct_config__.tag
-    assert isinstance(tag, str)  # the tag of a message is its role
-    return tag
-
-
-def _excerpt(text: str, words: Sequence[str]) -> str:
-    lowered = text.lower()
-    places = [place for word in words if (place := lowered.find(word.lower())) >= 0]
-    start = max(0, min(places, default=0) - _EXCERPT_BEFORE)
-    line = " ".join(text[start : start + 2 * _EXCERPT_CHARS].split())
-    cut = len(line) > _EXCERPT_CHARS or len(text) > start + 2 * _EXCERPT_CHARS
-    return ("…" if start else "") + line[:_EXCERPT_CHARS] + ("…" if cut else "")
+    return hit_of(key_from_row(key), number_of(number), message, words)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol, TypeAlias
 
 import trio
 
@@ -13,9 +13,13 @@ from nanobot.messages import Message
 
 from ._lease import Lease, Leased
 from ._record import Compaction, Position, SessionRecord
+from ._search import SessionSearch
 from ._snapshot import SessionInfo
 
-__all__ = ["SessionExists", "SessionStore", "read_soon"]
+__all__ = ["Durability", "SearchableStore", "SessionExists", "SessionStore", "read_soon"]
+
+Durability: TypeAlias = Literal["commit", "fast"]
+"""What a write that has returned survives: a power cut too, or the death of the process only."""
 
 
 class SessionExists(UsageError):
@@ -182,6 +186,10 @@ class SessionStore(Protocol):
     def close(self) -> None:
         """Flush, end whatever runs in the background, and refuse further writes; reading goes on. Idempotent."""
         ...
+
+
+class SearchableStore(SessionStore, SessionSearch, Protocol):
+    """A store that can be searched, as those are that nanobot brings along."""
 
 
 async def read_soon(

@@ -27,6 +27,7 @@ def make_bot(
     others: Mapping[str, str] | None = None,
     timeouts: Mapping[str, float] | None = None,
     presets: Mapping[str, Any] | None = None,
+    sessions: Mapping[str, Any] | None = None,
     tools: Sequence[Tool] = (),
     hooks: Sequence[AgentHook] = (),
     **defaults: Any,
@@ -34,7 +35,7 @@ def make_bot(
     """A bot with a folder of its own for its configuration and its workspace.
 
     `others` are further providers, name to base URL; `timeouts` are those of all providers; `presets` are
-    `modelPresets`; `defaults` are entries of `agents.defaults`.
+    `modelPresets`; `sessions` says where these are kept, which is on disk, without waiting for it; `defaults` are entries of `agents.defaults`.
     """
     folder.mkdir(parents=True, exist_ok=True)
     providers = {
@@ -45,6 +46,7 @@ def make_bot(
         "agents": {"defaults": {"model": "scripted/m", **defaults}},
         "providers": providers,
         "modelPresets": dict(presets or {}),
+        "sessions": dict(sessions or {"durability": "fast"}),
     }
     (folder / "config.json").write_text(json.dumps(config))
     return Nanobot.from_config(

@@ -32,7 +32,7 @@ from nanobot.messages import (
     to_transcript,
 )
 from nanobot.providers import ModelRequest
-from nanobot.sessions import SessionGone
+from nanobot.sessions import InMemoryStore, SessionGone
 from nanobot.testing import SCRIPTED_USAGE, Answer, ProviderItem, ScriptedProvider
 
 if TYPE_CHECKING:
@@ -677,7 +677,7 @@ async def test_the_time_a_compaction_takes_is_the_runs_own(
     def slow(request: ModelRequest) -> ProviderItem:
         return Answer("slowly", before_first_delta_s=60 if is_summary(request) else 1)
 
-    bench = Bench(tmp_path, slow)
+    bench = Bench(tmp_path, slow, store=InMemoryStore())  # no disk keeps up with this clock
     async with bench.bot as bot:
         await bot.sessions.ingest("a", LONG)
         started = trio.current_time()

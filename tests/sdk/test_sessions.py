@@ -28,7 +28,7 @@ from nanobot.errors import (
 )
 from nanobot.messages import UserMessage, check, messages_from_openai
 from nanobot.providers import ModelRequest
-from nanobot.sessions import SessionExists, SessionGone
+from nanobot.sessions import InMemoryStore, SessionExists, SessionGone
 from nanobot.testing import Answer, ScriptedProvider, no_leaks
 
 if TYPE_CHECKING:
@@ -672,7 +672,7 @@ def test_a_turn_does_not_read_what_it_has(host: Host) -> None:
 async def test_a_thousand_sessions_leave_nothing_behind_when_they_are_idle(
     autojump_clock: MockClock,
 ) -> None:
-    bot, _ = bot_with()
+    bot, _ = bot_with(store=InMemoryStore())  # no disk keeps up with this clock
     async with bot:
         for number in range(1000):
             await bot.run("x", session_key=f"s{number}")

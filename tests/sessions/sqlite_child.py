@@ -11,8 +11,8 @@ from pathlib import Path
 import trio
 
 from nanobot.messages import AssistantMessage, UserMessage
-from nanobot.sessions import SessionFenced, open_lease
-from nanobot.sessions._sqlite import Durability, SqliteStore
+from nanobot.sessions import Durability, SessionFenced, open_lease
+from nanobot.sessions._sqlite import SqliteStore
 
 LEASE_TIMEOUT_S = 2.0
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from nanobot.sessions import SessionStore
-from nanobot.sessions._sqlite import Durability, SqliteStore
+from nanobot.sessions import Durability, SessionStore
+from nanobot.sessions._sqlite import SqliteStore
 from tests.sessions.store_conformance import OpenStore, StoreConformance
 
 

@@ -20,8 +20,8 @@ import pytest
 import trio
 
 from nanobot.messages import AssistantMessage, UserMessage
-from nanobot.sessions import SessionFenced, open_lease
-from nanobot.sessions._sqlite import Durability, SqliteStore
+from nanobot.sessions import Durability, SessionFenced, open_lease
+from nanobot.sessions._sqlite import SqliteStore
 from nanobot.sessions._sqlite_process import Process, is_dead, this_process
 from tests.sessions import sqlite_child
 from tests.sessions.sqlite_child import LEASE_TIMEOUT_S, store_at
