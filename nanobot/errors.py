@@ -11,9 +11,10 @@ NanobotError
 ├── ConfigError                the configuration cannot be used (also a ValueError)
 ├── ProviderError              the model service failed us
 │   ├── AuthenticationFailed   … it does not accept our key (401, 403)
-│   ├── RequestRejected        … it will never accept this request (400, 404, 409, 413, 422)
+│   ├── RequestRejected        … it will never accept this request (400, 404, 413, 422)
+│   │   └── OutOfCredit        … because the account behind the key has nothing left (402, or a 429 that says so)
 │   ├── RateLimited            … it wants us to slow down (429)
-│   ├── ServiceUnavailable     … it is broken or overloaded right now (408, 5xx)
+│   ├── ServiceUnavailable     … it is broken or overloaded right now (408, 409, 5xx)
 │   ├── ConnectionFailed       … it cannot be reached, or hung up on us
 │   ├── ProviderTimeout        … it went silent past a named limit
 │   └── MalformedStream        … it sent bytes we cannot parse
@@ -37,6 +38,7 @@ __all__ = [
     "MalformedStream",
     "NanobotError",
     "NestedRunRefused",
+    "OutOfCredit",
     "ProviderError",
     "ProviderTimeout",
     "RateLimited",
@@ -127,7 +129,11 @@ class AuthenticationFailed(ProviderError):
 
 
 class RequestRejected(ProviderError):
-    """The service will never accept this request as it stands (400, 404, 409, 413, 422)."""
+    """The service will never accept this request as it stands (400, 404, 413, 422)."""
+
+
+class OutOfCredit(RequestRejected):
+    """The account behind the key has no credit or quota left (402, or a 429 that says so); waiting does not help."""
 
 
 class RateLimited(ProviderError):
@@ -137,7 +143,7 @@ class RateLimited(ProviderError):
 
 
 class ServiceUnavailable(ProviderError):
-    """The service is broken or overloaded right now (408, 5xx)."""
+    """The service is broken or overloaded right now (408, 409, 5xx)."""
 
     retryable = True
 

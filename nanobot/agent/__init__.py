@@ -1,5 +1,6 @@
 """The loop: one turn of an agent, from the user's message to its answer, and the hooks that look on."""
 
+from ._attempt import Attempt, Outcome
 from ._emit import NOBODY, ConsumerStalled, Emit
 from ._events import (
     STREAM_EVENT_REASONING_COMPLETED,
@@ -42,6 +43,7 @@ __all__ = [
     "STREAM_EVENT_TYPES",
     "AgentHook",
     "AgentHookContext",
+    "Attempt",
     "ConsumerStalled",
     "Emit",
     "Estimate",
@@ -50,6 +52,7 @@ __all__ = [
     "Limits",
     "ModelAnswer",
     "ModelSettings",
+    "Outcome",
     "RunResult",
     "StopReason",
     "StreamEvent",

@@ -79,8 +79,9 @@ class StreamEvent:
       resuming: On `text.completed`: whether the run goes on with tool calls after this segment.
       usage: Token counts of the whole run, on `run.completed` and `run.failed`.
       error: What went wrong, on `tool.failed` and `run.failed`.
-      metadata: Tool events end with `result`, `outcome` and `status`; `run.failed` has `reason` (a stop reason) and,
-        if an exception was behind it, `exception_type`; `run.started` says for whom the run is and with which model.
+      metadata: `run.started` says for whom the run is and with which model; `text.completed` has the `provider` and the
+        `model` that said it; tool events end with `result`, `outcome` and `status`; `run.failed` has `reason` (a stop
+        reason) and, if an exception was behind it, `exception_type`.
     """
 
     type: StreamEventType

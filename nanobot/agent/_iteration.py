@@ -21,8 +21,9 @@ from nanobot.messages import (
     ToolCallDelta,
     UserMessage,
 )
-from nanobot.providers import DeltaStream, ModelRequest
+from nanobot.providers import DeltaStream
 
+from ._attempt import Outcome
 from ._ending import TurnStopped
 from ._events import (
     STREAM_EVENT_REASONING_COMPLETED,
@@ -98,7 +99,7 @@ class Iteration:
         self._assembler = Assembler()
         self._thinking: tuple[ThinkingBlock, ...] = ()
         self._calls: tuple[ToolCall, ...] = ()
-        tally.start_iteration()
+        tally.start_iteration(index)
         if hooks is not None:
             hooks.context.start_iteration(index, self.segment)
 
@@ -163,12 +164,14 @@ class Iteration:
         """Tell readers the whole text, as it is kept."""
         if self._emit is not None:
             resuming = self.round is not None
+            provider, model = self._tally.answered_by or ("", "")
             await self._emit(
                 StreamEvent(
                     STREAM_EVENT_TEXT_COMPLETED,
                     content=content,
                     iteration=self.index,
                     resuming=resuming,
+                    metadata={"provider": provider, "model": model},
                 )
             )
 
@@ -193,23 +196,43 @@ class Iteration:
         """Send one request and take in its answer; return the calls in it."""
         self._transcript.adopt()
         shown = self._transcript.messages
+        tally, provider = self._tally, self._parts.provider
         request = self._parts.settings.request(
-            [*shown, *extra] if extra else shown, self._parts.toolset.specs, use_tools=use_tools
+            [*shown, *extra] if extra else shown,
+            self._parts.toolset.specs,
+            use_tools=use_tools,
+            watch=tally,
         )
         self._assembler = Assembler(f"{getrandbits(64):x}")
         text_before, reasoning_before = (
             len(self.segment.text_pieces),
             len(self.segment.reasoning_pieces),
         )
+        tally.begin(request)
         try:
-            stream = await self._parts.provider.open(request)
+            stream = await provider.open(request)
         except ProviderError as error:
+            tally.refused(provider.name, error)
             raise TurnStopped("error", str(error), error) from error
-        self._tally.request_count += 1
+        except BaseException:
+            tally.broken_off(provider.name)
+            raise
+        tally.answering(provider.name)
+        outcome: Outcome = "cancelled"
+        failure: Exception | None = None
         try:
             await self._listen(stream)
+            outcome = "answered"
+        except (
+            TurnStopped
+        ) as stopped:  # the provider's failure; what readers and hooks raise is not
+            outcome, failure = "failed", stopped.exception
+            raise
         finally:
-            self._count(request, text_before, reasoning_before)
+            said = None
+            if (usage := self._assembler.usage) is None or not usage.total_tokens:
+                said = self._said_since(text_before, reasoning_before)
+            tally.end(outcome, usage, said=said, error=failure)
             await stream.aclose()
         calls, notes = self._assembler.tool_calls()
         for note in notes:
@@ -296,15 +319,10 @@ class Iteration:
         """The reasoning items to send back; those of a request that brought nothing are not among them."""
         return (*self._thinking, *self._assembler.message().thinking)
 
-    def _count(self, request: ModelRequest, text_before: int, reasoning_before: int) -> None:
-        """Count the tokens of a request that has ended, well or badly."""
-        usage = self._assembler.usage
-        if usage is not None and usage.total_tokens:
-            self._tally.count(usage)
-            return
-        said = AssistantMessage(
+    def _said_since(self, text_before: int, reasoning_before: int) -> AssistantMessage:
+        """What the last request brought, well or badly, for counting its tokens."""
+        return AssistantMessage(
             "".join(self.segment.text_pieces[text_before:]),
             self._assembler.tool_calls()[0],
             "".join(self.segment.reasoning_pieces[reasoning_before:]),
         )
-        self._tally.count_estimate(request.messages, request.tools, said)

@@ -8,7 +8,7 @@ from typing import Any
 from msgspec import Struct, field
 
 from nanobot.messages import Message, ToolSpec
-from nanobot.providers import ModelRequest
+from nanobot.providers import ModelRequest, RequestWatch
 
 __all__ = ["ModelSettings"]
 
@@ -27,7 +27,12 @@ class ModelSettings(Struct, frozen=True, kw_only=True):
     extra_body: dict[str, Any] = field(default_factory=dict)
 
     def request(
-        self, messages: Sequence[Message], tools: Sequence[ToolSpec], *, use_tools: bool
+        self,
+        messages: Sequence[Message],
+        tools: Sequence[ToolSpec],
+        *,
+        use_tools: bool,
+        watch: RequestWatch | None = None,
     ) -> ModelRequest:
         """Make a request. With `use_tools=False` the tools are still described, for services want to know every tool
         that the history mentions and cache the prefix they are part of, but the model must not call one.
@@ -41,4 +46,5 @@ class ModelSettings(Struct, frozen=True, kw_only=True):
             self.temperature,
             self.reasoning_effort,
             self.extra_body,
+            watch,
         )

@@ -1,14 +1,19 @@
-"""What a turn has cost so far: requests, tokens, time."""
+"""What a turn has cost so far: attempts, tokens, money, time."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import trio
 
 from nanobot.context import messages_tokens, tool_tokens
+from nanobot.errors import ProviderError
 from nanobot.messages import Message, ToolSpec, Usage
+from nanobot.providers import ModelRequest
+from nanobot.providers._cost import cost_usd
+
+from ._attempt import Attempt, Outcome
 
 __all__ = ["Estimate", "Tally", "estimate_by_length"]
 
@@ -22,19 +27,29 @@ def estimate_by_length(messages: Sequence[Message], tools: Sequence[ToolSpec]) -
 
 
 class Tally:
-    """Counts one turn's requests, tokens and time on Trio's clock.
+    """The ledger of one turn: each attempt with what it took, and the sums. A `RequestWatch`; times are on Trio's clock.
+
+    A request is begun by `begin`, and its answer by `answering`; it ends with `refused`, `broken_off` or `end`. Between them
+    providers that make several attempts tell of each. So whatever happens, there is one line for each attempt.
 
     Attributes:
-      request_count: Requests that the service accepted.
+      attempts: All of them, in order.
+      request_count: Attempts that a service accepted.
       usage: Tokens of all of them, as reported or estimated.
       iteration_usage: The same, since `start_iteration`.
       estimated: Whether any of it is an estimate.
+      answered_by: Provider and model of the last answer that began; None before.
       ttft_ms: Milliseconds from the start of the turn to the first delta; None before that.
     """
 
     __slots__ = (
+        "_current",
         "_estimate",
+        "_iteration",
+        "_request",
         "_started",
+        "answered_by",
+        "attempts",
         "estimated",
         "iteration_usage",
         "request_count",
@@ -45,18 +60,42 @@ class Tally:
     def __init__(self, estimate: Estimate) -> None:
         self._estimate = estimate
         self._started: float | None = None
+        self._iteration: int | None = None
+        self._request: ModelRequest | None = None  # that has no attempt yet
+        self._current: tuple[Attempt, ModelRequest] | None = None  # that has not ended
+        self.attempts: list[Attempt] = []
         self.request_count = 0
         self.usage = Usage()
         self.iteration_usage = Usage()
         self.estimated = False
+        self.answered_by: tuple[str, str] | None = None
         self.ttft_ms: int | None = None
+
+    @property
+    def cost_usd(self) -> float | None:
+        """US dollars for all attempts, by list price; None if the price of one is not known."""
+        total = 0.0
+        for attempt in self.attempts:
+            if attempt.accepted:
+                if attempt.cost_usd is None:
+                    return None
+                total += attempt.cost_usd
+        return total
+
+    def to_metadata(self) -> dict[str, Any]:
+        """The ledger as results show it."""
+        return {
+            "attempts": [attempt.to_dict() for attempt in self.attempts],
+            "cost": self.cost_usd,
+        }
 
     def start(self) -> None:
         """The turn begins now."""
         self._started = trio.current_time()
 
-    def start_iteration(self) -> None:
+    def start_iteration(self, index: int) -> None:
         """Another iteration begins now."""
+        self._iteration = index
         self.iteration_usage = Usage()
 
     def first_delta(self) -> None:
@@ -68,16 +107,85 @@ class Tally:
         """Milliseconds since the start of the turn; 0 before it."""
         return 0 if self._started is None else round((trio.current_time() - self._started) * 1000)
 
-    def count(self, reported: Usage) -> None:
-        """Count the tokens of one request, as the provider reports them."""
-        self.usage += reported
-        self.iteration_usage += reported
+    def begin(self, request: ModelRequest) -> None:
+        """A request is made now."""
+        self._request = request
 
-    def count_estimate(
-        self, shown: Sequence[Message], tools: Sequence[ToolSpec], said: Message
+    # --- told by providers that make several attempts
+
+    def asking(self, provider: str, request: ModelRequest) -> None:
+        """An attempt begins; see `RequestWatch`."""
+        self._request = None
+        attempt = Attempt(provider, request.model, self._iteration)
+        self._current = (attempt, request)
+        self.attempts.append(attempt)
+
+    def accepted(self) -> None:
+        """The service has accepted it; see `RequestWatch`."""
+        if self._current is not None:
+            self._current[0].accepted = True
+            self.request_count += 1
+
+    def failed(self, error: ProviderError, usage: Usage | None) -> None:
+        """It failed before its answer had begun; see `RequestWatch`."""
+        self.end("failed", usage, error=error)
+
+    def prompt_tokens(self, request: ModelRequest) -> int:
+        """Estimate what a request shows to the model; see `RequestWatch`."""
+        return self._estimate(request.messages, request.tools)
+
+    # --- told by whoever made the request
+
+    def answering(self, provider: str) -> None:
+        """The answer begins. `provider` was asked, if nobody said otherwise."""
+        if self._request is not None:
+            self.asking(provider, self._request)
+            self.accepted()
+        if self._current is not None:
+            attempt, _ = self._current
+            self.answered_by = (attempt.provider, attempt.model)
+
+    def refused(self, provider: str, error: ProviderError) -> None:
+        """There will be no answer. `provider` was asked, if nobody said otherwise."""
+        if self._request is not None:
+            self.asking(provider, self._request)
+        self.failed(error, None)
+
+    def broken_off(self, provider: str) -> None:
+        """The request was cancelled before its answer had begun. `provider` was asked, if nobody said otherwise."""
+        if self._request is not None:
+            self.asking(provider, self._request)
+        self.end("cancelled", None)
+
+    def end(
+        self,
+        outcome: Outcome,
+        usage: Usage | None,
+        *,
+        said: Message | None = None,
+        error: BaseException | None = None,
     ) -> None:
-        """Count the tokens of one request that the provider did not count."""
-        prompt = self._estimate(shown, tools)
-        completion = self._estimate((said,), ())
-        self.count(Usage(prompt, completion, prompt + completion))
-        self.estimated = True
+        """An attempt has ended; without effect if it had before.
+
+        Args:
+          outcome: How.
+          usage: What the service counted, if it did.
+          said: What came of the answer, for an estimate where it did not.
+          error: What went wrong.
+        """
+        if self._current is None:
+            return
+        (attempt, request), self._current = self._current, None
+        attempt.outcome = outcome
+        attempt.error = None if error is None else type(error).__name__
+        if not attempt.accepted:
+            return
+        if usage is None or not usage.total_tokens:
+            prompt = self.prompt_tokens(request)
+            completion = 0 if said is None else self._estimate((said,), ())
+            usage = Usage(prompt, completion, prompt + completion)
+            attempt.estimated = self.estimated = True
+        attempt.usage = usage
+        attempt.cost_usd = cost_usd(attempt.provider, attempt.model, usage)
+        self.usage += usage
+        self.iteration_usage += usage

@@ -110,14 +110,16 @@ class Turn:
         if self._result is not None:
             return self._result
         parts, tally = self._parts, self._tally
+        provider, model = tally.answered_by or (parts.provider.name, parts.settings.model)
         metadata = {
             "latency_ms": tally.elapsed_ms(),
             "ttft_ms": tally.ttft_ms,
-            "model": parts.settings.model,
-            "provider": parts.provider.name,
+            "model": model,
+            "provider": provider,
             "iterations": 0 if self._iteration is None else self._iteration.index + 1,
             "request_count": tally.request_count,
             "finish_reason": None if self._iteration is None else self._iteration.finish_reason,
+            **tally.to_metadata(),
         }
         if tally.estimated:
             metadata["usage_estimated"] = True

@@ -16,6 +16,7 @@ __all__ = [
     "AgentDefaults",
     "AgentsSettings",
     "ApiSettings",
+    "BudgetSettings",
     "ChannelsSettings",
     "Config",
     "DreamSettings",
@@ -28,6 +29,7 @@ __all__ = [
     "ModelPreset",
     "ProviderSettings",
     "ReasoningEffort",
+    "RetrySettings",
     "Section",
     "SessionsSettings",
     "Settings",
@@ -139,6 +141,42 @@ class FallbackModel(Section, frozen=True, kw_only=True):
     ] = None
 
 
+class RetrySettings(Section, frozen=True, kw_only=True):
+    """How patient requests are that may succeed later. Null takes what `providerRetryMode` means."""
+
+    max_attempts: Annotated[
+        _Positive | None,
+        Meta(description="Requests that may fail for a fault of service or network: 4, or 12."),
+    ] = None
+    max_refusals: Annotated[
+        _Positive | None,
+        Meta(description="Requests that may be refused for coming too fast (429): 30, or 120."),
+    ] = None
+    total_s: Annotated[
+        _SecondsOrOff | None,
+        Meta(description="Seconds from the first request to the start of the last: 300, or 3600."),
+    ] = None
+    first_delay_s: Annotated[
+        _SecondsOrOff | None,
+        Meta(description="Seconds to wait after the first failure; doubles with each: 1."),
+    ] = None
+    max_delay_s: Annotated[
+        _SecondsOrOff | None, Meta(description="Seconds that the doubling stops at: 30, or 60.")
+    ] = None
+
+
+class BudgetSettings(Section, frozen=True, kw_only=True):
+    """What may be spent. Null is no limit."""
+
+    tokens: Annotated[
+        _Positive | None, Meta(description="Tokens, prompts and answers together.")
+    ] = None
+    usd: Annotated[
+        Annotated[float, Meta(gt=0)] | None,
+        Meta(description="US dollars by the list prices of the models."),
+    ] = None
+
+
 class AgentDefaults(Section, frozen=True, kw_only=True):
     """What every agent starts from: model, limits and habits."""
 
@@ -206,6 +244,12 @@ class AgentDefaults(Section, frozen=True, kw_only=True):
         Literal["standard", "persistent"],
         Meta(description="How long failed requests are repeated: a few times, or patiently."),
     ] = "standard"
+    retry: Annotated[
+        RetrySettings, Meta(description="The bounds of that, one by one, where they are given.")
+    ] = field(default_factory=RetrySettings)
+    max_budget: Annotated[BudgetSettings, Meta(description="What one run may spend.")] = field(
+        default_factory=BudgetSettings
+    )
     timezone: Annotated[
         str | None,
         Meta(description="IANA time zone that the model is told; null is the system's own."),
@@ -323,6 +367,21 @@ class ProviderSettings(Section, frozen=True, kw_only=True):
         Meta(description="How a custom provider wants thinking to be switched on."),
     ] = None
     display_name: Annotated[str | None, Meta(description="Name to show to people.")] = None
+    ca_file: Annotated[
+        str | None,
+        Meta(description="File of certificates to trust instead of the usual ones; PEM."),
+    ] = None
+    max_concurrent_requests: Annotated[
+        _Positive | None, Meta(description="Most requests in flight at once; null has no limit.")
+    ] = None
+    requests_per_minute: Annotated[
+        _Positive | None,
+        Meta(description="Most requests begun within any 60 seconds; null has no limit."),
+    ] = None
+    tokens_per_minute: Annotated[
+        _Positive | None,
+        Meta(description="Most tokens of requests within any 60 seconds; null has no limit."),
+    ] = None
     timeouts: Annotated[
         TimeoutSettings, Meta(description="How long one request may stay silent, by phase.")
     ] = field(default_factory=TimeoutSettings)
@@ -533,6 +592,9 @@ class SessionsSettings(Section, frozen=True, kw_only=True):
     url: Annotated[
         _Secret | None, Meta(description="Address of the PostgreSQL server, with its password.")
     ] = None
+    max_budget: Annotated[
+        BudgetSettings, Meta(description="What all runs of one session together may spend.")
+    ] = field(default_factory=BudgetSettings)
 
 
 class Settings(Section, frozen=True, kw_only=True):

@@ -10,7 +10,8 @@ __all__ = ["Usage"]
 class Usage(Struct, frozen=True, gc=False):
     """Tokens as the provider counts them. `total_tokens` is the sum unless the provider says otherwise.
 
-    `cached_tokens` (part of the prompt) and `reasoning_tokens` (part of the completion) are None when not reported.
+    `cached_tokens` (read from a cache, part of the prompt), `reasoning_tokens` (part of the completion) and
+    `cache_write_tokens` (written to a cache, part of the prompt) are None when not reported.
     """
 
     prompt_tokens: int = 0
@@ -18,6 +19,7 @@ class Usage(Struct, frozen=True, gc=False):
     total_tokens: int = 0
     cached_tokens: int | None = None
     reasoning_tokens: int | None = None
+    cache_write_tokens: int | None = None
 
     def __add__(self, other: Usage) -> Usage:
         return Usage(
@@ -26,6 +28,7 @@ class Usage(Struct, frozen=True, gc=False):
             self.total_tokens + other.total_tokens,
             _sum(self.cached_tokens, other.cached_tokens),
             _sum(self.reasoning_tokens, other.reasoning_tokens),
+            _sum(self.cache_write_tokens, other.cache_write_tokens),
         )
 
     def to_dict(self) -> dict[str, int]:
@@ -39,6 +42,8 @@ class Usage(Struct, frozen=True, gc=False):
             counts["cached_tokens"] = self.cached_tokens
         if self.reasoning_tokens is not None:
             counts["reasoning_tokens"] = self.reasoning_tokens
+        if self.cache_write_tokens is not None:
+            counts["cache_write_tokens"] = self.cache_write_tokens
         return counts
 
 

@@ -6,6 +6,8 @@ from typing import Any
 
 from msgspec import Struct, field
 
+from ._rate_gate import NO_LIMITS, RateLimits
+
 __all__ = ["Endpoint", "Timeouts"]
 
 
@@ -26,7 +28,9 @@ class Endpoint(Struct, frozen=True, kw_only=True):
     """One configured model service.
 
     `base_url` has no trailing slash and includes the version path where the vendor has one. An empty `api_key` sends no
-    credentials. `extra_body` is merged into every request last, so that it wins over ours.
+    credentials. `extra_body` is merged into every request last, so that it wins over ours. `ca_file` names a file of
+    certificates (PEM) that are trusted instead of the usual ones; None trusts those. `limits` are kept by whoever queues the
+    requests.
     """
 
     name: str
@@ -36,6 +40,8 @@ class Endpoint(Struct, frozen=True, kw_only=True):
     extra_query: dict[str, str] = field(default_factory=dict)
     extra_body: dict[str, Any] = field(default_factory=dict)
     proxy: str | None = None
+    ca_file: str | None = None
+    limits: RateLimits = NO_LIMITS
     timeouts: Timeouts = field(default_factory=Timeouts)
     quirks: frozenset[str] = frozenset()
 

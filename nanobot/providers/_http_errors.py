@@ -21,6 +21,7 @@ import msgspec
 from nanobot.errors import (
     AuthenticationFailed,
     MalformedStream,
+    OutOfCredit,
     ProviderError,
     RateLimited,
     RequestRejected,
@@ -32,6 +33,7 @@ __all__ = [
     "body_excerpt",
     "error_from_object",
     "error_from_response",
+    "reset_after_s",
     "retry_after_s",
     "without_secrets",
 ]
@@ -61,6 +63,15 @@ _UNSEEN = re.compile(
 _TAG = re.compile(r"<[^>]*(?:>|\Z)")
 
 _SECONDS = re.compile(r"([+-]?\d{1,15}(?:\.\d{0,9})?)\s*(ms|s)?", re.ASCII | re.IGNORECASE)
+_DURATION = re.compile(
+    r"(?:(\d{1,6})h)?(?:(\d{1,6})m(?!s))?(?:(\d{1,9}(?:\.\d{0,9})?)s)?(?:(\d{1,9}(?:\.\d{0,9})?)ms)?",
+    re.ASCII,
+)
+_UNIX_TIME: Final = 1e9
+"""Seconds; as a duration it would be 30 years, as a moment it is in 2001."""
+
+_UNIX_TIME_MS: Final = 1e12
+
 _RETRY_IN_BODY = re.compile(
     r'"retryDelay":\s*"(\d{1,9}(?:\.\d{0,9})?)s"'
     r"|(?:try again|retry) (?:in|after) (\d{1,9}(?:\.\d{0,9})?) ?(ms|s)",
@@ -125,13 +136,18 @@ def error_from_response(
     wait_s = retry_after_s(headers, now=now) if kind.retryable else None
     if wait_s is None and kind is RateLimited:
         wait_s = _retry_after_in(body)
-    return kind(
+        if wait_s is None:
+            wait_s = reset_after_s(headers, now=now)
+    error = kind(
         message,
         provider=provider,
         status=status,
         retry_after_s=wait_s,
         body_excerpt=body_excerpt(body, secrets),
     )
+    if headers.get("x-should-retry", "").strip().lower() == "false":
+        error.retryable = False  # OpenAI and Anthropic say so where the status alone would mislead
+    return error
 
 
 def error_from_object(
@@ -185,6 +201,56 @@ def retry_after_s(headers: Mapping[str, str], *, now: datetime) -> float | None:
         return max(0.0, (moment - now).total_seconds())
     except (ValueError, TypeError, IndexError, OverflowError):
         return None
+
+
+def reset_after_s(headers: Mapping[str, str], *, now: datetime) -> float | None:
+    """Read from a service's counters when a request may go again, in seconds, >= 0; None if they do not say.
+
+    A counter that stands at 0 is what the request ran into; of several such, the last one to be refilled counts. If none
+    does (a request may want more than is left), the first one to be refilled: a further refusal costs less than waiting
+    for a counter of a whole day.
+
+    Names are `[x-]ratelimit-reset[-requests]` (OpenAI, Groq, OpenRouter, the IETF draft) and
+    `anthropic-ratelimit-requests-reset`, with `remaining` in the place of `reset`. Values are durations ("1s", "6m0s",
+    "20ms"), seconds, moments in Unix time in seconds or milliseconds, or ISO 8601.
+
+    Args:
+      headers: Of the response; looked up by lower-case name.
+      now: The moment the response arrived, timezone-aware.
+    """
+    exhausted: list[float] = []
+    others: list[float] = []
+    for name in headers:
+        name = name.lower()
+        if "ratelimit" not in name or "reset" not in name.split("-"):
+            continue
+        wait_s = _reset_in_s(headers.get(name, "").strip(), now)
+        if wait_s is not None:
+            left = headers.get(name.replace("reset", "remaining"), "").strip()
+            (exhausted if left == "0" else others).append(wait_s)
+    if exhausted:
+        return max(exhausted)
+    return min(others, default=None)
+
+
+def _reset_in_s(value: str, now: datetime) -> float | None:
+    if value and (match := _DURATION.fullmatch(value)):
+        hours, minutes, seconds, milliseconds = (float(part or 0) for part in match.groups())
+        return hours * 3600 + minutes * 60 + seconds + milliseconds / 1000
+    try:
+        if "T" in value:
+            moment = datetime.fromisoformat(value)
+            if moment.tzinfo is None:
+                moment = moment.replace(tzinfo=UTC)
+            return max(0.0, (moment - now).total_seconds())
+        if not _SECONDS.fullmatch(value):
+            return None
+        seconds = float(value)
+    except (ValueError, OverflowError):
+        return None
+    if seconds > _UNIX_TIME_MS:
+        seconds /= 1000
+    return max(0.0, seconds - now.timestamp() if seconds > _UNIX_TIME else seconds)
 
 
 def without_secrets(text: str, secrets: Sequence[str] = ()) -> str:
@@ -260,12 +326,12 @@ def _facts_of(payload: object, depth: int = 0) -> _Facts:
 
 def _class_for(status: int, facts: _Facts) -> type[ProviderError]:
     if status == 402 or _is_out_of_credit(facts):
-        return RequestRejected  # waiting does not help, so it must not look like being too fast
+        return OutOfCredit  # waiting does not help, so it must not look like being too fast
     if status in (401, 403) or (status == 400 and "api key not valid" in facts.message.lower()):
         return AuthenticationFailed
     if status == 429:
         return RateLimited
-    if status == 408 or status >= 500:
+    if status in (408, 409) or status >= 500:
         return ServiceUnavailable
     if status >= 300:
         return RequestRejected
@@ -274,7 +340,7 @@ def _class_for(status: int, facts: _Facts) -> type[ProviderError]:
 
 def _class_by_words(facts: _Facts) -> type[ProviderError]:
     if _is_out_of_credit(facts):
-        return RequestRejected
+        return OutOfCredit
     for word, kind in _CLASS_BY_WORD:
         if word in facts.words:
             return kind

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -75,8 +76,14 @@ class HTTPService:
         self.secrets = _secrets_of(endpoint)
         self._own_transport: httpx.AsyncBaseTransport | None = None
         if transport is None:
+            if endpoint.ca_file is not None and not os.path.isfile(endpoint.ca_file):  # noqa: PTH113
+                raise ConfigError(
+                    f"providers.{endpoint.name}.caFile: there is no file {endpoint.ca_file!r}"
+                )
             try:
-                transport = self._own_transport = PoolTransport(proxy=endpoint.proxy)
+                transport = self._own_transport = PoolTransport(
+                    verify=endpoint.ca_file, proxy=endpoint.proxy
+                )
             except ValueError as exc:
                 raise ConfigError(f"providers.{endpoint.name}.proxy: {exc}") from None
         self._transport = transport

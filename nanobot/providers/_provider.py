@@ -7,15 +7,37 @@ from typing import Any, Protocol
 
 from msgspec import Struct, field
 
-from nanobot.messages import Delta, Message, ToolSpec
+from nanobot.errors import ProviderError
+from nanobot.messages import Delta, Message, ToolSpec, Usage
 
-__all__ = ["DeltaStream", "ModelRequest", "Provider"]
+__all__ = ["DeltaStream", "ModelRequest", "Provider", "RequestWatch"]
+
+
+class RequestWatch(Protocol):
+    """Accounts for one request, which may take several attempts, one after the other."""
+
+    def asking(self, provider: str, request: ModelRequest) -> None:
+        """An attempt begins: this provider is asked for this model."""
+        ...
+
+    def accepted(self) -> None:
+        """The service has accepted the attempt."""
+        ...
+
+    def failed(self, error: ProviderError, usage: Usage | None) -> None:
+        """The attempt failed before the answer had begun; `usage` is what the service counted nevertheless."""
+        ...
+
+    def prompt_tokens(self, request: ModelRequest) -> int:
+        """How many tokens the request shows to the model, about."""
+        ...
 
 
 class ModelRequest(Struct, frozen=True):
     """One request to a model: everything that is shown and every limit that is asked for.
 
-    `tool_choice` is "auto" or "none"; `max_tokens` bounds the completion. None means the service's own default.
+    `tool_choice` is "auto" or "none"; `max_tokens` bounds the completion. None means the service's own default. `watch` is
+    told of each attempt at it, by those who make more than one.
     """
 
     model: str
@@ -26,6 +48,7 @@ class ModelRequest(Struct, frozen=True):
     temperature: float | None = None
     reasoning_effort: str | None = None
     extra_body: dict[str, Any] = field(default_factory=dict)
+    watch: RequestWatch | None = None
 
 
 class DeltaStream(Protocol):

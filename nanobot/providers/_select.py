@@ -7,7 +7,14 @@ from urllib.parse import urlsplit
 
 from msgspec import Struct, structs
 
-from nanobot.config import DIRECT_PRESET, Config, ModelPreset, ProviderSettings
+from nanobot.config import (
+    DIRECT_PRESET,
+    Config,
+    FallbackModel,
+    ModelPreset,
+    ProviderSettings,
+    expanded,
+)
 from nanobot.errors import ConfigError, UnknownPreset, UsageError
 
 from ._catalog import EMBEDDED_MODEL, Kind, PromptProfile, ProviderEntry
@@ -15,6 +22,7 @@ from ._configured import Configured, config_place, configured_providers, find_pr
 from ._endpoint import Endpoint, Timeouts
 from ._known_models import KnownModel, known_model
 from ._match import Match, match_provider
+from ._rate_gate import RateLimits
 
 __all__ = ["DEFAULT_MODEL", "ConflictingSelectors", "ModelSelection", "select_model"]
 
@@ -50,12 +58,14 @@ class ModelSelection(Struct, frozen=True, kw_only=True):
       display_model: The model as the user configured it.
       preset: The preset it is from, or None.
       max_tokens: Most tokens of one answer: as configured, but no more than the model can and half its window.
-      context_window_tokens: What is configured, else what is known of the model, else 200,000.
+      context_window_tokens: What is configured, else what is known of the model, else 200,000; the smallest one of it and
+        its fallbacks, so that what is shown fits whoever answers.
       temperature: None leaves it to the service, also where the model refuses any.
       reasoning_effort: None leaves it to the service, also where the model does not reason.
       prompt_profile: How much of a system prompt the model can take.
       offers_tools: Whether it can be offered tools.
       notice: A sentence to show to the user, or "".
+      fallbacks: The models to ask, in this order, when this one fails.
     """
 
     provider_name: str
@@ -72,6 +82,7 @@ class ModelSelection(Struct, frozen=True, kw_only=True):
     prompt_profile: PromptProfile
     offers_tools: bool
     notice: str = ""
+    fallbacks: tuple[ModelSelection, ...] = ()
 
 
 def select_model(
@@ -89,6 +100,9 @@ def select_model(
     its provider has a key, or else the usual model of the only provider that has one; without a configuration
     file and any key, the embedded model.
 
+    `agents.defaults.fallbackModels` stand behind the configured model and behind presets, but not behind a model that was
+    asked for by name: whoever names one means it.
+
     Raises:
       ConflictingSelectors: Both were given.
       UsageError: The model's name is empty.
@@ -100,7 +114,13 @@ def select_model(
     configured = configured_providers(config, env)
     wish, preset, notice = _wish(config, model, model_preset, configured)
     match = match_provider(wish.model, provider=wish.provider, configured=configured)
-    return _selection(config, wish, preset, match, notice)
+    selection = _selection(config, wish, preset, match, notice)
+    wanted = config.agents.defaults.fallback_models
+    return (
+        selection
+        if model is not None or not wanted
+        else _with_fallbacks(selection, config, configured)
+    )
 
 
 def _wish(
@@ -138,6 +158,44 @@ def _wish(
         return direct, None, ""
     chosen, notice = _unasked(config, configured)
     return structs.replace(direct, model=chosen), None, notice
+
+
+def _with_fallbacks(
+    selection: ModelSelection, config: Config, configured: tuple[Configured, ...]
+) -> ModelSelection:
+    """The selection with the configured fallbacks behind it; one that is the same model is left out."""
+    fallbacks: list[ModelSelection] = []
+    asked = {(selection.provider_name, selection.model)}
+    for index, fallback in enumerate(config.agents.defaults.fallback_models):
+        wish, preset = _fallback_wish(config, fallback)
+        try:
+            match = match_provider(wish.model, provider=wish.provider, configured=configured)
+            found = _selection(config, wish, preset, match, "")
+        except ConfigError as error:
+            raise ConfigError(f"agents.defaults.fallbackModels.{index}: {error}") from None
+        if (found.provider_name, found.model) not in asked:
+            asked.add((found.provider_name, found.model))
+            fallbacks.append(found)
+    window = min(one.context_window_tokens for one in (selection, *fallbacks))
+    return structs.replace(selection, fallbacks=tuple(fallbacks), context_window_tokens=window)
+
+
+def _fallback_wish(config: Config, fallback: FallbackModel | str) -> tuple[ModelPreset, str | None]:
+    if isinstance(fallback, str):
+        wish, preset, _ = _wish(config, None, fallback, ())
+        return wish, preset
+    defaults = config.agents.defaults
+    known = known_model(fallback.model)
+    window = fallback.context_window_tokens or (known.context_window if known else None)
+    wish = ModelPreset(
+        model=fallback.model,
+        provider=fallback.provider,
+        max_tokens=fallback.max_tokens or defaults.max_tokens,
+        context_window_tokens=window or defaults.context_window_tokens,
+        temperature=defaults.temperature if fallback.temperature is None else fallback.temperature,
+        reasoning_effort=fallback.reasoning_effort,
+    )
+    return wish, None
 
 
 def _unasked(config: Config, configured: tuple[Configured, ...]) -> tuple[str, str]:
@@ -256,6 +314,12 @@ def _endpoint(provider: Configured, place: str) -> Endpoint:
         extra_query=dict(settings.extra_query or {}),
         extra_body=dict(settings.extra_body or {}),
         proxy=settings.proxy or None,
+        ca_file=str(expanded(settings.ca_file)) if settings.ca_file else None,
+        limits=RateLimits(
+            max_concurrent_requests=settings.max_concurrent_requests,
+            requests_per_minute=settings.requests_per_minute,
+            tokens_per_minute=settings.tokens_per_minute,
+        ),
         timeouts=Timeouts(
             connect_s=timeouts.connect_s,
             first_token_s=timeouts.first_token_s,

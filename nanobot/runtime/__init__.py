@@ -1,6 +1,6 @@
 """The live system: one actor per session, the lock that override runs take, and what a run needs to be carried out."""
 
-from ._providers import Providers
+from ._providers import Providers, retry_policy
 from ._request import RunOptions, RunRequest, check_approver, make_request
 from ._run import CURRENT_RUN, Run
 from ._runtime import Runtime, closed
@@ -17,4 +17,5 @@ __all__ = [
     "check_approver",
     "closed",
     "make_request",
+    "retry_policy",
 ]

@@ -6,9 +6,10 @@ import logging
 import math
 from collections.abc import Callable, Sequence
 
+import msgspec
 import trio
 
-from nanobot.agent import Tally
+from nanobot.agent import Outcome, Tally
 from nanobot.context import Calibration, estimate_text, history_budget, message_tokens
 from nanobot.errors import ProviderError, StoreError, UsageError
 from nanobot.memory import (
@@ -21,7 +22,7 @@ from nanobot.memory import (
     suffix_start,
 )
 from nanobot.messages import RUNTIME_CONTEXT, Assembler, Message, UserMessage
-from nanobot.providers import ModelRequest, Provider
+from nanobot.providers import DeltaStream, ModelRequest, Provider
 from nanobot.providers._select import ModelSelection
 from nanobot.sessions import Compaction
 
@@ -153,7 +154,7 @@ class Compactor:
     def _summarizer(self) -> Summarizer:
         selection = self._selection
         return Summarizer(
-            provider=self._provider,
+            provider=_Counted(self._provider, self._tally),
             model=selection.model,
             window_tokens=self._window,
             max_tokens=selection.max_tokens,
@@ -163,12 +164,37 @@ class Compactor:
             on_answer=self._count,
         )
 
-    def _count(self, request: ModelRequest, answer: Assembler) -> None:
-        self._tally.request_count += 1
-        if answer.usage is not None and answer.usage.total_tokens:
-            self._tally.count(answer.usage)
-        else:
-            self._tally.count_estimate(request.messages, (), answer.message())
+    def _count(self, _request: ModelRequest, answer: Assembler) -> None:
+        outcome: Outcome = "failed" if answer.finish_reason is None else "answered"
+        self._tally.end(outcome, answer.usage, said=answer.message())
+
+
+class _Counted:
+    """A provider whose requests a tally counts up to their answers."""
+
+    def __init__(self, provider: Provider, tally: Tally) -> None:
+        self._provider = provider
+        self._tally = tally
+
+    @property
+    def name(self) -> str:
+        return self._provider.name
+
+    async def open(self, request: ModelRequest) -> DeltaStream:
+        self._tally.begin(request)
+        try:
+            stream = await self._provider.open(msgspec.structs.replace(request, watch=self._tally))
+        except ProviderError as error:
+            self._tally.refused(self.name, error)
+            raise
+        except BaseException:
+            self._tally.broken_off(self.name)
+            raise
+        self._tally.answering(self.name)
+        return stream
+
+    async def aclose(self) -> None:
+        await self._provider.aclose()
 
 
 def _tokens(messages: Sequence[Message]) -> list[int]:

@@ -144,7 +144,7 @@ class TurnMaker:
                     history = session.view
                 case HistoryView():
                     history = session
-            requests, counted = tally.request_count, tally.usage.prompt_tokens
+            requests, counted = len(tally.attempts), tally.usage.prompt_tokens
             turn = Turn(
                 TurnParts(
                     provider=provider,
@@ -177,7 +177,8 @@ class TurnMaker:
             )
             run.partial = lambda: turn.result("cancelled")
             result = await turn.run()
-            if tally.request_count == requests + 1 and not tally.estimated:
+            only_one = len(tally.attempts) == requests + 1 and not tally.estimated
+            if only_one and tally.attempts[-1].model == selection.model:
                 estimated = min(history.tokens, compactor.budget) + fixed_tokens
                 self._learn(selection.model, estimated, tally.usage.prompt_tokens - counted)
             return result

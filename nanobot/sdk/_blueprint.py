@@ -15,7 +15,7 @@ from nanobot.context import COMPACT, FULL, SystemPrompt
 from nanobot.errors import StoreError
 from nanobot.memory import HistoryLog
 from nanobot.providers import Provider
-from nanobot.runtime import Providers, Runtime, TurnMaker
+from nanobot.runtime import Providers, Runtime, TurnMaker, retry_policy
 from nanobot.sessions import SessionStore, Unsaved
 from nanobot.tools import Approval, Approver, Toolset, Workspace, rules_without_a_tool
 from nanobot.tools.builtin import builtin_tools
@@ -61,6 +61,7 @@ class Blueprint:
             max_iterations=defaults.max_tool_iterations,
             max_tool_result_chars=defaults.max_tool_result_chars,
         )
+        self._retry_policy = retry_policy(defaults)
         self._ratio = defaults.consolidation_ratio
         self._zone = ZoneInfo(defaults.zone) if defaults.zone else None
         self.history_log = HistoryLog(workspace / "memory", now=self._now)
@@ -86,7 +87,7 @@ class Blueprint:
             consolidation_ratio=self._ratio,
             history_log=self.history_log,
             now=self._now,
-            providers=Providers(self._provider),
+            providers=Providers(self._provider, self._retry_policy),
         )
         end = _End(maker.providers, self._store)
         runtime = Runtime(

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from nanobot.errors import (
     AuthenticationFailed,
     MalformedStream,
+    OutOfCredit,
     ProviderError,
     RateLimited,
     RequestRejected,
@@ -60,11 +61,11 @@ def error(
     [
         (400, RequestRejected),
         (401, AuthenticationFailed),
-        (402, RequestRejected),
+        (402, OutOfCredit),
         (403, AuthenticationFailed),
         (404, RequestRejected),
         (408, ServiceUnavailable),
-        (409, RequestRejected),
+        (409, ServiceUnavailable),
         (413, RequestRejected),
         (418, RequestRejected),
         (422, RequestRejected),
@@ -85,7 +86,7 @@ def test_the_status_decides_the_class(status: int, kind: type[ProviderError]) ->
 
 def test_a_status_that_says_otherwise_is_overruled_by_what_the_service_explains() -> None:
     quota = {"error": {"message": "You exceeded your quota.", "code": "insufficient_quota"}}
-    assert type(error(429, quota)) is RequestRejected
+    assert type(error(429, quota)) is OutOfCredit
     assert "billing" in str(error(429, quota))
     key = {"error": {"code": 400, "message": "API key not valid. Please pass one.", "status": "X"}}
     assert type(error(400, key)) is AuthenticationFailed
@@ -186,6 +187,66 @@ def test_a_wait_that_is_only_in_the_body_is_found() -> None:
     assert error(429, "Please retry after 7 seconds").retry_after_s == 7.0
 
 
+@pytest.mark.parametrize(
+    ("headers", "wait_s"),
+    [
+        ({"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "1s"}, 1.0),
+        ({"x-ratelimit-remaining-tokens": "0", "x-ratelimit-reset-tokens": "6m0s"}, 360.0),
+        ({"x-ratelimit-remaining-tokens": "0", "x-ratelimit-reset-tokens": "7.66s"}, 7.66),
+        ({"x-ratelimit-reset-requests": "20ms"}, 0.02),
+        ({"x-ratelimit-reset-requests": "1h2m3.5s"}, 3723.5),
+        ({"x-ratelimit-reset": "12"}, 12.0),
+        ({"ratelimit-reset": "12.5"}, 12.5),
+        ({"x-ratelimit-reset": str(int(NOW.timestamp()) + 9)}, 9.0),
+        ({"x-ratelimit-reset": str(int(NOW.timestamp() + 9) * 1000)}, 9.0),
+        ({"x-ratelimit-reset": str(int(NOW.timestamp()) - 9)}, 0.0),
+        ({"anthropic-ratelimit-requests-reset": (NOW + timedelta(seconds=4)).isoformat()}, 4.0),
+        ({"anthropic-ratelimit-requests-reset": "2026-13-01T00:00:00Z"}, None),
+        (  # what stands at 0 is what the request ran into
+            {
+                "x-ratelimit-remaining-requests": "59",
+                "x-ratelimit-reset-requests": "1s",
+                "x-ratelimit-remaining-tokens": "0",
+                "x-ratelimit-reset-tokens": "30s",
+            },
+            30.0,
+        ),
+        (  # nothing stands at 0: the day's counter is not waited for
+            {
+                "x-ratelimit-remaining-requests": "9000",
+                "x-ratelimit-reset-requests": "8h0m0s",
+                "x-ratelimit-remaining-tokens": "200",
+                "x-ratelimit-reset-tokens": "3s",
+            },
+            3.0,
+        ),
+        ({"x-ratelimit-reset-requests": "soon"}, None),
+        ({"x-ratelimit-reset-requests": ""}, None),
+        ({"x-ratelimit-limit-requests": "60"}, None),
+        ({"retry-after": "2", "x-ratelimit-reset-requests": "9s"}, 2.0),
+    ],
+)
+def test_the_wait_is_read_from_counters_where_nothing_else_says(
+    headers: dict[str, str], wait_s: float | None
+) -> None:
+    found = error(429, headers=headers).retry_after_s
+    assert found == (None if wait_s is None else pytest.approx(wait_s))
+    assert error(503, headers=headers | {"retry-after": ""}).retry_after_s is None
+
+
+@given(st.text(alphabet="0123456789.hmsT:-+Z ", max_size=30))
+def test_no_counter_whatsoever_makes_it_raise(value: str) -> None:
+    found = error(429, headers={"x-ratelimit-reset": value}).retry_after_s
+    assert found is None or found >= 0
+
+
+def test_a_service_may_say_itself_that_trying_again_is_of_no_use() -> None:
+    assert error(500).retryable
+    assert not error(500, headers={"x-should-retry": "false"}).retryable
+    assert error(500, headers={"x-should-retry": "true"}).retryable
+    assert not error(400, headers={"x-should-retry": "true"}).retryable
+
+
 def test_a_wait_is_reported_only_where_trying_again_makes_sense() -> None:
     assert error(503, headers={"retry-after": "3"}).retry_after_s == 3.0
     assert error(401, headers={"retry-after": "3"}).retry_after_s is None
@@ -276,7 +337,7 @@ def test_hostile_repetition_costs_no_time(unit: bytes) -> None:
         ({"error": {"message": "m", "type": "rate_limit_error"}}, RateLimited, None),
         ({"error": {"message": "m", "type": "authentication_error"}}, AuthenticationFailed, None),
         ({"error": {"message": "m", "code": "context_length_exceeded"}}, RequestRejected, None),
-        ({"error": {"message": "m", "code": "insufficient_quota"}}, RequestRejected, None),
+        ({"error": {"message": "m", "code": "insufficient_quota"}}, OutOfCredit, None),
         ({"error": {"message": "m", "type": "server_error"}}, ServiceUnavailable, None),
         ({"error": {"message": "m", "code": 502}}, ServiceUnavailable, 502),
         ({"error": "m"}, ServiceUnavailable, None),

@@ -17,6 +17,7 @@ from nanobot.errors import (
     ConfigError,
     ConnectionFailed,
     MalformedStream,
+    OutOfCredit,
     ProviderError,
     ProviderTimeout,
     RateLimited,
@@ -205,7 +206,7 @@ async def test_the_last_blank_line_may_be_missing(spoken: Format) -> None:
         ("404 Not Found", b"<html><title>404</title></html>", [], RequestRejected),
         ("413 Large", b'{"error":{"type":"request_too_large"}}', [], RequestRejected),
         ("429 Too Many", b'{"error":"slow"}', ["Retry-After: 7"], RateLimited),
-        ("429 Quota", b'{"error":{"code":"insufficient_quota"}}', [], RequestRejected),
+        ("429 Quota", b'{"error":{"code":"insufficient_quota"}}', [], OutOfCredit),
         ("500 Oops", b"", [], ServiceUnavailable),
         ("529 Overloaded", b'{"type":"error"}', [], ServiceUnavailable),
         ("302 Found", b"", ["Location: https://else.example/"], RequestRejected),
@@ -478,8 +479,6 @@ async def test_a_configured_model_is_asked_in_its_providers_format(
         }
         selection = select_model(config_from_tree(tree, path=None, env={}), env={})
         providers = Providers()
-        provider = providers.provider(selection)
-        assert type(provider) is spoken.provider
-        assert (await ask(provider))[-1] == Finished("stop")
+        assert (await ask(providers.provider(selection)))[-1] == Finished("stop")
         await providers.aclose()
     assert targets == [spoken.path]

@@ -28,20 +28,30 @@ def make_bot(
     timeouts: Mapping[str, float] | None = None,
     presets: Mapping[str, Any] | None = None,
     sessions: Mapping[str, Any] | None = None,
+    provider_settings: Mapping[str, Any] | None = None,
+    retries: bool = False,
     tools: Sequence[Tool] = (),
     hooks: Sequence[AgentHook] = (),
     **defaults: Any,
 ) -> Nanobot:
     """A bot with a folder of its own for its configuration and its workspace.
 
-    `others` are further providers, name to base URL; `timeouts` are those of all providers; `presets` are
-    `modelPresets`; `sessions` says where these are kept, which is on disk, without waiting for it; `defaults` are entries of `agents.defaults`.
+    `others` are further providers, name to base URL; `timeouts` and `provider_settings` are those of all providers; `presets` are
+    `modelPresets`; `sessions` says where these are kept, which is on disk, without waiting for it; with `retries`, failed
+    requests are sent again; `defaults` are entries of `agents.defaults`.
     """
     folder.mkdir(parents=True, exist_ok=True)
     providers = {
-        name: {"apiKey": KEY, "apiBase": url, "timeouts": dict(timeouts or {})}
+        name: {
+            "apiKey": KEY,
+            "apiBase": url,
+            "timeouts": dict(timeouts or {}),
+            **(provider_settings or {}),
+        }
         for name, url in {"scripted": base_url, **(others or {})}.items()
     }
+    if not retries:
+        defaults = {"retry": {"maxAttempts": 1, "maxRefusals": 1}, **defaults}
     config = {
         "agents": {"defaults": {"model": "scripted/m", **defaults}},
         "providers": providers,

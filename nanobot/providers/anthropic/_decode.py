@@ -276,6 +276,7 @@ class MessageDecoder:
                     prompt + completion,
                     cached,
                     None if details is None else details.thinking_tokens,
+                    written,
                 )
             )
         )

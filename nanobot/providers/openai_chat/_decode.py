@@ -254,6 +254,7 @@ def _usage(usage: _wire.WireUsage) -> Usage:
         usage.total_tokens or prompt + completion,
         cached,
         None if completion_details is None else completion_details.reasoning_tokens,
+        None if prompt_details is None else prompt_details.cache_write_tokens,
     )
 
 

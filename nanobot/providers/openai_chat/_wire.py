@@ -54,6 +54,7 @@ class Delta(Struct):
 
 class _PromptDetails(Struct):
     cached_tokens: int | None = None
+    cache_write_tokens: int | None = None  # OpenRouter, OpenAI from GPT-6 on
 
 
 class _CompletionDetails(Struct):

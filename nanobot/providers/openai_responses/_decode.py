@@ -325,4 +325,5 @@ def _usage(usage: _wire.WireUsage) -> Usage:
         usage.total_tokens or prompt + completion,
         None if inputs is None else inputs.cached_tokens,
         None if outputs is None else outputs.reasoning_tokens,
+        None if inputs is None else inputs.cache_write_tokens,
     )

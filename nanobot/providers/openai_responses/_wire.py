@@ -41,6 +41,7 @@ class Item(Struct):
 
 class _InputDetails(Struct):
     cached_tokens: int | None = None
+    cache_write_tokens: int | None = None
 
 
 class _OutputDetails(Struct):

@@ -139,7 +139,7 @@ OURS = {"provider": "acme"}
 
 EXPECTED: dict[str, list[Delta]] = {
     "anthropic, thinking and two tools": [
-        UsageDelta(Usage(1125, 1, 1126, 1000)),
+        UsageDelta(Usage(1125, 1, 1126, 1000, None, 100)),
         ReasoningDelta("Let me see."),
         ThinkingDelta(ThinkingBlock("thinking", "Let me see.", "EqQBCgIYAhIM1gbc", OURS)),
         ThinkingDelta(ThinkingBlock("redacted_thinking", payload={"data": "EmwKAhgB", **OURS})),
@@ -148,7 +148,7 @@ EXPECTED: dict[str, list[Delta]] = {
         ToolCallDelta(0, arguments='{"path":'),
         ToolCallDelta(0, arguments=' "a"}'),
         ToolCallDelta(1, "toolu_2", "list_dir"),
-        UsageDelta(Usage(1125, 89, 1214, 1000, 30)),
+        UsageDelta(Usage(1125, 89, 1214, 1000, 30, 100)),
         Finished("tool_calls"),
     ],
     "anthropic, a search of its own": [
@@ -217,7 +217,7 @@ def test_a_recorded_answer_becomes_the_message_that_history_keeps() -> None:
     )
     assert (assembler.finish_reason, assembler.usage) == (
         "tool_calls",
-        Usage(1125, 89, 1214, 1000, 30),
+        Usage(1125, 89, 1214, 1000, 30, 100),
     )
 
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from nanobot.errors import (
     MalformedStream,
+    OutOfCredit,
     ProviderError,
     RateLimited,
     RequestRejected,
@@ -165,7 +166,7 @@ EXPECTED: dict[str, list[Delta]] = {
         ToolCallDelta(0, arguments='{"path":'),
         ToolCallDelta(1, arguments="{}"),
         ToolCallDelta(0, arguments=' "a"}'),
-        UsageDelta(Usage(36, 87, 123, 30, 64)),
+        UsageDelta(Usage(36, 87, 123, 30, 64, 0)),
         Finished("tool_calls"),
     ],
     "openai, cut by the limit": [
@@ -483,7 +484,7 @@ def test_bytes_that_are_not_utf_8_cost_a_character_and_not_the_answer() -> None:
         (None, ServiceUnavailable),
         ("a code of their own", ServiceUnavailable),
         ("rate_limit_exceeded", RateLimited),
-        ("insufficient_quota", RequestRejected),
+        ("insufficient_quota", OutOfCredit),
         ("invalid_prompt", RequestRejected),
         ("bio_policy", RequestRejected),
         ("invalid_base64_image", RequestRejected),
