@@ -19,6 +19,7 @@ NanobotError
 │   ├── ProviderTimeout        … it went silent past a named limit
 │   └── MalformedStream        … it sent bytes we cannot parse
 ├── ToolError                  a tool failed; the model is told and may try again
+│   └── ToolTimedOut           … by taking longer than it may; its result has the outcome `timed_out`
 └── StoreError                 sessions could not be read or written
     ├── SessionGone            … the session was cleared or deleted meanwhile (in nanobot.sessions)
     └── SessionFenced          … another turn owns the session by now (in nanobot.sessions)
@@ -47,6 +48,7 @@ __all__ = [
     "StoreError",
     "TimeoutPhase",
     "ToolError",
+    "ToolTimedOut",
     "UnknownPreset",
     "UsageError",
 ]
@@ -176,6 +178,10 @@ class ToolError(NanobotError):
 
     The text of the error becomes the tool result, so write it for the model: what was wrong, and what to try instead.
     """
+
+
+class ToolTimedOut(ToolError):
+    """A tool took longer than it may, and was ended; the text may say how far it came."""
 
 
 class StoreError(NanobotError):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ipaddress
+import re
 from collections.abc import Iterator
 from zoneinfo import ZoneInfo
 
 from ._issues import Issue, dotted
-from ._schema import Settings
+from ._schema import Settings, ToolsSettings
 
 __all__ = ["DIRECT_PRESET", "contradictions", "provider_key"]
 
@@ -46,12 +48,34 @@ def contradictions(settings: Settings) -> Iterator[Issue]:
         )
     if defaults.zone and not _is_zone(defaults.zone):
         yield Issue("agents.defaults.timezone", "expected an IANA time zone such as Asia/Tokyo")
+    yield from _unusable_in_tools(settings.tools)
     seen: dict[str, str] = {}
     for name in settings.providers:
         twin = seen.setdefault(provider_key(name), name)
         if twin != name:
             yield Issue(
                 dotted(("providers", name)), f"is the same provider as {dotted((twin,))}; keep one"
+            )
+
+
+def _unusable_in_tools(tools: ToolsSettings) -> Iterator[Issue]:
+    """What guards the tools has to be understood at once: a pattern that is skipped later would let everything through."""
+    for key, patterns in (
+        ("allowPatterns", tools.exec.allow_patterns),
+        ("denyPatterns", tools.exec.deny_patterns),
+    ):
+        for index, pattern in enumerate(patterns):
+            try:
+                re.compile(pattern)
+            except (re.error, RecursionError, OverflowError):
+                yield Issue(f"tools.exec.{key}.{index}", "is no regular expression")
+    for index, network in enumerate(tools.ssrf_whitelist):
+        try:
+            ipaddress.ip_network(network, strict=False)
+        except ValueError:
+            yield Issue(
+                f"tools.ssrfWhitelist.{index}",
+                "expected a network such as 10.1.0.0/16, or one address",
             )
 
 

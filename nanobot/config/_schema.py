@@ -392,27 +392,40 @@ class ExecSettings(Section, frozen=True, kw_only=True):
 
     enable: Annotated[bool, Meta(description="Whether the agent may run commands.")] = True
     timeout: Annotated[
-        _SecondsOrOff, Meta(description="Seconds one command may run; 0 has no limit.")
+        _SecondsOrOff,
+        Meta(
+            description="Seconds one command may run unless the call says otherwise; 0 has no limit."
+        ),
     ] = 60
     path_prepend: Annotated[str, Meta(description="Put before PATH.")] = ""
     path_append: Annotated[str, Meta(description="Put after PATH.")] = ""
     sandbox: Annotated[
-        str, Meta(description="Sandbox to run commands in, such as `bwrap`; empty for none.")
+        Literal["", "bwrap"],
+        Meta(description="Sandbox to run commands in: `bwrap` (bubblewrap), or empty for none."),
     ] = ""
     sandbox_ro_binds: Annotated[
-        tuple[str, ...], Meta(description="Paths that the sandbox may read.")
+        tuple[str, ...], Meta(description="Further paths that the sandbox may read.")
     ] = ()
     sandbox_rw_binds: Annotated[
-        tuple[str, ...], Meta(description="Paths that the sandbox may write.")
+        tuple[str, ...],
+        Meta(description="Further paths that the sandbox may write, beside the workspace."),
     ] = ()
     allowed_env_keys: Annotated[
-        tuple[str, ...], Meta(description="Environment variables that commands may see.")
+        tuple[str, ...],
+        Meta(
+            description="Environment variables that commands see, beside PATH, HOME and the like."
+        ),
     ] = ()
     allow_patterns: Annotated[
-        tuple[str, ...], Meta(description="Regular expressions of the only commands allowed.")
+        tuple[str, ...],
+        Meta(
+            description="Regular expressions of the only commands allowed; each matches one as a whole, and"
+            " what it matches is allowed whatever else is said."
+        ),
     ] = ()
     deny_patterns: Annotated[
-        tuple[str, ...], Meta(description="Regular expressions of commands to refuse.")
+        tuple[str, ...],
+        Meta(description="Regular expressions; a command in which one is found is refused."),
     ] = ()
 
 
@@ -501,8 +514,12 @@ class ToolsSettings(Section, frozen=True, kw_only=True):
         default_factory=WebSettings
     )
     restrict_to_workspace: Annotated[
-        bool, Meta(description="Whether tools must stay inside the workspace.")
-    ] = True
+        bool | None,
+        Meta(
+            description="Whether tools must stay inside the workspace. Null confines the file tools; true also runs"
+            " commands in a sandbox or not at all; false confines nothing."
+        ),
+    ] = None
     ssrf_whitelist: Annotated[
         tuple[str, ...],
         Meta(description="Private networks (CIDR) that the web tools may reach."),

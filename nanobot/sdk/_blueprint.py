@@ -54,7 +54,7 @@ class Blueprint:
         self._provider = provider
         self._workspace = Workspace(
             workspace,
-            restrict=config.tools.restrict_to_workspace,
+            restrict=config.tools.restrict_to_workspace is not False,
             forbidden=_forbidden(config),
         )
         self._limits = Limits(

@@ -68,7 +68,7 @@ class Nanobot:
         self._selection = selection
         self._store = store
         unsaved = Unsaved()
-        toolset = Toolset(builtin_tools() if config.tools.file.enable else ()).with_tools(tools)
+        toolset = Toolset(builtin_tools(config.tools, env=env)).with_tools(tools)
         self._blueprint = Blueprint(
             config, workspace, self._store, unsaved, toolset, tuple(hooks), approver, provider
         )

@@ -11,8 +11,8 @@ from typing import Any, Final
 import trio
 from msgspec import Struct
 
-from nanobot.errors import ToolError
-from nanobot.messages import TextPart, ToolCall
+from nanobot.errors import ToolError, ToolTimedOut
+from nanobot.messages import TextPart, ToolCall, ToolOutcome
 
 from ._approval import NO_APPROVAL, Approval, ApprovalRequest
 from ._arguments import decode_arguments
@@ -132,7 +132,9 @@ async def perform(
         # one failed call: it must end neither the turn nor the engine that a thousand other runs share.
         if (passing := no_failure(error)) is not None:
             raise passing from None
-        return failed(call, _told(error), exception=error, elapsed_s=trio.current_time() - started)
+        outcome: ToolOutcome = "timed_out" if isinstance(error, ToolTimedOut) else "error"
+        elapsed_s = trio.current_time() - started
+        return failed(call, _told(error), outcome=outcome, exception=error, elapsed_s=elapsed_s)
     finally:
         state.abandoned = True
     elapsed_s = trio.current_time() - started

@@ -75,6 +75,11 @@ class Workspace:
         """Whether files outside are refused."""
         return self._fence.restrict
 
+    @property
+    def forbidden(self) -> tuple[str, ...]:
+        """What is never opened, resolved."""
+        return self._fence.forbidden
+
     def display(self, path: str) -> str:
         """`path` as the model should see it: relative if it names something inside, on one line, and short."""
         for root in (self._fence.given, self._fence.root):

@@ -1,8 +1,14 @@
-"""The tools that come with nanobot. They hold no state: each call is told its workspace by the `RunContext`."""
+"""The tools that come with nanobot."""
+
+import os
+from collections.abc import Mapping
+
+from nanobot.config import ToolsSettings
 
 from .._tool import Tool
 from .apply_patch import apply_patch
 from .edit_file import edit_file
+from .exec import Shell
 from .find_files import find_files
 from .grep import grep
 from .list_dir import list_dir
@@ -10,6 +16,7 @@ from .read_file import read_file
 from .write_file import write_file
 
 __all__ = [
+    "Shell",
     "apply_patch",
     "builtin_tools",
     "edit_file",
@@ -21,6 +28,21 @@ __all__ = [
 ]
 
 
-def builtin_tools() -> tuple[Tool, ...]:
-    """All built-in tools."""
-    return (apply_patch, edit_file, find_files, grep, list_dir, read_file, write_file)
+def builtin_tools(
+    settings: ToolsSettings | None = None, *, env: Mapping[str, str] | None = None
+) -> tuple[Tool, ...]:
+    """The built-in tools that the settings offer; by default all of them, as they are without a configuration.
+
+    The file tools hold no state: each call is told its workspace by the `RunContext`. The others belong to one bot.
+
+    Args:
+      settings: The section `tools` of a configuration.
+      env: Where the environment of commands is taken from; None is the process's.
+    """
+    settings = ToolsSettings() if settings is None else settings
+    tools: list[Tool] = []
+    if settings.file.enable:
+        tools += [apply_patch, edit_file, find_files, grep, list_dir, read_file, write_file]
+    if settings.exec.enable:
+        tools.append(Shell(settings, os.environ if env is None else env).run)
+    return tuple(tools)

@@ -1,0 +1,167 @@
+"""Run one command and wait for it; whatever becomes of the wait, nothing of the command is left."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final, Literal, TypeAlias
+
+import trio
+from msgspec import Struct
+from trio.lowlevel import RunVar
+
+from nanobot.errors import ToolError
+
+from .._threads import in_file_thread
+from ._keeper import kill_session
+from ._output import Output
+
+__all__ = ["Ended", "Ending", "run_command"]
+
+_AT_ONCE: Final = 32
+"""Commands of one Trio run at the same time; others wait. Each is at least two processes, 10 MB."""
+
+_MOST_BYTES: Final = 256 * 1024 * 1024
+"""What a command may write. Only its beginning and its end are kept, but reading costs the engine's time too: `yes`
+writes so much in 0.2 s."""
+
+_READ_BYTES: Final = 256 * 1024
+
+_TO_END_S: Final = 3.0
+"""For the keeper, which itself needs 2.2 s at most; then it is killed, and what it kept."""
+
+_TO_DRAIN_S: Final = 1.0
+"""For the last bytes in the pipes. They end with the last process that holds them."""
+
+_PROGRAM: Final = Path(__file__).with_name("_keeper.py")
+
+Ending: TypeAlias = Literal["exited", "timed_out", "wrote_too_much"]
+
+_commands: RunVar[trio.Semaphore] = RunVar("nanobot.tools.commands")
+
+
+class Ended(Struct, frozen=True):
+    """What became of a command.
+
+    Attributes:
+      ending: How it ended; in all cases but `exited` it was killed.
+      exit_code: As a shell reports it: 128 + the signal for one that was killed. Of no meaning unless it exited.
+    """
+
+    ending: Ending
+    exit_code: int
+
+
+async def run_command(
+    arguments: Sequence[str],
+    *,
+    folder: str,
+    environment: Mapping[str, str],
+    timeout_s: float,
+    output: Output,
+    errors: Output,
+) -> Ended:
+    """Run a command in a process group of its own, without stdin, and wait until it and all it started have ended.
+
+    What it left in the background is ended when it ends. Where the system is not Linux, a process that leaves the
+    group escapes.
+
+    Args:
+      arguments: The program and its arguments.
+      folder: Where it starts.
+      environment: Its environment, the whole of it.
+      timeout_s: Seconds it may take; may be infinite.
+      output: What it wrote to stdout.
+      errors: What it wrote to stderr.
+
+    Raises:
+      ToolError: It cannot be run here.
+
+    Cancellation: returns when the command and its descendants are dead.
+    """
+    async with _one_of_few():
+        process = await _start(arguments, folder, environment)
+        try:
+            return await _waited(process, timeout_s, output, errors)
+        finally:
+            with trio.CancelScope(shield=True):
+                await _end(process)
+
+
+def _one_of_few() -> trio.Semaphore:
+    try:
+        return _commands.get()
+    except LookupError:
+        commands = trio.Semaphore(_AT_ONCE)
+        _commands.set(commands)
+        return commands
+
+
+async def _start(
+    arguments: Sequence[str], folder: str, environment: Mapping[str, str]
+) -> trio.Process:
+    if not hasattr(os, "fork"):
+        raise ToolError("Commands cannot be run on this system.")
+    if not sys.executable or getattr(sys, "frozen", False):
+        raise ToolError("Commands cannot be run here, for Python is part of another program.")
+    try:
+        return await trio.lowlevel.open_process(
+            [sys.executable, "-I", "-S", "-Wignore", str(_PROGRAM), *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            cwd=folder,
+            env=environment,
+            start_new_session=True,
+        )
+    except (
+        OSError,
+        ValueError,
+    ) as error:  # a line that is too long for the system, NUL in it, a folder that is gone
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ToolError(f"The command cannot be started: {reason}.") from error
+
+
+async def _waited(process: trio.Process, timeout_s: float, output: Output, errors: Output) -> Ended:
+    ending: Ending = "exited"
+    with trio.move_on_after(timeout_s) as deadline:
+        async with trio.open_nursery() as nursery:
+
+            async def read(stream: trio.abc.ReceiveStream | None, into: Output) -> None:
+                nonlocal ending
+                assert stream is not None
+                while piece := await stream.receive_some(_READ_BYTES):
+                    into.feed(bytes(piece))
+                    if output.size + errors.size > _MOST_BYTES:
+                        ending = "wrote_too_much"
+                        nursery.cancel_scope.cancel()
+
+            nursery.start_soon(read, process.stdout, output)
+            nursery.start_soon(read, process.stderr, errors)
+            await process.wait()
+            nursery.cancel_scope.deadline = trio.current_time() + _TO_DRAIN_S
+    if deadline.cancelled_caught:
+        ending = "timed_out"
+    code = 0 if process.returncode is None else process.returncode
+    return Ended(ending, code if code >= 0 else 128 - code)
+
+
+async def _end(process: trio.Process) -> None:
+    assert process.stdin is not None
+    await process.stdin.aclose()  # the keeper ends everything, and itself
+    with trio.move_on_after(_TO_END_S):
+        await process.wait()
+    if process.returncode is None:
+        process.kill()
+    if (
+        process.returncode is None or process.returncode < 0
+    ):  # somebody has killed the keeper, or we just did
+        await in_file_thread(lambda: kill_session(process.pid))
+        with trio.move_on_after(_TO_END_S):
+            await process.wait()
+    for pipe in (process.stdout, process.stderr):
+        if pipe is not None:
+            await pipe.aclose()
