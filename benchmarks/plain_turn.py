@@ -47,7 +47,9 @@ def main() -> None:
     parser.add_argument("--peers", action="store_true", help="the agent runtimes of others too")
     parser.add_argument("--at", type=int, action="append", help="sessions at once")
     options = parser.parse_args()
-    loads = options.at or ([10, 100] if options.short or options.peers else [1, 10, 100, 1_000, 5_000])
+    loads = options.at or (
+        [10, 100] if options.short or options.peers else [1, 10, 100, 1_000, 5_000]
+    )
     rounds = 2 if options.short else 5
     peers = peers_installed() if options.peers else []
     with fast_model() as base_url:

@@ -21,7 +21,9 @@ async def main() -> None:
     free: list[trio.SocketStream] = []
 
     async def ask(_key: str, _text: str) -> None:
-        stream = free.pop() if free else await trio.open_tcp_stream(url.hostname or "", url.port or 0)
+        stream = (
+            free.pop() if free else await trio.open_tcp_stream(url.hostname or "", url.port or 0)
+        )
         await stream.send_all(request)
         received = b""
         while not received.endswith(b"\r\n0\r\n\r\n"):

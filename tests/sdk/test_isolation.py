@@ -17,6 +17,7 @@ from nanobot.errors import UnknownPreset
 from nanobot.messages import AssistantMessage, UserMessage
 from nanobot.testing import Answer, RecordedRequest, ScriptedServerThread, scripted_server
 from tests.sdk.bots import NOTHING, make_bot, rest_of, shown
+from tests.sdk.crowd import Crowd
 
 if TYPE_CHECKING:
     from tests.sdk.conftest import Host
@@ -109,13 +110,12 @@ def test_one_session_is_served_in_order_and_one_run_at_a_time(host: Host, tmp_pa
 
 def test_different_sessions_overlap(host: Host, tmp_path: Path) -> None:
     async def story() -> None:
-        # A disk that is slow just now would part what starts together.
-        async with make_bot(tmp_path, server.base_url, sessions={"store": "memory"}) as bot:
+        async with make_bot(tmp_path, server.base_url) as bot:
             runs = [await bot.run_streamed("x", session_key=str(n)) for n in range(8)]
             for run in runs:
                 assert (await run.wait()).content == "a b"
 
-    with metered() as (_, server):
+    with scripted_server(Crowd(8, Answer("a b"))) as server:  # answers nobody before all have asked
         host.run(story)
         assert peak_of(server) == 8
 

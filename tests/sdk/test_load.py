@@ -6,36 +6,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-import trio
 
 from nanobot.cli._demo_load import allow_files
-from nanobot.testing import Answer, RecordedRequest, ServerItem, no_leaks, scripted_server
+from nanobot.testing import Answer, no_leaks, scripted_server
 from tests.sdk.bots import NOTHING, make_bot, rest_of
+from tests.sdk.crowd import Crowd
 
 if TYPE_CHECKING:
     from tests.sdk.conftest import Host
 
 MANY = pytest.mark.parametrize("count", [200, pytest.param(1_000, marks=pytest.mark.slow)])
-
-
-class Crowd:
-    """A model that answers nobody before everybody has asked, and then takes its time with each answer."""
-
-    def __init__(self, count: int, then: Answer) -> None:
-        self._missing = count
-        self._then = then
-        self._complete = trio.Event()
-
-    async def __call__(self, request: RecordedRequest) -> ServerItem:
-        if request.last_role == "tool":
-            return self._then
-        self._missing -= 1
-        if not self._missing:
-            self._complete.set()
-        await self._complete.wait()
-        if "look" in request.user_texts[-1]:
-            return Answer(tool_calls=[("list_dir", {"path": "."})])
-        return self._then
 
 
 @MANY
