@@ -143,6 +143,10 @@ class Readers:
             self._closed = True
             self._close_idle()
 
+    def __del__(self) -> None:
+        # A store that was dropped is closed; nobody can be reading any more.
+        self._close_idle()
+
     def _take(self, inode: Inode) -> sqlite3.Connection:
         with self._changed:
             if inode != self._inode:  # the file was replaced by another

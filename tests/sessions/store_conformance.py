@@ -451,7 +451,7 @@ class StoreConformance:
         async def second(store: SessionStore) -> None:
             with trio.fail_after(30):
                 await write(store, "a", numbered(2, 2))
-                await opened.__aexit__(None, None, None)
+                await store.aclose()
 
         store = trio.run(first)
         assert store.extend("a", [])
