@@ -29,7 +29,7 @@ INTERRUPTED: Final = 130
 _ADVICE: Final = {
     AuthenticationFailed.__name__: "Check the key: nanobot status says where it is from.",
     ConnectionFailed.__name__: "Check the network and the provider's apiBase: nanobot status shows it.",
-    ConfigError.__name__: "To set up a provider, run: nanobot onboard",
+    ConfigError.__name__: "See what would run with: nanobot status; set it up with: nanobot onboard",
     "InvalidConfig": "Correct the file, then run: nanobot status",
     ProviderTimeout.__name__: "Try again, or raise providers.<name>.timeouts in the configuration.",
     RateLimited.__name__: "Wait a moment and try again, or choose another model with --model.",

@@ -57,6 +57,24 @@ class Instance(Struct, frozen=True, kw_only=True):
         except FileNotFoundError as error:
             raise _missing(error) from error
 
+    def open_without_model(self) -> Nanobot:
+        """A bot for its sessions and its memory, which needs no provider. The caller closes it."""
+        from nanobot import Nanobot  # deferred: 0.2 s
+        from nanobot.providers._catalog import EMBEDDED_MODEL  # deferred: comes with it
+
+        from ._no_model import NoModel  # deferred: comes with it
+
+        try:
+            # Any model will do, as it is never asked; this one needs no key.
+            return Nanobot.from_config(
+                self.config,
+                workspace=self.workspace,
+                model=f"local/{EMBEDDED_MODEL}",
+                provider=NoModel(),
+            )
+        except FileNotFoundError as error:
+            raise _missing(error) from error
+
 
 def _missing(error: FileNotFoundError) -> Failure:
     return Failure(str(error), "Name another file with --config, or make this one: nanobot onboard")

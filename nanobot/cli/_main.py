@@ -11,7 +11,14 @@ from ._group import DeferredGroup
 __all__ = ["main"]
 
 COMMANDS = {
+    "agent": ("nanobot.cli._agent:agent", "Send one message, or talk."),
+    "completion": ("nanobot.cli._completion:completion", "Make a shell complete commands."),
+    "config": ("nanobot.cli._config:config", "Read and change settings."),
     "demo": ("nanobot.cli._demo:demo", "Ask a local model, then run 1,000 sessions at once."),
+    "eval": ("nanobot.cli._eval:evaluate", "Run a file of cases and score the answers."),
+    "memory": ("nanobot.cli._memory:memory", "Read and edit what outlives sessions."),
+    "onboard": ("nanobot.cli._onboard:onboard", "Set up a provider, a key and a model."),
+    "sessions": ("nanobot.cli._sessions:sessions", "Look at sessions, move and delete them."),
     "status": ("nanobot.cli._status:status", "Say what would run, and what is missing."),
 }
 """Name → (`module:attribute`, summary)."""

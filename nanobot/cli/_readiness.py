@@ -67,7 +67,7 @@ def look(instance: Instance, env: Mapping[str, str]) -> Readiness:
     found = Readiness()
     try:
         config = instance.load()
-        _fill_config(found, instance, config)
+        _fill_config(found, instance, config, env)
         _fill_model(
             found, select_model(config, model=instance.model, model_preset=instance.preset, env=env)
         )
@@ -81,13 +81,15 @@ def look(instance: Instance, env: Mapping[str, str]) -> Readiness:
     return found
 
 
-def _fill_config(found: Readiness, instance: Instance, config: Config) -> None:
+def _fill_config(
+    found: Readiness, instance: Instance, config: Config, env: Mapping[str, str]
+) -> None:
     found.config_path = str(config.path)
     found.config_exists = config.source is not None
     found.unknown_keys = [*config.unknown_keys]
     found.presets = [*config.model_presets]
     found.mcp_servers = {name: _place(server) for name, server in config.tools.mcp_servers.items()}
-    found.tools = _tool_names(config)
+    found.tools = _tool_names(config, env)
     workspace = instance.workspace_path(config)
     found.workspace = str(workspace)
     found.workspace_exists = workspace.is_dir()
@@ -116,6 +118,13 @@ def _refuse_what_cannot_start(found: Readiness, config: Config) -> None:
                 "No model: no provider has a key, and the embedded model is not installed.",
                 f"Run `nanobot onboard`, set a key such as OPENAI_API_KEY, or: {INSTALL_COMMAND}",
             )
+    state = Path(os.path.realpath(found.config_path)).parent
+    if (state / "sessions").is_relative_to(os.path.realpath(found.workspace)):
+        raise Failure(
+            f"The workspace {found.workspace} contains {state / 'sessions'}, so the agent's tools could change its own"
+            " history.",
+            "Name a workspace beside the configuration with --workspace.",
+        )
     for folder in (Path(found.workspace), Path(found.config_path).parent):
         _refuse_unwritable(folder)
 
@@ -148,10 +157,10 @@ def _store(config: Config, workspace: Path) -> dict[str, str]:
     return {"kind": kind, "path": str(folder)}
 
 
-def _tool_names(config: Config) -> list[str]:
+def _tool_names(config: Config, env: Mapping[str, str]) -> list[str]:
     from nanobot.tools.builtin import builtin_tools  # deferred: a broken configuration needs none
 
-    return [tool.spec.name for tool in builtin_tools()] if config.tools.file.enable else []
+    return [tool.spec.name for tool in builtin_tools(config.tools, env=env)]
 
 
 def _place(server: McpServer) -> str:

@@ -4,34 +4,21 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 
 import click
 import msgspec
+from rich.console import Console
 from rich.text import Text
 
 from nanobot._version import __version__
 
+from ._check import Check
+from ._check import check as make_check
 from ._console import print_rows, shown_path, to_stdout
-from ._failure import advice
 from ._instance import Instance, instance_options, model_options
 from ._readiness import Readiness, look
 
-__all__ = ["status"]
-
-# Models that think take a while over anything; a check that outlasts this is no check.
-CHECK_TIMEOUT_S = 120.0
-CHECK_QUESTION = "Answer with the one word: ready"
-
-
-class Check(msgspec.Struct, kw_only=True, rename="camel"):
-    """One real request and what came of it."""
-
-    ok: bool
-    seconds: float
-    answer: str = ""
-    error: str = ""
-    do: str = ""
+__all__ = ["print_readiness", "status"]
 
 
 @click.command()
@@ -54,7 +41,7 @@ def status(
     """
     instance = Instance(config=config, workspace=workspace, model=model, preset=preset)
     found = look(instance, os.environ)
-    made = _checked(instance) if check and found.ready else None
+    made = make_check(instance) if check and found.ready else None
     if as_json:
         report = {"version": __version__, **msgspec.to_builtins(found)}
         if check:
@@ -65,27 +52,10 @@ def status(
     sys.exit(0 if found.ready and (made is None or made.ok) else 1)
 
 
-def _checked(instance: Instance) -> Check:
-    with instance.open() as bot:
-        started = time.perf_counter()
-        result = bot.run_sync(
-            CHECK_QUESTION,
-            session_key="cli:check",
-            ephemeral=True,
-            max_iterations=1,
-            timeout_s=CHECK_TIMEOUT_S,
-        )
-    seconds = round(time.perf_counter() - started, 3)
-    if result.error is not None:
-        kind = str(result.metadata.get("exception_type", ""))
-        return Check(ok=False, seconds=seconds, error=result.error, do=advice(kind))
-    return Check(ok=True, seconds=seconds, answer=result.content.strip())
-
-
 def _show(found: Readiness, made: Check | None) -> None:
     console = to_stdout()
     console.print(Text(f"nanobot {__version__}", style="bold"))
-    print_rows(console, _rows(found))
+    print_readiness(console, found)
     console.print()
     if found.problem:
         console.print(Text.assemble(("Not ready: ", "bold red"), found.problem))
@@ -103,6 +73,11 @@ def _show(found: Readiness, made: Check | None) -> None:
         console.print(Text.assemble(("The model did not answer: ", "bold red"), made.error))
         if made.do:
             console.print(Text.assemble(("Do: ", "bold cyan"), made.do))
+
+
+def print_readiness(console: Console, found: Readiness) -> None:
+    """Print what was found, without the verdict."""
+    print_rows(console, _rows(found))
 
 
 def _rows(found: Readiness) -> list[tuple[str, Text]]:

@@ -1,0 +1,94 @@
+"""`nanobot agent`: one message with `-m`, a conversation without."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from ._failure import Failure
+from ._instance import Instance, instance_options, model_options
+
+__all__ = ["agent"]
+
+DEFAULT_SESSION_KEY = "cli:direct"
+
+
+@click.command()
+@click.option(
+    "-m", "--message", metavar="TEXT", help="What to say; - reads it from standard input."
+)
+@click.option(
+    "-s",
+    "--session",
+    default=DEFAULT_SESSION_KEY,
+    metavar="KEY",
+    show_default=True,
+    help="Session to continue, or to begin.",
+)
+@instance_options
+@model_options
+@click.option(
+    "--media",
+    multiple=True,
+    metavar="FILE",
+    help="File that goes with the message; may be repeated.",
+)
+@click.option(
+    "--markdown/--no-markdown",
+    default=True,
+    show_default=True,
+    help="Lay the answer out on a terminal.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print events as JSON lines; needs -m.")
+def agent(
+    message: str | None,
+    session: str,
+    config: str | None,
+    workspace: str | None,
+    model: str | None,
+    preset: str | None,
+    media: tuple[str, ...],
+    markdown: bool,
+    as_json: bool,
+) -> None:
+    """Send one message, or talk.
+
+    With -m, one turn: the answer goes to standard output, everything else to standard error. Exit code 0 if there was an
+    answer, 1 if the run failed, 130 after Ctrl-C; the session keeps what was said.
+
+    Without -m, a conversation: /help says what it understands. Ctrl-C stops the turn, Ctrl-D ends the conversation.
+    """
+    instance = Instance(config=config, workspace=workspace, model=model, preset=preset)
+    if message is None:
+        _refuse_what_needs_a_message(media, as_json)
+        from ._chat import chat  # deferred: prompt_toolkit, 0.1 s
+
+        sys.exit(chat(instance, session, markdown=markdown))
+    if message == "-":
+        message = sys.stdin.read()
+    if not message.strip():
+        raise click.UsageError("The message is empty.")
+    from ._once import answer_once  # deferred: rich and the SDK, which --help does not need
+
+    with instance.open() as bot:
+        if bot.runtime.notice:
+            click.echo(bot.runtime.notice, err=True)
+        code = answer_once(
+            bot,
+            message,
+            {"session_key": session, "media": media},
+            as_json=as_json,
+            markdown=markdown,
+        )
+    sys.exit(code)
+
+
+def _refuse_what_needs_a_message(media: tuple[str, ...], as_json: bool) -> None:
+    if media or as_json:
+        raise click.UsageError("--media and --json need a message: use -m.")
+    if not sys.stdin.isatty():
+        raise Failure(
+            "There is no terminal to talk at.",
+            "Send one message with -m TEXT, or -m - to read it from standard input.",
+        )

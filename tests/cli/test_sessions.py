@@ -1,0 +1,116 @@
+"""`nanobot sessions`: look at conversations, take them elsewhere, bring them back, find what was said."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from nanobot.testing import Answer, scripted_server
+
+from .conftest import Configure, Invoke
+
+
+@pytest.fixture
+def talked(invoke: Invoke, configure: Configure) -> None:
+    """Two sessions: one with a tool call, one without."""
+    script = [
+        Answer(tool_calls=[("list_dir", {"path": "."})]),
+        Answer("It is *empty*."),
+        Answer("Green, I think."),
+    ]
+    with scripted_server(script) as server:
+        configure(server.base_url)
+        assert invoke("agent", "-m", "What is here?", "-s", "first").exit_code == 0
+        assert invoke("agent", "-m", "Which colour?", "-s", "second").exit_code == 0
+
+
+def test_a_fresh_home_has_none(invoke: Invoke) -> None:
+    answer = invoke("sessions", "list")
+    assert (answer.exit_code, answer.stdout) == (0, "")
+    assert invoke("sessions", "list", "--json").stdout == ""
+
+
+@pytest.mark.usefixtures("talked")
+def test_list_is_newest_first(invoke: Invoke) -> None:
+    rows = [line.split("\t") for line in invoke("sessions", "list").stdout.splitlines()]
+    assert [(row[0], row[1], row[3]) for row in rows] == [
+        ("second", "2", "Which colour?"),
+        ("first", "4", "What is here?"),
+    ]
+    limited = invoke("sessions", "list", "--json", "--limit", "1").stdout.splitlines()
+    assert [json.loads(line)["key"] for line in limited] == ["second"]
+
+
+@pytest.mark.usefixtures("talked")
+def test_show_prints_what_was_said_with_tools_folded(invoke: Invoke) -> None:
+    lines = invoke("sessions", "show", "first").stdout.splitlines()
+    assert lines[:3] == ["> What is here?", "", "  · list_dir ."]
+    assert lines[3].startswith("  → ")
+    assert lines[4:] == ["", "It is *empty*."]
+    assert json.loads(invoke("sessions", "show", "first", "--json").stdout)["key"] == "first"
+
+
+@pytest.mark.usefixtures("talked")
+def test_a_session_that_is_not_there_is_a_failure(invoke: Invoke) -> None:
+    for command in (["show"], ["export"], ["delete", "-y"]):
+        answer = invoke("sessions", *command, "third")
+        assert answer.exit_code == 1
+        assert "There is no session 'third'." in answer.stderr
+        assert "nanobot sessions list" in answer.stderr
+
+
+@pytest.mark.usefixtures("talked")
+def test_what_was_exported_comes_back_the_same(invoke: Invoke, home: Path) -> None:
+    before = invoke("sessions", "export", "--all").stdout
+    assert len(before.splitlines()) == 2
+    assert invoke("sessions", "export", "--all", "-o", "all.jsonl").exit_code == 0
+    assert (home / "all.jsonl").read_text() == before
+    assert invoke("sessions", "delete", "-y", "first", "second").exit_code == 0
+    assert invoke("sessions", "list").stdout == ""
+    assert invoke("sessions", "import", "all.jsonl").exit_code == 0
+    for key in ("first", "second"):
+        then, now = (
+            next(json.loads(line) for line in text.splitlines() if json.loads(line)["key"] == key)
+            for text in (before, invoke("sessions", "export", "--all").stdout)
+        )
+        assert (then["messages"], then["created_at"]) == (now["messages"], now["created_at"])
+
+
+@pytest.mark.usefixtures("talked")
+def test_import_does_not_replace_unless_it_is_told_to(invoke: Invoke, home: Path) -> None:
+    invoke("sessions", "export", "first", "-o", "first.jsonl")
+    refused = invoke("sessions", "import", "first.jsonl")
+    assert refused.exit_code == 1
+    assert "--replace" in refused.stderr
+    assert invoke("sessions", "import", "first.jsonl", "-s", "copy").exit_code == 0
+    assert invoke("sessions", "import", "first.jsonl", "--replace").exit_code == 0
+    shown = invoke("sessions", "show", "copy").stdout
+    assert shown == invoke("sessions", "show", "first").stdout
+
+
+@pytest.mark.parametrize("text", ["", "nonsense", '{"key": "a"}', '[{"messages": []}]'])
+def test_a_file_that_is_no_export_is_refused(invoke: Invoke, home: Path, text: str) -> None:
+    (home / "x.jsonl").write_text(text)
+    answer = invoke("sessions", "import", "x.jsonl")
+    assert answer.exit_code == 1
+    assert "x.jsonl" in answer.stderr
+    assert invoke("sessions", "list").stdout == ""
+
+
+@pytest.mark.usefixtures("talked")
+def test_delete_asks_first(invoke: Invoke) -> None:
+    assert invoke("sessions", "delete", "first", stdin="n\n").exit_code == 1
+    assert invoke("sessions", "show", "first").exit_code == 0
+    assert invoke("sessions", "delete", "first", stdin="y\n").exit_code == 0
+    assert invoke("sessions", "show", "first").exit_code == 1
+
+
+@pytest.mark.usefixtures("talked")
+def test_search_finds_what_was_said(invoke: Invoke) -> None:
+    assert invoke("sessions", "search", "green").stdout.startswith("second  2 assistant  ")
+    hits = invoke("sessions", "search", "colour", "--json").stdout.splitlines()
+    assert [json.loads(hit)["key"] for hit in hits] == ["second"]
+    nothing = invoke("sessions", "search", "purple")
+    assert (nothing.exit_code, nothing.stdout) == (1, "")
