@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from ._eval_results import Result, Summary
 from ._failure import Failure
@@ -39,11 +40,13 @@ def draw(results: Sequence[Result], summary: Summary, path: Path) -> None:
     right.axhline(summary.latency_median_ms / 1000, color="#555555", linewidth=0.8)
     right.set_title(f"latency in s, median {summary.latency_median_ms / 1000:.2f}", loc="left")
     right.set_xlabel("case")
-    right.set_ylim(bottom=0)
+    slowest = max((result.latency_ms for result in results), default=0.0) / 1000
+    right.set_ylim(0, max(1.25 * slowest, 0.001))  # room for the legend
+    right.xaxis.set_major_locator(MaxNLocator(integer=True))
     for axes in (left, right):
         axes.spines[["top", "right"]].set_visible(False)
     if summary.right or summary.wrong:
-        right.legend(frameon=False)
+        right.legend(frameon=False, loc="upper right", ncols=2)
     try:
         figure.savefig(path, dpi=150)
     except (OSError, ValueError) as error:
