@@ -184,10 +184,13 @@ def test_half_a_line_of_a_killed_run_is_cut_off(tmp_path: Path) -> None:
     with ResultFile(path, fresh=False) as results:
         results.add(Result(id="a", ok=True))
     with path.open("ab") as file:
-        file.write(b'{"id":"b","ok":tr')
+        file.write(
+            b'{"id":"b","ok":true,"answer":"' + b"x" * 500
+        )  # longer than what comes in its place
     with ResultFile(path, fresh=False) as results:
         assert (results.done("a"), results.done("b")) == (True, False)
         results.add(Result(id="b", ok=False))
+    assert [json.loads(line)["id"] for line in path.read_text().splitlines()] == ["a", "b"]
     with ResultFile(path, fresh=False) as results:
         assert results.done("b")
 
