@@ -36,9 +36,9 @@ def make_bot(
 ) -> Nanobot:
     """A bot with a folder of its own for its configuration and its workspace.
 
-    `others` are further providers, name to base URL; `timeouts` and `provider_settings` are those of all providers; `presets` are
-    `modelPresets`; `sessions` says where these are kept, which is on disk, without waiting for it; with `retries`, failed
-    requests are sent again; `defaults` are entries of `agents.defaults`.
+    `others` are further providers, name to base URL; `timeouts` and `provider_settings` are those of all providers;
+    `presets` are `modelPresets`; `sessions` says where these are kept, which is on disk, without waiting for it; with
+    `retries`, failed requests are sent again; `defaults` are entries of `agents.defaults`.
     """
     folder.mkdir(parents=True, exist_ok=True)
     providers = {
