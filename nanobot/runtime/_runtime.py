@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Awaitable, Callable, Iterable
+from typing import Any
 
 import trio
 
@@ -65,6 +66,8 @@ class Runtime:
             Run, None
         ] = {}  # insertion-ordered, so that an end comes in the order of arrival
         self._early: list[Run] = []
+        self._companions: list[Call[None]] = []  # that came before there was a nursery
+        self._nursery: trio.Nursery | None = None
         self._actors: dict[str, SessionActor] = {}
         self._directory: Directory[str, Run] | None = None
         self._changed = TrioNotify()
@@ -102,6 +105,15 @@ class Runtime:
             self._early.append(run)
         else:
             self._post(run, self._directory)
+
+    def accompany(self, call: Call[None]) -> None:
+        """Run something beside the sessions, for as long as the runtime lives. It settles with the runtime at the latest."""
+        if self._closing:
+            call.fail(closed())
+        elif self._nursery is None:
+            self._companions.append(call)
+        else:
+            call.context.run(self._nursery.start_soon, call.run)
 
     def request_close(self, drain_s: float = 0.0) -> None:
         """Take no more runs; give the live ones `drain_s` seconds, then cancel them. `end` tells when that is done.
@@ -146,9 +158,13 @@ class Runtime:
                 self._directory = Directory(
                     nursery, self._session, on_undelivered=_undelivered, idle_s=self._idle_s
                 )
+                self._nursery = nursery
                 early, self._early = self._early, []
                 for run in early:
                     self._post(run, self._directory)
+                companions, self._companions = self._companions, []
+                for call in companions:
+                    call.context.run(nursery.start_soon, call.run)
                 try:
                     await self._serve_until_closed()
                 finally:
@@ -204,8 +220,9 @@ class Runtime:
     def _abandon(self) -> None:
         """Nothing runs any more, for whatever reason: nobody may wait for ever."""
         self._closing = True
-        for run in (*self._live, *self._early):
-            run.call.fail(Stopped("the event loop in which this bot lived has ended"))
+        calls: list[Call[Any]] = [run.call for run in (*self._live, *self._early)]
+        for call in (*calls, *self._companions):
+            call.fail(Stopped("the event loop in which this bot lived has ended"))
 
     def _settled(self, run: Run) -> None:
         del self._live[run]

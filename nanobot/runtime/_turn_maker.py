@@ -42,6 +42,7 @@ from nanobot.tools import Approval, Cross, RunContext, Toolset, Workspace, run_h
 
 from ._compaction import Compactor
 from ._history_view import HistoryView
+from ._idle_sessions import IdleSessions
 from ._ingest import ingest
 from ._open_sessions import OpenSession, OpenSessions, SessionOutOfReach
 from ._providers import Providers
@@ -73,6 +74,7 @@ class TurnMaker:
 
     Attributes:
       sessions: The sessions that are open here; its `forget` is to be called when an actor passes away.
+      idle: Which sessions were used last, and when.
     """
 
     def __init__(
@@ -92,6 +94,7 @@ class TurnMaker:
         providers: Providers,
     ) -> None:
         self.sessions = OpenSessions(store, unsaved)
+        self.idle = IdleSessions()
         self._prompt = prompt
         self._toolset = toolset
         self._hooks = tuple(hooks)
@@ -176,7 +179,11 @@ class TurnMaker:
                 )
             )
             run.partial = lambda: turn.result("cancelled")
-            result = await turn.run()
+            try:
+                result = await turn.run()
+            finally:
+                if isinstance(session, OpenSession):
+                    self.idle.note_use(request.session_key)
             only_one = len(tally.attempts) == requests + 1 and not tally.estimated
             if only_one and tally.attempts[-1].model == selection.model:
                 estimated = min(history.tokens, compactor.budget) + fixed_tokens

@@ -91,6 +91,13 @@ class Engine:
             pass  # told apart below
         return settled_result(run)
 
+    async def accompany(self, runtime: Runtime, call: Call[None]) -> None:
+        """Have something run beside the runtime's sessions; returns when the bot is closed, or its loop has ended."""
+        try:
+            await ask(runtime.home, call, runtime.accompany)
+        except (BotClosed, CallCancelled, HomeGone, Stopped):
+            pass  # a cancelled caller is told by its own cancellation
+
     async def result(self, runtime: Runtime, run: Run) -> RunResult:
         """Wait for the result of a run that was posted. A cancelled caller just leaves."""
         if not run.settled:

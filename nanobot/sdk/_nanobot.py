@@ -46,7 +46,8 @@ class Nanobot:
     Attributes:
       sessions: The conversations: `ingest`, `get`, `list`, `export`, `clear`, `delete`, `flush`, `restore`, `fork`, `search`.
       memory: What outlives sessions: `read`, `write`, `append_history`, `read_history`.
-      runtime: What runs: `model`, `workspace`; `compact_session`, `compact_idle_session`.
+      runtime: What runs: `model`, `workspace`; `compact_session`, `compact_idle_session`,
+        `compact_while_idle`.
     """
 
     def __init__(
@@ -78,7 +79,10 @@ class Nanobot:
         )
         self.memory = MemoryClient(Notes(workspace / "memory"), self._blueprint.history_log)
         self.runtime = RuntimeClient(
-            SessionWork(self._engine, self._blueprint), selection, workspace
+            SessionWork(self._engine, self._blueprint),
+            selection,
+            workspace,
+            idle_compact_after_minutes=config.agents.defaults.idle_compact_after_minutes,
         )
 
     @classmethod

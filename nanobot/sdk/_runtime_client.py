@@ -18,10 +18,18 @@ __all__ = ["RuntimeClient"]
 class RuntimeClient:
     """The runtime of a bot. Made by `Nanobot`."""
 
-    def __init__(self, work: SessionWork, selection: ModelSelection, workspace: Path) -> None:
+    def __init__(
+        self,
+        work: SessionWork,
+        selection: ModelSelection,
+        workspace: Path,
+        *,
+        idle_compact_after_minutes: float,
+    ) -> None:
         self._work = work
         self._selection = selection
         self._workspace = workspace
+        self._idle_s = 60.0 * idle_compact_after_minutes
 
     @property
     def model(self) -> str:
@@ -93,6 +101,34 @@ class RuntimeClient:
         """
         return await self._work.do(session_key, self._idle(session_key, max_suffix))
 
+    async def compact_while_idle(self, max_suffix: int = 8) -> None:
+        """Compact every session that has been idle for `agents.defaults.idleCompactAfterMinutes`; for programs that run on.
+
+        So the next turn of a long conversation starts at once, instead of with a compaction. Start it in a task of its own:
+
+            nursery.start_soon(bot.runtime.compact_while_idle)      # Trio
+            task = asyncio.create_task(bot.runtime.compact_while_idle())
+
+        Sessions that runs of this bot use from now on are watched. Each is compacted once, as by `compact_idle_session`, and
+        again after it was used again; one whose compaction fails is left as it is, and that is logged. They come one after
+        the other, so that at most one request for a summary is out.
+
+        Returns:
+          When the bot is closed, or the loop that it lives in has ended; at once if the setting is 0.
+
+        Raises:
+          InvalidArgument: `max_suffix` is negative.
+          BotClosed: The bot was closed before.
+
+        Cancellation: ends it; what was being compacted stays as it is.
+        """
+        _check_suffix(max_suffix)
+        if self._idle_s:
+            await self._work.on_each_idle(
+                self._idle_s,
+                lambda maker, key: maker.compact_idle_session(key, self._selection, max_suffix),
+            )
+
     def compact_idle_session_sync(self, session_key: str, max_suffix: int = 8) -> str:
         """Blocking `compact_idle_session`, for programs without an event loop."""
         return self._work.do_sync(
@@ -102,8 +138,10 @@ class RuntimeClient:
         )
 
     def _idle(self, session_key: str, max_suffix: int) -> Callable[[TurnMaker], Awaitable[str]]:
-        if not isinstance(max_suffix, int) or max_suffix < 0:
-            raise InvalidArgument(
-                f"max_suffix must be a number of messages >= 0, not {max_suffix!r}"
-            )
+        _check_suffix(max_suffix)
         return lambda maker: maker.compact_idle_session(session_key, self._selection, max_suffix)
+
+
+def _check_suffix(max_suffix: object) -> None:
+    if not isinstance(max_suffix, int) or max_suffix < 0:
+        raise InvalidArgument(f"max_suffix must be a number of messages >= 0, not {max_suffix!r}")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from actors import HomeGone, SyncHost, in_async_loop
+from actors import Call, HomeGone, SyncHost, in_async_loop
 from nanobot.agent import RunResult
-from nanobot.errors import UsageError
+from nanobot.errors import BotClosed, NanobotError, UsageError
 from nanobot.runtime import Run, Runtime, TurnMaker, closed
 from nanobot.sessions import SessionGone
 
@@ -17,6 +18,8 @@ from ._engine import Engine
 __all__ = ["SessionWork"]
 
 T = TypeVar("T")
+
+_log = logging.getLogger("nanobot.sdk")
 
 
 class SessionWork:
@@ -60,6 +63,34 @@ class SessionWork:
         finally:
             host.close()
         return self._result(key, results)
+
+    async def on_each_idle(
+        self, idle_s: float, work: Callable[[TurnMaker, str], Awaitable[object]]
+    ) -> None:
+        """Do the work to every session that a run has used and that nobody has used for so long, until the bot is closed.
+
+        One after the other, each in the place of a turn. What the work raises is logged, and the others go on.
+
+        Cancellation: ends it, and work that is going on; returns when nothing of it is alive.
+        """
+        runtime = self._engine.open()
+        idle = self._blueprint.turn_maker(runtime).idle
+
+        async def body() -> None:
+            idle.watch()
+            try:
+                while True:
+                    key = await idle.next_idle(idle_s)
+                    try:
+                        await self.do(key, lambda maker, key=key: work(maker, key))  # type: ignore[misc]  # bound now
+                    except BotClosed:
+                        return
+                    except NanobotError as error:
+                        _log.warning("session %.200r was left as it is: %s", key, error)
+            finally:
+                idle.unwatch()
+
+        await self._engine.accompany(runtime, Call(body))
 
     def cancel(self, key: str) -> None:
         """Cancel what runs on the session, and what waits for it. For after a write that it must not survive."""
