@@ -1,7 +1,9 @@
 """What the model is shown: the system prompt, the turn note, the window of history, and what it all costs."""
 
+from ._counter import LazyCounter, count_ahead
 from ._media import user_message
 from ._prompt import COMPACT, FULL, PromptProfile, SystemPrompt, system_prompt
+from ._recent_history import recent_history, recent_history_tokens
 from ._sections import Section, join_sections
 from ._shown import shown_messages, with_turn_note
 from ._skills import Skill
@@ -22,6 +24,7 @@ __all__ = [
     "COMPACT",
     "FULL",
     "Calibration",
+    "LazyCounter",
     "PromptProfile",
     "Section",
     "Skill",
@@ -30,6 +33,7 @@ __all__ = [
     "Window",
     "WorkspaceFiles",
     "WorkspaceTexts",
+    "count_ahead",
     "estimate_text",
     "exact_counter",
     "fit",
@@ -37,6 +41,8 @@ __all__ = [
     "join_sections",
     "message_tokens",
     "messages_tokens",
+    "recent_history",
+    "recent_history_tokens",
     "shown_messages",
     "system_prompt",
     "tool_tokens",

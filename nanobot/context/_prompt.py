@@ -8,6 +8,7 @@ from typing import Final
 
 from msgspec import Struct
 
+from nanobot.memory import HistoryEntry
 from nanobot.messages import without_surrogates
 
 from ._sections import Section, join_sections
@@ -126,6 +127,11 @@ class SystemPrompt:
         """How much the model is told."""
         return self._profile
 
+    @property
+    def history(self) -> tuple[HistoryEntry, ...]:
+        """The latest entries of the workspace's history, as they were when `text` was last asked for."""
+        return () if self._texts is None else self._texts.history
+
     async def text(self, more: Sequence[Section] = ()) -> str:
         """Return the prompt as the files are now: the same string object while they are unchanged.
 
@@ -136,7 +142,9 @@ class SystemPrompt:
         """
         texts = await self._files.read()
         if texts is not self._texts:
-            self._prompt = system_prompt(self._profile, self._workspace, texts)
+            # Of the same text the same object is kept: the history is not part of it, and grows.
+            prompt = system_prompt(self._profile, self._workspace, texts)
+            self._prompt = self._prompt if prompt == self._prompt else prompt
             self._texts = texts
         if not more:
             return self._prompt

@@ -12,6 +12,7 @@ from typing import Final, Generic, TypeVar
 import trio
 from msgspec import Struct
 
+from nanobot.memory import HistoryEntry, entries_in
 from nanobot.messages import without_surrogates
 
 from ._regular_file import file_status, open_regular
@@ -25,6 +26,8 @@ T = TypeVar("T")
 _TEXT_BYTES: Final = 32 * 1024
 # Frontmatter of the longest description, with room for the entries that are not ours.
 _SKILL_BYTES: Final = 8 * 1024
+# The end of the history: some hundred entries, of which a session is shown those that fit.
+_HISTORY_BYTES: Final = 64 * 1024
 _MAX_SKILLS: Final = 200
 _MAX_SKILL_FOLDERS: Final = 2_000
 # A file that changed a moment ago may change again without its times showing it: they tick every 2 s on FAT, 1 s on
@@ -33,7 +36,7 @@ _TICK_NS: Final = 2_000_000_000
 
 
 class WorkspaceTexts(Struct, frozen=True):
-    """What the files say; "" for one that is missing or blank.
+    """What the files say; "" for one that is missing or blank. Of the history, the latest entries.
 
     A file that could not be read, or not to its end, says so in brackets where its text would stand.
     """
@@ -44,12 +47,13 @@ class WorkspaceTexts(Struct, frozen=True):
     memory: str = ""
     skills: tuple[Skill, ...] = ()
     skills_left_out: int = 0
+    history: tuple[HistoryEntry, ...] = ()
 
 
 class WorkspaceFiles:
-    """Reads AGENTS.md, SOUL.md, USER.md, memory/MEMORY.md and skills/*/SKILL.md of one workspace.
+    """Reads AGENTS.md, SOUL.md, USER.md, memory/MEMORY.md, memory/history.jsonl and skills/*/SKILL.md of one workspace.
 
-    Hostile files do no harm: at most 32 KiB of each is read; what is not a regular file is never opened, and so never
+    Hostile files do no harm: at most 64 KiB of each is read; what is not a regular file is never opened, and so never
     blocks; links out of the workspace are not followed while it is confined.
     """
 
@@ -68,6 +72,7 @@ class WorkspaceFiles:
         self._texts = WorkspaceTexts()
         self._files: dict[str, _CachedFile[str]] = {}
         self._skills: dict[str, _CachedFile[Skill]] = {}
+        self._history: dict[str, _CachedFile[tuple[HistoryEntry, ...]]] = {}
 
     async def read(self) -> WorkspaceTexts:
         """Return what the files say now: any change made before the call is seen.
@@ -99,6 +104,7 @@ class WorkspaceFiles:
             memory=self._look_at_text("memory/MEMORY.md"),
             skills=skills,
             skills_left_out=left_out,
+            history=self._look_at_history(),
         )
         if texts != self._texts:
             self._texts = texts
@@ -118,6 +124,21 @@ class WorkspaceFiles:
             self._files.pop(name, None)
             return f"[{name} was not read: {unread}]"
         return cached or ""
+
+    def _look_at_history(self) -> tuple[HistoryEntry, ...]:
+        name = "memory/history.jsonl"
+
+        def read(content: bytes, size: int) -> tuple[HistoryEntry, ...]:
+            # Cut anywhere, a line's rest is no entry.
+            return entries_in(content if size <= len(content) else content.partition(b"\n")[2])
+
+        try:
+            cached = self._cached(
+                self._history, name, self._path(name), _HISTORY_BYTES, read, from_end=True
+            )
+        except _Unread:
+            return ()  # the agent's tools will tell why, when they look there
+        return cached or ()
 
     def _look_at_skills(self) -> tuple[tuple[Skill, ...], int]:
         found: list[Skill] = []
@@ -163,6 +184,8 @@ class WorkspaceFiles:
         path: str,
         limit: int,
         read: Callable[[bytes, int], T],
+        *,
+        from_end: bool = False,
     ) -> T | None:
         """Return what `read` makes of the file, from the cache if the file is unchanged; None if it is missing."""
         fingerprint = _fingerprint(path)
@@ -173,18 +196,21 @@ class WorkspaceFiles:
         if known is not None and known.settled and known.fingerprint == fingerprint:
             return known.value
         settled = fingerprint.changed_ns < time.time_ns() - _TICK_NS
-        content, size = self._opened(path, limit)
+        content, size = self._opened(path, limit, from_end=from_end)
         value = read(content, size)
         cache[name] = _CachedFile(fingerprint, settled, value)
         return value
 
-    def _opened(self, path: str, limit: int) -> tuple[bytes, int]:
-        """Return the first `limit` bytes of a file, and its size."""
+    def _opened(self, path: str, limit: int, *, from_end: bool) -> tuple[bytes, int]:
+        """Return the first or the last `limit` bytes of a file, and its size."""
         try:
             # Confined, the real path is what is opened: after the look at it, a link could be turned elsewhere.
             real = self._inside(path) if self._confined else path
             with open_regular(real, follow_link=not self._confined) as file:
-                return _read_up_to(file.read, limit), os.fstat(file.fileno()).st_size
+                size = os.fstat(file.fileno()).st_size
+                if from_end and size > limit:
+                    file.seek(size - limit)
+                return _read_up_to(file.read, limit), size
         except OSError as error:
             raise _Unread(error.strerror or "it cannot be opened") from error
 

@@ -17,12 +17,36 @@ from nanobot.messages import without_surrogates
 from ._file_lock import file_lock
 from ._notes import sync_folder
 
-__all__ = ["HistoryLog"]
+__all__ = ["HistoryEntry", "HistoryLog", "entries_in"]
 
 _ENTRY_CHARS: Final = 64_000
 """Longest entry. What is longer is no summary; the entry then says what it lacks."""
 
 _TAIL_BYTES: Final = 64 * 1024  # read at once, from the end, in search of the last cursor
+
+
+class HistoryEntry(Struct, frozen=True):
+    """One entry as it stands in the file. `session_key` is None for what concerns no session, or all."""
+
+    cursor: int
+    timestamp: str
+    content: str
+    session_key: str | None = None
+
+
+def entries_in(lines: bytes) -> tuple[HistoryEntry, ...]:
+    """The entries in some lines of the file, in order; a line that cannot be read, or is not whole, is passed over."""
+    return tuple([entry for line in lines.split(b"\n") if (entry := _kept(line)) is not None])
+
+
+def _kept(line: bytes) -> HistoryEntry | None:
+    try:
+        return _KEPT.decode(line)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+
+
+_KEPT: Final[msgspec.json.Decoder[HistoryEntry]] = msgspec.json.Decoder(HistoryEntry)
 
 
 class _Entry(Struct):

@@ -10,7 +10,13 @@ import msgspec
 import trio
 
 from nanobot.agent import Outcome, Tally
-from nanobot.context import Calibration, estimate_text, history_budget, message_tokens
+from nanobot.context import (
+    Calibration,
+    TextCounter,
+    estimate_text,
+    history_budget,
+    message_tokens,
+)
 from nanobot.errors import ProviderError, StoreError, UsageError
 from nanobot.memory import (
     HistoryLog,
@@ -45,7 +51,9 @@ class Compactor:
       ratio: What share of the room for history is taken after a compaction.
       fixed_tokens: What a request takes beside history and answer, in estimated tokens.
       calibration: How the model's tokens differ from estimated ones.
+      count: Counts the tokens of a text.
       history_log: Gets the notes of each compaction.
+      on_noted: Told of the number that they have there.
       tally: Counts what summaries cost.
 
     `budget` is what a request has room for, in estimated tokens of history.
@@ -59,7 +67,9 @@ class Compactor:
         ratio: float,
         fixed_tokens: int,
         calibration: Calibration,
+        count: TextCounter,
         history_log: HistoryLog,
+        on_noted: Callable[[int], object],
         tally: Tally,
     ) -> None:
         # Everything is counted in estimated tokens, so what the model has room for is converted, not each message.
@@ -69,7 +79,9 @@ class Compactor:
         self._room = room_for_history(self.budget, ratio)
         self._provider = provider
         self._selection = selection
+        self._text_tokens = count
         self._history_log = history_log
+        self._on_noted = on_noted
         self._tally = tally
 
     async def before_turn(self, session: OpenSession) -> None:
@@ -97,7 +109,7 @@ class Compactor:
         if not overflows(session.history().tokens, self._necessary_room):
             return ""
         limit = self._necessary_room.suffix
-        return await self._compact(session, lambda messages: (_tokens(messages), limit))
+        return await self._compact(session, lambda messages: (self._tokens(messages), limit))
 
     async def compact_all_but(self, session: OpenSession, max_suffix: int) -> str:
         """Summarize all but the last messages, `max_suffix` at most; returns the summary, or "" if there are no more.
@@ -118,11 +130,11 @@ class Compactor:
         if record is None:
             return ""
         messages = record.messages
-        start = suffix_start(messages, *weigh(messages))
+        start = suffix_start(messages, *await self._weighed(weigh, messages))
         earlier = "" if record.compaction is None else record.compaction.summary
-        if start == 0 and estimate_text(earlier) <= room.summary:
+        if start == 0 and self._text_tokens(earlier) <= room.summary:
             return ""
-        at_most = max(room.summary, room.history - sum(_tokens(messages[start:])))
+        at_most = max(room.summary, room.history - sum(self._tokens(messages[start:])))
         summary = await self._summarizer().summarize(
             messages[:start],
             earlier=earlier,
@@ -138,7 +150,7 @@ class Compactor:
     async def _log(self, notes: str, key: str) -> None:
         """Note what was summarized for other sessions to find. The compaction stands also if that fails."""
         try:
-            await trio.to_thread.run_sync(self._history_log.append, notes, key)
+            self._on_noted(await trio.to_thread.run_sync(self._history_log.append, notes, key))
         except StoreError as error:
             _log.warning("the summary of session %.200r is not in the history: %s", key, error)
 
@@ -160,13 +172,29 @@ class Compactor:
             max_tokens=selection.max_tokens,
             temperature=selection.temperature,
             reasoning_effort=selection.reasoning_effort,
-            count=estimate_text,
+            count=estimate_text,  # of pieces it counts many, and it errs upwards
             on_answer=self._count,
         )
 
     def _count(self, _request: ModelRequest, answer: Assembler) -> None:
         outcome: Outcome = "failed" if answer.finish_reason is None else "answered"
         self._tally.end(outcome, answer.usage, said=answer.message())
+
+    async def _weighed(
+        self,
+        weigh: Callable[[Sequence[Message]], tuple[Sequence[int], int]],
+        messages: Sequence[Message],
+    ) -> tuple[Sequence[int], int]:
+        if self._text_tokens is estimate_text:  # which takes no time
+            return weigh(messages)
+        return await trio.to_thread.run_sync(weigh, messages, abandon_on_cancel=True)
+
+    def _tokens(self, messages: Sequence[Message]) -> list[int]:
+        """What each message costs when it is shown, with its note."""
+        count = self._text_tokens
+        return [
+            message_tokens(message, count) + _note_tokens(message, count) for message in messages
+        ]
 
 
 class _Counted:
@@ -197,11 +225,6 @@ class _Counted:
         await self._provider.aclose()
 
 
-def _tokens(messages: Sequence[Message]) -> list[int]:
-    """What each message costs when it is shown, with its note."""
-    return [message_tokens(message) + _note_tokens(message) for message in messages]
-
-
-def _note_tokens(message: Message) -> int:
+def _note_tokens(message: Message, count: TextCounter) -> int:
     note = message.metadata.get(RUNTIME_CONTEXT) if isinstance(message, UserMessage) else None
-    return estimate_text(note) if isinstance(note, str) else 0
+    return count(note) if isinstance(note, str) else 0

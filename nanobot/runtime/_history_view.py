@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 
-from nanobot.context import fit, message_tokens, shown_messages
+from nanobot.context import (
+    TextCounter,
+    count_ahead,
+    estimate_text,
+    fit,
+    message_tokens,
+    shown_messages,
+)
 from nanobot.messages import (
     OPENING,
     AssistantMessage,
@@ -15,7 +23,7 @@ from nanobot.messages import (
 )
 from nanobot.sessions import Compaction, Position
 
-__all__ = ["HistoryView"]
+__all__ = ["HistoryView", "count_shown_ahead"]
 
 _SUMMARY = "[notes, from nanobot: what was said in this conversation before]\n{summary}"
 
@@ -32,19 +40,25 @@ class HistoryView:
       compaction: The summary, and how far it reaches.
       messages: The summary and what came after it, legal, with the notes of each turn in place. Not to be changed.
       tokens: About how many tokens they have.
+      count: What counts them.
       unsummarizable: The tokens at which no usable summary could be had; 0 if that never happened.
     """
 
-    __slots__ = ("compaction", "messages", "position", "tokens", "unsummarizable")
+    __slots__ = ("compaction", "count", "messages", "position", "tokens", "unsummarizable")
 
     def __init__(
-        self, position: Position, messages: Sequence[Message], compaction: Compaction | None
+        self,
+        position: Position,
+        messages: Sequence[Message],
+        compaction: Compaction | None,
+        count: TextCounter = estimate_text,
     ) -> None:
         """`messages` are those after the summary, as they are stored."""
         self.position = position
         self.compaction = compaction
         self.messages: list[Message] = []
         self.tokens = 0
+        self.count = count
         self.unsummarizable = 0
         if compaction is not None:
             self._show([UserMessage(_SUMMARY.format(summary=compaction.summary))])
@@ -57,7 +71,7 @@ class HistoryView:
 
     def extended(self, messages: Sequence[Message]) -> HistoryView:
         """A copy with messages behind it that are not stored."""
-        copy = HistoryView(self.position, messages, None)
+        copy = HistoryView(self.position, messages, None, self.count)
         copy.compaction = self.compaction
         copy.messages = [*self.messages, *copy.messages]
         copy.tokens += self.tokens
@@ -79,19 +93,27 @@ class HistoryView:
 
     def _latest(self, budget: int) -> list[Message]:
         kept: list[Message] = []
-        if self.compaction is not None and (tokens := message_tokens(self.messages[0])) <= budget:
+        tokens_of = partial(message_tokens, count=self.count)
+        if self.compaction is not None and (tokens := tokens_of(self.messages[0])) <= budget:
             kept = self.messages[:1]
             budget -= tokens
         said = self.messages[1:] if self.compaction is not None else self.messages
-        window = fit(said, budget, message_tokens, current=len(said) - 1)
+        window = fit(said, budget, tokens_of, current=len(said) - 1)
         return [*kept, *said[window.start :]] if window.fits else kept
 
     def _show(self, messages: Iterable[Message]) -> None:
         for message in messages:
             shown = _with_note(message) if isinstance(message, UserMessage) else message
             self.messages.append(shown)
-            self.tokens += message_tokens(shown)
+            self.tokens += message_tokens(shown, self.count)
 
 
 def _with_note(message: UserMessage) -> Message:
     return shown_messages("", (), message)[0]
+
+
+async def count_shown_ahead(messages: Iterable[Message], count: TextCounter) -> None:
+    """As `count_ahead`, for messages that a view is about to show."""
+    if count is not estimate_text:
+        shown = [_with_note(each) if isinstance(each, UserMessage) else each for each in messages]
+        await count_ahead(shown, count)

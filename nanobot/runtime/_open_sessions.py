@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import trio
 from msgspec.structs import replace
 
+from nanobot.context import TextCounter
 from nanobot.errors import StoreError
 from nanobot.messages import Message, repair
 from nanobot.sessions import (
@@ -24,7 +25,7 @@ from nanobot.sessions import (
     read_soon,
 )
 
-from ._history_view import HistoryView
+from ._history_view import HistoryView, count_shown_ahead
 
 __all__ = ["OpenSession", "OpenSessions", "SessionOutOfReach"]
 
@@ -90,6 +91,7 @@ class OpenSession:
         everything = (*pending.messages, *legal) if pending.messages else legal
         if pending.metadata is not None:
             metadata = {**pending.metadata, **(metadata or {})}
+        await count_shown_ahead(everything, self._view.count)
         position = await self._store.append(self._lease, everything, metadata=metadata)
         self._view.extend(everything, position)
         if pending is not _NOTHING:
@@ -107,7 +109,7 @@ class OpenSession:
           StoreError: As from `write`.
         """
         position = await self._store.append(self._lease, compaction=compaction)
-        self._view = HistoryView(position, suffix, compaction)
+        self._view = HistoryView(position, suffix, compaction, self._view.count)
 
 
 class SessionOutOfReach:
@@ -135,9 +137,15 @@ class OpenSessions:
       unsaved: What was taken in without being stored.
     """
 
-    def __init__(self, store: SessionStore, unsaved: Unsaved) -> None:
+    def __init__(
+        self,
+        store: SessionStore,
+        unsaved: Unsaved,
+        count: Callable[[], Awaitable[TextCounter]],
+    ) -> None:
         self._store = store
         self.unsaved = unsaved
+        self._count = count
         self._views: dict[str, HistoryView] = {}
 
     def __len__(self) -> int:
@@ -157,7 +165,7 @@ class OpenSessions:
         ) as leased:
             self._views.pop(key, None)
             if view is None or view.position != leased.position:
-                view = _view_of(leased.record, leased.position)
+                view = await self._view_of(leased.record, leased.position)
             pending = await self._pending(key)
             session = OpenSession(self._store, leased.lease, view, self.unsaved, pending)
             try:
@@ -208,7 +216,7 @@ class OpenSessions:
     async def _peeked(self, key: str) -> HistoryView:
         record = await read_soon(self._store, key, covered=0)
         pending = await self._pending(key)
-        view = _view_of(record, _NOWHERE)
+        view = await self._view_of(record, _NOWHERE)
         return view.extended(pending.messages) if pending.messages else view
 
     async def _last_known(self, key: str) -> HistoryView:
@@ -220,6 +228,13 @@ class OpenSessions:
             pending = await self._pending(key)
             return view.extended(pending.messages)
 
+    async def _view_of(self, record: SessionRecord | None, position: Position) -> HistoryView:
+        count = await self._count()
+        if record is None:
+            return HistoryView(position, (), None, count)
+        await count_shown_ahead(record.messages, count)
+        return HistoryView(record.position, record.messages, record.compaction, count)
+
     async def _pending(self, key: str) -> Pending:
         if key not in self.unsaved:
             return _NOTHING
@@ -227,9 +242,3 @@ class OpenSessions:
             return self.unsaved.get(key) or _NOTHING
         pending = await trio.to_thread.run_sync(self.unsaved.get, key)  # somebody may be saving it
         return pending or _NOTHING
-
-
-def _view_of(record: SessionRecord | None, position: Position) -> HistoryView:
-    if record is None:
-        return HistoryView(position, (), None)
-    return HistoryView(record.position, record.messages, record.compaction)

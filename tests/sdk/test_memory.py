@@ -93,3 +93,31 @@ def test_a_history_that_cannot_be_written_does_not_undo_a_compaction(
 
     host.run(story)
     assert "history.jsonl cannot be written" in caplog.text
+
+
+def test_recent_history_is_shown_to_the_sessions_that_it_concerns(
+    host: Host, tmp_path: Path
+) -> None:
+    provider = ScriptedProvider(lambda _request: "ok")
+    bot = Nanobot.from_config(provider=provider, workspace=tmp_path / "ws")
+
+    async def shown_to(key: str) -> str:
+        await bot.run("x", session_key=key)
+        return str(provider.requests[-1].messages)
+
+    async def story() -> None:
+        async with bot:
+            bot.memory.append_history("Alice prefers tea.", session_key="alice")
+            bot.memory.append_history("The office moved to Oslo.")
+            for key, tea in (("alice", True), ("bob", False)):
+                shown = await shown_to(key)
+                assert ("prefers tea" in shown) is tea
+                assert "moved to Oslo" in shown
+            before = provider.requests[0].messages
+            await bot.run("y", session_key="alice")
+            assert provider.requests[-1].messages[: len(before)] == before  # byte for byte
+            snapshot = bot.sessions.get("alice")
+            assert snapshot is not None
+            assert "tea" not in str(snapshot.messages)
+
+    host.run(story)
