@@ -9,7 +9,7 @@ import platform
 import statistics
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -21,7 +21,7 @@ from nanobot.providers import Provider
 
 __all__ = ["allow_files", "bot_at", "bot_on", "model_service", "parse", "report"]
 
-_NO_DISK = {"store": "memory"}
+_NO_DISK: Mapping[str, str] = {"store": "memory"}
 """What a disk costs is another question, and has benchmarks of its own: session_store and session_growth."""
 
 
@@ -72,13 +72,19 @@ def bot_at(base_url: str, *, connect_s: float = 10.0) -> Iterator[Nanobot]:
 
 
 @contextmanager
-def bot_on(provider: Provider) -> Iterator[Nanobot]:
-    """A bot that asks a provider object in this process. The caller closes it."""
+def bot_on(
+    provider: Provider, sessions: Mapping[str, str] = _NO_DISK, **defaults: Any
+) -> Iterator[Nanobot]:
+    """A bot that asks a provider object in this process. The caller closes it.
+
+    `sessions` says where these are kept, `defaults` are entries of `agents.defaults`.
+    """
     with TemporaryDirectory() as folder:
         config = Path(folder, "config.json")
         settings = {
+            "agents": {"defaults": defaults},
             "providers": {"scripted": {"apiBase": "http://127.0.0.1:9/v1"}},
-            "sessions": _NO_DISK,
+            "sessions": dict(sessions),
         }
         config.write_text(json.dumps(settings))
         yield Nanobot.from_config(

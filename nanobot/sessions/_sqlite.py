@@ -66,13 +66,12 @@ _LEASED_SESSION: Final = """
 
 
 class _Granted(Struct, frozen=True):
-    """A lease as the writer gives it. `unread`: there are more messages than come along."""
+    """A lease as the writer gives it."""
 
     token: int
     epoch: int
     position: Position
     stored: StoredSession | None = None
-    unread: bool = False
 
 
 class SqliteStore:
@@ -405,7 +404,7 @@ class SqliteStore:
         if session is None or position == unless_at:
             return _Granted(token, epoch, position)
         stored = read_session(transaction.connection, key, last, covered, at_most=_READ_ALONG)
-        return _Granted(token, epoch, position, stored, unread=stored is None)
+        return _Granted(token, epoch, position, stored)
 
     def _append(
         self,
@@ -429,7 +428,7 @@ class SqliteStore:
     async def _leased(
         self, lease: Lease, granted: _Granted, last: int | None, covered: int | None
     ) -> Leased:
-        if granted.unread:
+        if granted.stored is not None and granted.stored.unread:
             record = await trio.to_thread.run_sync(
                 partial(self.read, lease.key, last=last, covered=covered), abandon_on_cancel=True
             )

@@ -52,7 +52,7 @@ _COUNT: Final = "SELECT count(*) FROM session WHERE updated_at >= ? AND version 
 
 
 class StoredSession(Struct, frozen=True):
-    """A session as its rows are, to be decoded by whoever asked."""
+    """A session as its rows are, to be decoded by whoever asked. `unread`: its messages were too many to be read."""
 
     position: Position
     created_at: int
@@ -61,6 +61,7 @@ class StoredSession(Struct, frozen=True):
     through: int | None
     summary: bytes | None
     bodies: tuple[bytes, ...]
+    unread: bool = False
 
     def record(self, key: str) -> SessionRecord:
         """Decode it.
@@ -201,7 +202,7 @@ def read_session(
       key: The session.
       last: As for `SessionStore.read`.
       covered: As for `SessionStore.read`.
-      at_most: With more messages to read than these, none is read, and the position says how many there are.
+      at_most: With more messages to read than these, none is read, and `unread` says so.
     """
     row = connection.execute(_SESSION, (key,)).fetchone()
     if row is None:
@@ -213,7 +214,8 @@ def read_session(
     if last is not None:
         start = max(start, sequence - last)
     bodies: tuple[bytes, ...] = ()
-    if start < sequence and (at_most is None or sequence - start <= at_most):
+    unread = at_most is not None and sequence - start > at_most
+    if start < sequence and not unread:
         ids = message_id(session, start + 1), message_id(session, sequence)
         rows = connection.execute(_MESSAGES, ids)
         bodies = tuple([body for (body,) in rows])
@@ -225,6 +227,7 @@ def read_session(
         through,
         summary,
         bodies,
+        unread,
     )
 
 

@@ -154,6 +154,23 @@ class StoreConformance:
             assert record.first_sequence == 6 - len(expected)
             assert record.metadata == {"title": "five"}
 
+    @pytest.mark.parametrize("count", [1, 63, 64, 65, 1_000])
+    async def test_a_lease_comes_with_all_the_messages_that_were_asked_for(
+        self, open_store: OpenStore, count: int
+    ) -> None:
+        said = tuple(UserMessage(f"{number}") for number in range(count))
+        async with open_store() as store:
+            store.replace("a", said, compaction=Compaction(count // 2, "notes"))
+            for last, covered, expected in (
+                (None, None, said),
+                (None, 0, said[count // 2 :]),
+                (70, None, said[-70:]),
+            ):
+                async with open_lease(store, "a", last=last, covered=covered) as leased:
+                    assert leased.record is not None
+                    assert leased.record.messages == expected
+                    assert leased.record == store.read("a", last=last, covered=covered)
+
     async def test_a_summary_is_kept_beside_the_messages_and_spares_reading_them(
         self, open_store: OpenStore
     ) -> None:
