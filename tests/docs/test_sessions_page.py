@@ -1,4 +1,4 @@
-"""Every program on the page about sessions prints what the page says it prints."""
+"""Every program on the pages about sessions and memory prints what its page says it prints."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ import pytest
 
 from nanobot.testing import RecordedRequest, scripted_server
 
-PAGE = Path(__file__).parents[2] / "docs" / "sessions.md"
+PAGES = [Path(__file__).parents[2] / "docs" / name for name in ("sessions.md", "memory.md")]
 PROGRAM = re.compile(r"```python\n(.*?)```\n\n```text\n(.*?)```\n", re.DOTALL)
 
 programs = [
-    pytest.param(program, printed, id=f"program {number}")
-    for number, (program, printed) in enumerate(PROGRAM.findall(PAGE.read_text()), start=1)
+    pytest.param(program, printed, id=f"{page.stem}, program {number}")
+    for page in PAGES
+    for number, (program, printed) in enumerate(PROGRAM.findall(page.read_text()), start=1)
 ]
 
 
@@ -48,8 +49,8 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         yield tmp_path
 
 
-def test_every_program_of_the_page_is_here() -> None:
-    assert len(programs) == PAGE.read_text().count("```python") >= 4
+def test_every_program_of_the_pages_is_here() -> None:
+    assert len(programs) == sum(page.read_text().count("```python") for page in PAGES) >= 6
 
 
 @pytest.mark.parametrize(("program", "printed"), programs)
