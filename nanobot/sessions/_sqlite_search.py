@@ -46,6 +46,9 @@ _ALL: Final = """
     CROSS JOIN message m ON m.id BETWEEN s.id << 32 AND (s.id << 32) + s.sequence {condition}
     ORDER BY s.updated_at DESC, s.version DESC, m.id DESC
 """
+_MAY_HAVE: Final = """
+    AND (CAST(m.body AS TEXT) LIKE ? OR length(CAST(m.body AS TEXT)) <> length(m.body))
+"""
 
 
 class Indexer:
@@ -171,9 +174,12 @@ def _match_expression(phrases: Sequence[str]) -> str:
 
 
 def _all_that_are_like(phrases: Sequence[str]) -> tuple[str, list[str]]:
-    """Have SQLite pass over most of the messages that cannot have the words. It sees them as JSON, accents and all."""
+    """Have SQLite pass over most of the messages that cannot have the words.
+
+    It sees them as they are, accents and all: so only those that have nothing but ASCII, which have as many bytes as characters.
+    """
     plain = [phrase for phrase in phrases if phrase.isascii() and phrase.isalnum()]
-    condition = " AND CAST(m.body AS TEXT) LIKE ?" * len(plain)
+    condition = _MAY_HAVE * len(plain)
     return _ALL.format(condition=condition), [f"%{phrase}%" for phrase in plain]
 
 

@@ -10,6 +10,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -201,6 +202,29 @@ def test_a_workspace_around_the_sessions_is_refused_at_once(place: Place) -> Non
     assert place.bot(store=InMemoryStore()).sessions.list() == []
 
 
+def test_of_sessions_that_nobody_uses_nothing_is_kept_but_their_rows(
+    host: Host, tmp_path: Path
+) -> None:
+    place = Place(tmp_path, durability="fast")
+
+    async def story() -> None:
+        async with place.bot(lambda _request: "ok") as bot:
+            for number in range(200):
+                await bot.run("x", session_key=f"s{number}")
+            store = bot._store._made[None]  # type: ignore[attr-defined]  # what was made of the configuration
+            assert (len(store._tenancies), store._tenancies.sessions) == (0, 0)
+            assert bot.sessions.flush() == 200
+            runtime = bot._engine.runtime
+            assert runtime is not None
+            sessions = bot._blueprint.turn_maker(runtime).sessions
+            assert len(sessions) <= runtime.live_sessions  # which pass away when they are idle
+
+    host.run(story)
+    with closing(sqlite3.connect(place.database)) as connection:
+        for table in ("lease", "ticket", "owner"):
+            assert connection.execute(f"SELECT count(*) FROM {table}").fetchone() == (0,)
+
+
 # --- sessions of the older version
 
 
@@ -365,9 +389,8 @@ def test_on_a_full_disk_nothing_is_half_written_and_the_answer_is_returned(place
         assert said(bot) == ["before", "ok"]
         bot.run_sync("after", session_key="a")
         assert said(bot) == ["before", "ok", "after", "ok"]
-    with sqlite3.connect(place.database) as connection:
+    with closing(sqlite3.connect(place.database)) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-    connection.close()
 
 
 @pytest.mark.skipif(not hasattr(os, "setuid"), reason="no users")
