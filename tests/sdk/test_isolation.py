@@ -187,7 +187,10 @@ def test_override_runs_never_overlap_whatever_they_override_with(
 
 def test_isolated_overrides_overlap_each_with_its_own_model(host: Host, tmp_path: Path) -> None:
     async def story() -> None:
-        bot = make_bot(tmp_path, server.base_url, overridePolicy="isolated")
+        # A disk that is slow just now would part what starts together.
+        bot = make_bot(
+            tmp_path, server.base_url, sessions={"store": "memory"}, overridePolicy="isolated"
+        )
         async with bot:
             models = [None, "scripted/other", None, "scripted/third"]
             runs = [
