@@ -187,10 +187,7 @@ def test_override_runs_never_overlap_whatever_they_override_with(
 
 def test_isolated_overrides_overlap_each_with_its_own_model(host: Host, tmp_path: Path) -> None:
     async def story() -> None:
-        # A disk that is slow just now would part what starts together.
-        bot = make_bot(
-            tmp_path, server.base_url, sessions={"store": "memory"}, overridePolicy="isolated"
-        )
+        bot = make_bot(tmp_path, server.base_url, overridePolicy="isolated")
         async with bot:
             models = [None, "scripted/other", None, "scripted/third"]
             runs = [
@@ -203,10 +200,11 @@ def test_isolated_overrides_overlap_each_with_its_own_model(host: Host, tmp_path
             results = [await run.wait() for run in runs]
             assert [r.metadata["model"] for r in results] == ["m", "other", "m", "third"]
 
-    with metered() as (meter, server):
+    # Answers nobody before all have asked.
+    with scripted_server(Crowd(4, Answer("a b"))) as server:
         host.run(story)
         assert peak_of(server) == 4
-        assert sorted(meter.models) == ["m", "m", "other", "third"]
+        assert sorted(request.model for request in server.requests) == ["m", "m", "other", "third"]
 
 
 def test_an_override_that_fails_or_is_cancelled_leaves_the_model_and_the_lock_alone(
