@@ -19,6 +19,7 @@ from ._events import (
 )
 from ._hook import AgentHook
 from ._hook_context import AgentHookContext, HookToolCall, ModelAnswer
+from ._inbox import Inbox
 from ._journal import NO_JOURNAL, Journal
 from ._limits import Limits
 from ._model_settings import ModelSettings
@@ -48,6 +49,7 @@ __all__ = [
     "Emit",
     "Estimate",
     "HookToolCall",
+    "Inbox",
     "Journal",
     "Limits",
     "ModelAnswer",

@@ -76,7 +76,7 @@ class StreamEvent:
       tool_call_id: Which call, on tool events; unique within the run's iteration.
       arguments: What the tool is run with, on tool events. `{}` if the model wrote something that is no JSON object.
       iteration: Which answer of the model this belongs to, counted from 0.
-      resuming: On `text.completed`: whether the run goes on with tool calls after this segment.
+      resuming: On `text.completed`: whether the run goes on after this segment, with tool calls or with what subagents bring.
       usage: Token counts of the whole run, on `run.completed` and `run.failed`.
       error: What went wrong, on `tool.failed` and `run.failed`.
       metadata: `run.started` says for whom the run is and with which model; `text.completed` has the `provider` and the

@@ -20,12 +20,15 @@ class HookToolCall:
       arguments: What the tool will be run with. Change it in place or assign another dict; the tool layer checks it
         against the tool's schema afterwards. Empty if the model wrote something that is no JSON object.
       denied: Why the call must not run, if a hook said so.
+      exception: What the tool (or whoever was asked to approve it) raised, with its traceback, in `after_execute_tool`;
+        None if it raised nothing. The model is told one line of it.
     """
 
     id: str
     name: str
     arguments: dict[str, Any]
     denied: str | None = None
+    exception: BaseException | None = field(default=None, repr=False, compare=False)
 
     def deny(self, reason: str) -> None:
         """Keep the call from being run. The model is told the reason, so write it for the model."""

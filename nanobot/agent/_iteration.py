@@ -151,19 +151,17 @@ class Iteration:
         if self._hooks is not None:
             await self._hooks.stream([text])
 
-    async def end_text(self) -> None:
-        """Tell readers and hooks that no more text comes, and what follows: tools, if there are any."""
+    async def end_text(self, *, resuming: bool) -> None:
+        """Tell readers and hooks that no more text comes, and whether another answer follows."""
         await self._end_reasoning()
-        resuming = self.round is not None
         if self._hooks is not None:
             await self._hooks.end_stream(resuming=resuming)
         if resuming:
-            await self.tell_text_completed(self.segment.text)
+            await self.tell_text_completed(self.segment.text, resuming=True)
 
-    async def tell_text_completed(self, content: str) -> None:
+    async def tell_text_completed(self, content: str, *, resuming: bool) -> None:
         """Tell readers the whole text, as it is kept."""
         if self._emit is not None:
-            resuming = self.round is not None
             provider, model = self._tally.answered_by or ("", "")
             await self._emit(
                 StreamEvent(

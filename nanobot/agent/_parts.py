@@ -12,6 +12,7 @@ from nanobot.tools import NO_APPROVAL, Approval, Cross, RunContext, Toolset, run
 
 from ._emit import NOBODY, Emit
 from ._hook import AgentHook
+from ._inbox import EMPTY, Inbox
 from ._journal import NO_JOURNAL, Journal
 from ._limits import Limits
 from ._model_settings import ModelSettings
@@ -39,6 +40,7 @@ class TurnParts:
       journal: Where messages are kept.
       cross: The way to the caller's loop, where hooks, approvers and the caller's async tools run.
       approval: Who is asked before which tools are run.
+      inbox: What reaches the turn while it runs.
       estimate: Counts tokens where the provider does not.
       tally: Counts the turn's tokens; one that has counted something already if there was something before it, such as a
         compaction. None is a new one.
@@ -58,6 +60,7 @@ class TurnParts:
     journal: Journal = NO_JOURNAL
     cross: Cross = run_here
     approval: Approval = NO_APPROVAL
+    inbox: Inbox = EMPTY
     estimate: Estimate = estimate_by_length
     tally: Tally | None = None
     user_message: Message | None = None

@@ -32,14 +32,16 @@ class RunResult:
       messages: All that the model was shown and said, in OpenAI chat shape, the system message first.
       usage: `prompt_tokens`, `completion_tokens` and `total_tokens` summed over the run's requests, and
         `cached_tokens`, `cache_write_tokens` or `reasoning_tokens` where the provider reports them.
-        `metadata["usage_estimated"]` is True if some are our estimate.
+        What subagents used is part
+        of it. `metadata["usage_estimated"]` is True if some are our estimate.
       stop_reason: Why the run stopped, see `StopReason`.
       error: What went wrong, in words; None if nothing did.
       metadata: `latency_ms`, `ttft_ms` (from the start of the turn to the model's first delta, None without one),
         `model` and `provider` (who gave the last answer, which may be a fallback), `iterations`, `request_count`,
         `finish_reason`, `attempts` (a dict for each attempt at a request, see `Attempt`), `cost` (US dollars by list price
-        for all of them, None if a price is not known), and `persisted` (False if the turn could not be stored, and then
-        `store_error` says why). If an exception was behind a failure, `exception_type`; if it was the model service's,
+        for all of them, None if a price is not known), `persisted` (False if the turn could not be stored, and then
+        `store_error` says why), and `subagents` (how many `runs` there were inside this one, and their part of the
+        `usage`). If an exception was behind a failure, `exception_type`; if it was the model service's,
         `retryable`, `status` (HTTP) and `retry_after_s` (how long it asked us to wait), None where it did not say.
     """
 

@@ -39,6 +39,8 @@ class Tally:
       iteration_usage: The same, since `start_iteration`.
       estimated: Whether any of it is an estimate.
       answered_by: Provider and model of the last answer that began; None before.
+      subagents: How many runs of subagents are counted in this.
+      subagent_usage: Their part of `usage`.
       ttft_ms: Milliseconds from the start of the turn to the first delta; None before that.
     """
 
@@ -53,6 +55,8 @@ class Tally:
         "estimated",
         "iteration_usage",
         "request_count",
+        "subagent_usage",
+        "subagents",
         "ttft_ms",
         "usage",
     )
@@ -69,6 +73,8 @@ class Tally:
         self.iteration_usage = Usage()
         self.estimated = False
         self.answered_by: tuple[str, str] | None = None
+        self.subagents = 0
+        self.subagent_usage = Usage()
         self.ttft_ms: int | None = None
 
     @property
@@ -110,6 +116,19 @@ class Tally:
     def begin(self, request: ModelRequest) -> None:
         """A request is made now."""
         self._request = request
+
+    def another(self) -> Tally:
+        """A new one that estimates as this one does."""
+        return Tally(self._estimate)
+
+    def include(self, subagent: Tally) -> None:
+        """Count all that the run of a subagent has cost; it belongs to the run, and to no iteration."""
+        self.attempts += subagent.attempts
+        self.request_count += subagent.request_count
+        self.usage += subagent.usage
+        self.estimated = self.estimated or subagent.estimated
+        self.subagents += 1 + subagent.subagents
+        self.subagent_usage += subagent.usage
 
     # --- told by providers that make several attempts
 

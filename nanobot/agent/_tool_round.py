@@ -123,6 +123,7 @@ class ToolRound:
             await self._tell(index, result)
             if self._hooks is not None:
                 text = _text(result.message)
+                self._views[index].exception = result.exception
                 await self._hooks.reach(
                     "after_execute_tool", self._views[index], text, result.message.outcome
                 )

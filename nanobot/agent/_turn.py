@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from itertools import count
-from typing import Final
+from typing import Any, Final
 
 import trio
 
@@ -111,7 +111,7 @@ class Turn:
             return self._result
         parts, tally = self._parts, self._tally
         provider, model = tally.answered_by or (parts.provider.name, parts.settings.model)
-        metadata = {
+        metadata: dict[str, Any] = {
             "latency_ms": tally.elapsed_ms(),
             "ttft_ms": tally.ttft_ms,
             "model": model,
@@ -123,6 +123,9 @@ class Turn:
         }
         if tally.estimated:
             metadata["usage_estimated"] = True
+        if tally.subagents:
+            usage = tally.subagent_usage.to_dict()
+            metadata["subagents"] = {"runs": tally.subagents, "usage": usage}
         if not self._persisted:
             metadata["persisted"] = False
             metadata["store_error"] = self._store_error
@@ -154,12 +157,14 @@ class Turn:
             await self._hooks.start()
         for index in count():
             closing = index >= self._parts.limits.max_iterations
+            if self._parts.inbox.expecting:
+                await self._take_in(everything=closing)
             iteration = self._open_iteration(index, closing=closing)
             step = await iteration.answer()
             match step:
                 case Step.RUN_TOOLS | Step.REFUSE_CALLS:
                     assert iteration.round is not None
-                    await iteration.end_text()
+                    await iteration.end_text(resuming=True)
                     await (
                         iteration.round.run()
                         if step is Step.RUN_TOOLS
@@ -172,6 +177,8 @@ class Turn:
                     raise TurnStopped(
                         "error", "The model service's content filter ended the answer."
                     )
+                case _ if not closing and self._parts.inbox.expecting:
+                    await self._wait_for_the_rest(iteration)
                 case _:
                     empty = step is Step.GIVE_UP
                     if empty and closing:
@@ -194,9 +201,25 @@ class Turn:
         )
         return self._iteration
 
+    async def _take_in(self, *, everything: bool) -> None:
+        """Show the model what came from outside; all that will come, if this is the last time."""
+        if everything:
+            await self._parts.inbox.wait()
+        if messages := await self._parts.inbox.take():
+            self._transcript.extend(messages)
+            await self._record(messages)
+
+    async def _wait_for_the_rest(self, iteration: Iteration) -> None:
+        """The model has nothing more to do before it hears of what it has others do."""
+        await iteration.end_text(resuming=True)
+        await self._keep(iteration.messages(iteration.segment.text))
+        if self._hooks is not None:
+            await self._hooks.reach("after_iteration")
+        await self._parts.inbox.wait()
+
     async def _conclude(self, iteration: Iteration, stop_reason: StopReason) -> None:
         """Make the text the answer: through the hooks, into the journal, then to the reader."""
-        await iteration.end_text()
+        await iteration.end_text(resuming=False)
         content = iteration.segment.text
         if self._hooks is not None:
             try:
@@ -208,7 +231,7 @@ class Turn:
             self._hooks.context.stop_reason = stop_reason
         self._content = content
         await self._keep(iteration.messages(content))
-        await iteration.tell_text_completed(content)
+        await iteration.tell_text_completed(content, resuming=False)
         if self._hooks is not None:
             await self._hooks.reach("after_iteration")
 
@@ -240,6 +263,7 @@ class Turn:
     ) -> RunResult:
         """End a turn that did not get to its answer: keep what there is, tell hooks, tell the reader."""
         await self._salvage()
+        await self._parts.inbox.aclose()  # before the result: it counts what subagents have cost
         self._result = result = self.result(stop_reason, error)
         result.metadata.update(facts_of(exception))
         if self._hooks is not None:

@@ -234,7 +234,11 @@ class AgentDefaults(Section, frozen=True, kw_only=True):
         200
     )
     max_concurrent_subagents: Annotated[
-        _Positive, Meta(description="Most subagents that work at the same time.")
+        _Positive, Meta(description="Most subagents of one run that work at the same time.")
+    ] = 1
+    max_subagent_depth: Annotated[
+        _Count,
+        Meta(description="How deep subagents may start others; 1: not at all, 0: no subagents."),
     ] = 1
     max_tool_result_chars: Annotated[
         _Positive,

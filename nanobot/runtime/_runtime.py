@@ -35,6 +35,7 @@ class Runtime:
 
     Args:
       home: The Trio run to live in.
+      on_start: Run in the background from the beginning, and cancelled with the runtime; must not raise.
       on_stop: Awaited, shielded, when the last turn has ended: closes connections and processes.
       on_close: Called when the bot is closed, before `on_stop`; not when only the home ends.
       on_passing: Called with the key of a session whose actor passes away: drops what is kept for its next turn.
@@ -48,6 +49,7 @@ class Runtime:
         home: Home,
         *,
         on_stop: Callable[[], Awaitable[None]],
+        on_start: Callable[[], Awaitable[None]] | None = None,
         on_close: Callable[[], object] = _nothing_to_note,
         on_passing: Callable[[str], object] = _nothing_to_drop,
         idle_s: float = IDLE_S,
@@ -56,6 +58,7 @@ class Runtime:
         self.lock = ReadWriteLock(on_contention=self._reconsider_all)
         self.end: Call[None] = Call(_nothing)
         self._pid = os.getpid()
+        self._on_start = on_start
         self._on_stop = on_stop
         self._on_close = on_close
         self._on_passing = on_passing
@@ -159,6 +162,8 @@ class Runtime:
                     nursery, self._session, on_undelivered=_undelivered, idle_s=self._idle_s
                 )
                 self._nursery = nursery
+                if self._on_start is not None:
+                    nursery.start_soon(self._on_start)
                 early, self._early = self._early, []
                 for run in early:
                     self._post(run, self._directory)

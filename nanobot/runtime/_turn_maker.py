@@ -43,7 +43,7 @@ from nanobot.messages import Message, UserMessage
 from nanobot.providers import Provider
 from nanobot.providers._select import ModelSelection
 from nanobot.sessions import SessionRecord, SessionStore, Unsaved
-from nanobot.tools import Approval, Cross, RunContext, Toolset, Workspace, run_here
+from nanobot.tools import Approval, Cross, RunContext, Toolset, Workspace, bounded, run_here
 
 from ._compaction import Compactor
 from ._history_view import HistoryView
@@ -53,6 +53,7 @@ from ._open_sessions import OpenSession, OpenSessions, SessionOutOfReach
 from ._providers import Providers
 from ._request import RunRequest
 from ._run import Run
+from ._subagents import ROOT, Lineage, Places, Subagents
 
 __all__ = ["TurnMaker"]
 
@@ -73,6 +74,8 @@ class TurnMaker:
       approval: Who is asked before which tools are run, unless a run brings its own approver.
       workspace: The folder that tools may touch.
       limits: How far a turn may go unless its request says otherwise.
+      max_subagents: How many subagents of one run work at the same time.
+      max_subagent_depth: How deep they may start others; 1 for not at all, 0 for no subagents.
       consolidation_ratio: What share of the room for history is taken after a compaction.
       history_log: Where notes on compacted sessions go.
       now: The time, in the zone that the user lives in.
@@ -94,6 +97,8 @@ class TurnMaker:
         approval: Approval,
         workspace: Workspace,
         limits: Limits,
+        max_subagents: int,
+        max_subagent_depth: int,
         consolidation_ratio: float,
         history_log: HistoryLog,
         now: Callable[[], datetime],
@@ -108,6 +113,8 @@ class TurnMaker:
         self._approval = approval
         self._workspace = workspace
         self._limits = limits
+        self._max_subagents = max_subagents
+        self._max_subagent_depth = max_subagent_depth
         self._ratio = consolidation_ratio
         self._history_log = history_log
         self._tool_tokens: int | None = None  # counted once
@@ -117,9 +124,16 @@ class TurnMaker:
         self.providers = providers
 
     async def carry_out(
-        self, run: Run, request: RunRequest, selection: ModelSelection, home: Home, host: Host
+        self,
+        run: Run,
+        request: RunRequest,
+        selection: ModelSelection,
+        home: Home,
+        host: Host,
+        submit: Callable[[Run], object],
+        lineage: Lineage = ROOT,
     ) -> RunResult:
-        """Run one turn.
+        """Run one turn. `submit` posts the runs of its subagents; `lineage` is what it inherits if it is one itself.
 
         Raises:
           UsageError: A file that goes with the message cannot be read, or two tools have one name.
@@ -127,11 +141,11 @@ class TurnMaker:
           StoreError: The session cannot be read, and the run is ephemeral. Another one goes on without it.
         """
         provider = self.providers.provider(selection)
-        toolset = self._offered(selection, request)
+        toolset = self._offered(selection, request, lineage)
         said = await user_message(
             request.message, request.media, timestamp=self._now().isoformat(timespec="seconds")
         )
-        tally = Tally(estimate_by_length)
+        tally = lineage.tally or Tally(estimate_by_length)
         run.partial = lambda: _cancelled_before_turn(tally)
         async with self._session(request) as session:
             prompt = self._prompt(selection)
@@ -158,6 +172,37 @@ class TurnMaker:
                     history = session.view
                 case HistoryView():
                     history = session
+            hooks = request.hooks if lineage.depth else (*self._hooks, *request.hooks)
+            tool_context = RunContext(
+                confined=self._workspace,
+                deps=request.deps,
+                session_key=request.session_key,
+                channel=request.channel,
+                chat_id=request.chat_id,
+                sender_id=request.sender_id,
+            )
+
+            async def bounded_report(text: str, name: str) -> str:
+                return str(await bounded(text, name, tool_context, limits.max_tool_result_chars))
+
+            def subagent(request: RunRequest, lineage: Lineage) -> Run:
+                return Run(
+                    request.session_key,
+                    lambda run: self.carry_out(
+                        run, request, selection, home, host, submit, lineage
+                    ),
+                )
+
+            subagents = Subagents(
+                request=request,
+                lineage=lineage,
+                places=lineage.places or Places(self._max_subagents),
+                tally=tally,
+                hooks=hooks,
+                make=subagent,
+                submit=submit,
+                bounded=bounded_report,
+            )
             requests, counted = len(tally.attempts), tally.usage.prompt_tokens
             turn = Turn(
                 TurnParts(
@@ -170,20 +215,14 @@ class TurnMaker:
                     ),
                     messages=history.shown(opening, compactor.budget),
                     toolset=toolset,
-                    tool_context=RunContext(
-                        confined=self._workspace,
-                        deps=request.deps,
-                        session_key=request.session_key,
-                        channel=request.channel,
-                        chat_id=request.chat_id,
-                        sender_id=request.sender_id,
-                    ),
+                    tool_context=replace(tool_context, spawner=subagents),
                     limits=limits,
-                    hooks=(*self._hooks, *request.hooks),
+                    hooks=hooks,
                     emit=run.events or NOBODY,
                     journal=NO_JOURNAL if isinstance(session, HistoryView) else session,
                     cross=_cross(home, host, run),
                     approval=self._approval_for(request),
+                    inbox=subagents,
                     tally=tally,
                     user_message=user,
                     model_preset=selection.preset,
@@ -193,6 +232,7 @@ class TurnMaker:
             try:
                 result = await turn.run()
             finally:
+                await subagents.aclose()  # noqa: ASYNC102 - shielded, and ends with their own shields
                 if isinstance(session, OpenSession):
                     self.idle.note_use(request.session_key)
             only_one = len(tally.attempts) == requests + 1 and not tally.estimated
@@ -293,10 +333,11 @@ class TurnMaker:
             Tally(estimate_by_length),
         )
 
-    def _offered(self, selection: ModelSelection, request: RunRequest) -> Toolset:
+    def _offered(self, selection: ModelSelection, request: RunRequest, lineage: Lineage) -> Toolset:
         if not selection.offers_tools:
             return Toolset()
-        return self._toolset.with_tools(request.tools) if request.tools else self._toolset
+        toolset = self._toolset.with_tools(request.tools) if request.tools else self._toolset
+        return toolset.without("spawn") if lineage.depth >= self._max_subagent_depth else toolset
 
     def _approval_for(self, request: RunRequest) -> Approval:
         if request.approver is None:

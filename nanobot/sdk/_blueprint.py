@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import weakref
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -17,12 +18,20 @@ from nanobot.memory import HistoryLog
 from nanobot.providers import Provider
 from nanobot.runtime import Providers, Runtime, TurnMaker, retry_policy
 from nanobot.sessions import SessionStore, Unsaved
-from nanobot.tools import Approval, Approver, Toolset, Workspace, rules_without_a_tool
+from nanobot.tools import (
+    Approval,
+    Approver,
+    Toolset,
+    Workspace,
+    plugin_tools,
+    remove_old_results_soon,
+    rules_without_a_tool,
+)
 from nanobot.tools.builtin import builtin_tools
 
 __all__ = ["Blueprint"]
 
-_log = logging.getLogger("nanobot.approval")
+_log = logging.getLogger("nanobot.tools")
 _sessions_log = logging.getLogger("nanobot.sessions")
 
 
@@ -43,8 +52,8 @@ class Blueprint:
         approver: Approver | None,
         provider: Provider | None,
     ) -> None:
-        defaults = config.agents.defaults
-        self.toolset = toolset
+        self._defaults = defaults = config.agents.defaults
+        self._given = toolset
         self.overrides_are_exclusive = defaults.override_policy == "exclusive"
         self._store = store
         self._unsaved = unsaved
@@ -67,6 +76,14 @@ class Blueprint:
         self.history_log = HistoryLog(workspace / "memory", now=self._now)
         self._makers: weakref.WeakKeyDictionary[Runtime, TurnMaker] = weakref.WeakKeyDictionary()
 
+    @cached_property
+    def toolset(self) -> Toolset:
+        """What every run offers: the tools that the bot was given, and those of installed packages.
+
+        These are looked for when they are first needed, which is not when a bot is made: importing them takes a while.
+        """
+        return self._given.with_tools(plugin_tools(self._given.names))
+
     def make_runtime(self, home: Home) -> Runtime:
         """A runtime in `home`, with connections of its own."""
         prompts = {
@@ -84,6 +101,8 @@ class Blueprint:
             approval=self._approval,
             workspace=self._workspace,
             limits=self._limits,
+            max_subagents=self._defaults.max_concurrent_subagents,
+            max_subagent_depth=self._defaults.max_subagent_depth,
             consolidation_ratio=self._ratio,
             history_log=self.history_log,
             now=self._now,
@@ -91,11 +110,22 @@ class Blueprint:
         )
         end = _End(maker.providers, self._store)
         runtime = Runtime(
-            home, on_stop=end.stop, on_close=end.note_close, on_passing=maker.sessions.forget
+            home,
+            on_start=self._remove_old_results,
+            on_stop=end.stop,
+            on_close=end.note_close,
+            on_passing=maker.sessions.forget,
         )
         self._makers[runtime] = maker
         self._warn_of_rules_without_a_tool()
         return runtime
+
+    async def _remove_old_results(self) -> None:
+        """Results of tools that were kept as files are not kept for ever."""
+        try:
+            await remove_old_results_soon(self._workspace)
+        except Exception:  # noqa: BLE001 - tidying up may fail in any way, and keeps no bot from working
+            _log.exception("old results of tools could not be removed")
 
     def turn_maker(self, runtime: Runtime) -> TurnMaker:
         """What makes the turns of that runtime."""

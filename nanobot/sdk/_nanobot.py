@@ -70,6 +70,8 @@ class Nanobot:
         self._store = store
         unsaved = Unsaved()
         toolset = Toolset(builtin_tools(config.tools, env=env)).with_tools(tools)
+        if not config.agents.defaults.max_subagent_depth:
+            toolset = toolset.without("spawn")
         self._blueprint = Blueprint(
             config, workspace, self._store, unsaved, toolset, tuple(hooks), approver, provider
         )
@@ -279,6 +281,7 @@ class Nanobot:
             selection=selection,
             home=runtime.home,
             host=current_host(runtime.home) if host is None else host,
+            submit=runtime.submit,
         )
         return Run(
             request.session_key,

@@ -14,10 +14,12 @@ from ._approval import (
 from ._arguments import decode_arguments
 from ._batch import Batch, OnResult, OnStart, execute_all
 from ._cross import Cross, run_here
-from ._execute import MAX_RESULT_CHARS, execute
-from ._kept_results import remove_old_results
+from ._execute import MAX_RESULT_CHARS, bounded, execute
+from ._kept_results import remove_old_results, remove_old_results_soon
+from ._plugins import PLUGIN_GROUP, plugin_tools
 from ._result import ToolResult, cancelled_before_start, denied, failed, interrupted, succeeded
 from ._run_context import RunContext
+from ._spawner import Spawner
 from ._tool import FunctionTool, Tool, ToolTraits, tool
 from ._toolset import Toolset
 from ._workspace import Workspace
@@ -25,6 +27,7 @@ from ._workspace import Workspace
 __all__ = [
     "MAX_RESULT_CHARS",
     "NO_APPROVAL",
+    "PLUGIN_GROUP",
     "Approval",
     "ApprovalMode",
     "ApprovalRequest",
@@ -38,11 +41,13 @@ __all__ = [
     "OnResult",
     "OnStart",
     "RunContext",
+    "Spawner",
     "Tool",
     "ToolResult",
     "ToolTraits",
     "Toolset",
     "Workspace",
+    "bounded",
     "cancelled_before_start",
     "decode_arguments",
     "denied",
@@ -50,7 +55,9 @@ __all__ = [
     "execute_all",
     "failed",
     "interrupted",
+    "plugin_tools",
     "remove_old_results",
+    "remove_old_results_soon",
     "rules_without_a_tool",
     "run_here",
     "succeeded",

@@ -29,6 +29,7 @@ __all__ = [
     "MAX_RESULT_CHARS",
     "PreparedCall",
     "ask_about",
+    "bounded",
     "execute",
     "no_failure",
     "perform",
@@ -146,7 +147,7 @@ async def perform(
         text = f"The tool ran, but what it returned cannot be shown ({_told(error)})."
         return failed(call, text, exception=error, elapsed_s=elapsed_s)
     if not tool.traits.bounds_result:
-        content = await _bounded(content, call, context, max_result_chars)
+        content = await bounded(content, call.id, context, max_result_chars)
     return succeeded(call, content, elapsed_s=elapsed_s)
 
 
@@ -244,10 +245,11 @@ def _timed_out(state: CallState, timeout_s: float) -> str:
     return f"The tool did not finish within {timeout_s:g} s. {after}: check before you repeat it, or ask for less."
 
 
-async def _bounded(
-    content: ToolContent, call: ToolCall, context: RunContext, limit: int
-) -> ToolContent:
-    """Cut the text of a result, and keep the whole of it where the model can read it."""
+async def bounded(content: ToolContent, name: str, context: RunContext, limit: int) -> ToolContent:
+    """Cut the text of a result that is longer than `limit`, and keep the whole of it where the model can read it.
+
+    `name` is what to call the file, such as the id of the call. Cannot be cancelled.
+    """
     parts = () if isinstance(content, str) else content
     text = (
         content
@@ -261,7 +263,7 @@ async def _bounded(
     with trio.CancelScope(shield=True):
         try:
             path = await in_file_thread(
-                lambda: keep_result(context.confined, context.session_key, call.id, text)
+                lambda: keep_result(context.confined, context.session_key, name, text)
             )
             notice = f"{shown} The whole result is in the file {path}: read it in parts, or search in it.]"
         except ToolError as error:

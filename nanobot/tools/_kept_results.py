@@ -6,14 +6,24 @@ import contextlib
 import hashlib
 import re
 import time
+from collections.abc import Callable
 from typing import Final
+
+import trio
 
 from nanobot.errors import ToolError
 
 from ._folder import Folder
+from ._threads import in_file_thread
 from ._workspace import Workspace
 
-__all__ = ["KEPT_FOR_S", "keep_result", "remove_old_results", "safe_name"]
+__all__ = [
+    "KEPT_FOR_S",
+    "keep_result",
+    "remove_old_results",
+    "remove_old_results_soon",
+    "safe_name",
+]
 
 _PLACE: Final = ".nanobot/tool-results"
 
@@ -58,15 +68,27 @@ def keep_result(workspace: Workspace, session_key: str, call_id: str, text: str)
     return path  # the same result of the same call: it is there already
 
 
-def remove_old_results(workspace: Workspace, *, older_than_s: float = KEPT_FOR_S) -> int:
+async def remove_old_results_soon(workspace: Workspace) -> None:
+    """`remove_old_results` in a thread, for when a bot starts. A cancel ends it after the folder it is at."""
+    check_cancelled = trio.from_thread.check_cancelled
+    await in_file_thread(lambda: remove_old_results(workspace, between=check_cancelled))
+
+
+def remove_old_results(
+    workspace: Workspace,
+    *,
+    older_than_s: float = KEPT_FOR_S,
+    between: Callable[[], object] = lambda: None,
+) -> int:
     """Remove kept results that are older, and the folders that are empty then; return how many files. Blocks.
 
-    Meant to be called now and then, when a bot starts. Does nothing if the place cannot be opened.
+    Does nothing if the place cannot be opened. `between` is called before each folder; what it raises ends the work.
     """
     now = time.time()  # the file system's clock, which is no monotonic one
     removed = 0
     with contextlib.suppress(ToolError), workspace.open_folder(_PLACE) as place:
         for entry in place.first(_LOOK_AT, look_at=_LOOK_AT).entries:
+            between()
             if entry.kind != "folder":
                 continue
             with contextlib.suppress(

@@ -8,6 +8,7 @@ from typing import Any
 from msgspec import Struct, field
 from msgspec.structs import replace
 
+from ._spawner import Spawner
 from ._workspace import Workspace
 
 __all__ = ["CallState", "RunContext"]
@@ -45,6 +46,7 @@ class RunContext(Struct, frozen=True, kw_only=True, eq=False):
       sender_id: The run's sender label.
       tool_call_id: The id of this call.
       iteration: The answer of the model that asked for this call, counted from 0.
+      spawner: Starts subagents; None where there can be none. For the tool `spawn`, in the engine.
     """
 
     confined: Workspace
@@ -55,6 +57,7 @@ class RunContext(Struct, frozen=True, kw_only=True, eq=False):
     sender_id: str = "user"
     tool_call_id: str = ""
     iteration: int = 0
+    spawner: Spawner | None = None
     _state: CallState = field(default_factory=CallState)
 
     def __repr__(self) -> str:  # deps hold clients and keys; they must not reach a log through us

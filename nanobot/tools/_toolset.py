@@ -61,6 +61,10 @@ class Toolset:
         """The tool of that name, spelled exactly so."""
         return self._by_name.get(name)
 
+    def without(self, name: str) -> Toolset:
+        """These tools, but for the one of that name."""
+        return Toolset(tool for tool in self if tool.spec.name != name)
+
     def with_tools(self, more: Iterable[Tool]) -> Toolset:
         """These tools, and `more` after them."""
         return Toolset([*self, *more])

@@ -190,12 +190,15 @@ def stage(
     history: Sequence[Message] = (),
     cross: Cross = run_here,
     estimate: Callable[[Sequence[Message], Sequence[Any]], int] | None = None,
+    inbox: Any = None,
     **context: Any,
 ) -> Turn:
     """Make a turn: the test's system message, a history, and "What is it?"."""
     more: dict[str, Any] = {}
     if emit is not None:
         more["emit"] = emit
+    if inbox is not None:
+        more["inbox"] = inbox
     if journal is not None:
         more["journal"] = journal
     if estimate is not None:

@@ -14,7 +14,9 @@ from nanobot.agent import AgentHook, AgentHookContext, HookToolCall, Limits
 from nanobot.errors import RateLimited, UsageError
 from nanobot.messages import AssistantMessage, Message, ThinkingBlock, ToolMessage, UserMessage
 from nanobot.testing import Answer, Cut, ScriptedProvider
+from nanobot.tools import Toolset, tool
 from tests.agent.stage import (
+    TOOLS,
     Notebook,
     Reader,
     answers_in,
@@ -541,6 +543,32 @@ async def test_a_guard_that_breaks_keeps_the_tool_from_being_run(
     ]
     assert "secret reason" not in str(journal.messages)
     assert caplog.records
+
+
+async def test_after_a_tool_that_raised_hooks_have_the_traceback_and_the_model_one_line() -> None:
+    raised: list[BaseException | None] = []
+
+    class Trace(AgentHook):
+        async def after_execute_tool(
+            self, context: AgentHookContext, call: HookToolCall, result: str, outcome: str
+        ) -> None:
+            raised.append(call.exception)
+            assert "secret" not in repr(call)
+
+    @tool
+    async def explode() -> str:
+        raise LookupError("first line\nsecret second line")
+
+    answer = Answer(tool_calls=[("explode", {}), ("echo", {"text": "a"})])
+    journal = Notebook()
+    tools = Toolset([explode, *TOOLS])
+    provider = ScriptedProvider([answer, "ok"])
+    await stage(provider, hooks=[Trace()], journal=journal, tools=tools).run()
+    error, nothing = raised
+    assert isinstance(error, LookupError)
+    assert error.__traceback__ is not None
+    assert nothing is None
+    assert spoken(journal.messages)[2] == "tool: Error: LookupError: first line"
 
 
 async def test_the_first_denial_is_final() -> None:

@@ -21,12 +21,21 @@ def answer(request: RecordedRequest) -> Answer | HttpResponse | str:
     if last["role"] == "tool":
         if last["content"].startswith("in "):
             return f"It is {last['content']}."
+        if "shown its result" in last["content"]:
+            return "I wait for them."
         if "not run:" in last["content"]:
             return f"Not done: {last['content'].partition('not run: ')[2]}"
         if "paid back" in last["content"]:
             return str(last["content"])
         return "There are notes.txt and plan.md."
     question = str(last["content"])
+    if "that you started" in question:
+        return "notes.txt is a note, plan.md is a plan."
+    if described := re.search(r"Describe (\S+)\.", question):
+        return f"{described[1]} is what it is called."
+    if "Compare" in question:
+        files = ("notes.txt", "plan.md")
+        return Answer(tool_calls=[("spawn", {"task": f"Describe {name}."}) for name in files])
     if "files" in question:
         return Answer(tool_calls=[("list_dir", {"path": "."})])
     if refund := re.search(r"Refund (\d+) for order (\d+)", question):

@@ -3,16 +3,33 @@
 from __future__ import annotations
 
 import re
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
-from typing import Any
+from types import ModuleType
 
 import pytest
 
 from nanobot.tools import Tool
 from nanobot.tools.builtin import builtin_tools
 
-PAGE = Path(__file__).parents[2] / "docs" / "tools.md"
+DOCS = Path(__file__).parents[2] / "docs"
+PAGE = DOCS / "tools.md"
 """Written by hand but for its tables: where one is wrong, the failure shows the right one."""
+
+HOW = "run .venv/bin/python docs/_tool_pages.py"
+
+
+def script(path: Path) -> ModuleType:
+    """A program that is no module of a package."""
+    spec = spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+GENERATED = script(DOCS / "_tool_pages.py")
 
 
 @pytest.mark.parametrize("tool", builtin_tools(), ids=lambda tool: tool.spec.name)
@@ -20,7 +37,7 @@ def test_every_built_in_tool_has_a_section_with_its_parameters(tool: Tool) -> No
     page = PAGE.read_text()
     section = page.partition(f"\n## {tool.spec.name}\n")[2].partition("\n## ")[0]
     assert section, f"docs/tools.md has no section on {tool.spec.name}"
-    expected = "\n".join(table(tool.spec.parameters))
+    expected = "\n".join(GENERATED.table(tool.spec.parameters))
     written = "\n".join(line for line in section.split("\n") if line.startswith("|"))
     assert written == expected, f"the table of {tool.spec.name} should be:\n{expected}"
 
@@ -30,33 +47,15 @@ def test_no_section_is_about_a_tool_that_is_none() -> None:
     assert sections == sorted(tool.spec.name for tool in builtin_tools())
 
 
-def table(schema: dict[str, Any]) -> list[str]:
-    """A row per parameter; those of a list's items follow it."""
-    rows = ["| parameter | type | default | |", "|---|---|---|---|"]
-    return rows + rows_of(schema, "")
+@pytest.mark.parametrize("name", sorted(GENERATED.pages()))
+def test_every_built_in_tool_has_a_page_that_is_current(name: str) -> None:
+    page = DOCS / "tools" / name
+    assert page.is_file(), f"docs/tools/{name} is missing: {HOW}"
+    assert page.read_text() == GENERATED.pages()[name], f"docs/tools/{name} is old: {HOW}"
 
 
-def rows_of(schema: dict[str, Any], prefix: str) -> list[str]:
-    rows = []
-    for name, each in schema["properties"].items():
-        default = "required" if name in schema["required"] else f"`{shown(each.get('default'))}`"
-        text = each.get("description", "").replace("|", "\\|")
-        rows.append(f"| `{prefix}{name}` | {kind(each)} | {default} | {text} |")
-        if "properties" in each.get("items", {}):
-            rows += rows_of(each["items"], f"{prefix}{name}[].")
-    return rows
-
-
-def shown(default: object) -> str:
-    return {"True": "true", "False": "false"}.get(str(default), str(default)) or '""'
-
-
-def kind(schema: dict[str, Any]) -> str:
-    if "enum" in schema:
-        return " or ".join(f"`{choice}`" for choice in schema["enum"])
-    bounds = [
-        schema.get("minimum", schema.get("minItems")),
-        schema.get("maximum", schema.get("maxItems")),
-    ]
-    low, high = ("" if bound is None else f"{bound:,}" for bound in bounds)
-    return f"{schema['type']}{f', {low} to {high}' if high else f', at least {low}' if low else ''}"
+def test_no_page_is_about_a_tool_that_is_none_and_the_menu_has_all() -> None:
+    names = {page.name for page in (DOCS / "tools").iterdir()}
+    assert names == GENERATED.pages().keys(), HOW
+    menu = re.findall(r"tools/(\w+\.md)", (DOCS.parent / "mkdocs.yml").read_text())
+    assert sorted(menu) == menu == sorted(names)

@@ -231,7 +231,7 @@ def test_a_rule_whose_tool_does_not_exist_is_reported_once(
     with make(home, approval=rules) as bot:
         for _ in range(2):
             trio.run(bot.run, "Well?")
-    (record,) = (record for record in caplog.records if record.name == "nanobot.approval")
+    (record,) = (record for record in caplog.records if record.name == "nanobot.tools")
     assert record.getMessage() == (
         "tools.approval: there is no tool called 'pya' (did you mean 'pay'?)"
     )

@@ -7,11 +7,12 @@ import time
 from pathlib import Path
 
 import pytest
+import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
 from nanobot.errors import ToolError
-from nanobot.tools import Workspace, remove_old_results
+from nanobot.tools import Workspace, remove_old_results, remove_old_results_soon
 from nanobot.tools._kept_results import KEPT_FOR_S, keep_result, safe_name
 
 
@@ -89,6 +90,19 @@ def test_old_results_are_removed_and_young_ones_stay(workspace: Workspace, root:
     ]
     assert (outside / "old.txt").exists()
     assert remove_old_results(workspace) == 0
+
+
+async def test_a_cancel_ends_the_work_between_two_folders(workspace: Workspace, root: Path) -> None:
+    for session in "abc":
+        os.utime(root / keep_result(workspace, session, "1", "text"), (0, 0))
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        await remove_old_results_soon(workspace)
+    assert scope.cancelled_caught
+    place = root / ".nanobot" / "tool-results"
+    assert len([*place.iterdir()]) == 3  # noqa: ASYNC240 - three names
+    await remove_old_results_soon(workspace)
+    assert [*place.iterdir()] == []  # noqa: ASYNC240 - none
 
 
 def test_where_nothing_was_kept_nothing_is_removed(workspace: Workspace) -> None:

@@ -13,6 +13,7 @@ from .find_files import find_files
 from .grep import grep
 from .list_dir import list_dir
 from .read_file import read_file
+from .spawn import spawn
 from .write_file import write_file
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "grep",
     "list_dir",
     "read_file",
+    "spawn",
     "write_file",
 ]
 
@@ -45,4 +47,5 @@ def builtin_tools(
         tools += [apply_patch, edit_file, find_files, grep, list_dir, read_file, write_file]
     if settings.exec.enable:
         tools.append(Shell(settings, os.environ if env is None else env).run)
+    tools.append(spawn)
     return tuple(tools)
