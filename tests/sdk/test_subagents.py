@@ -25,14 +25,15 @@ from nanobot.messages import (
 )
 from nanobot.providers import ModelRequest
 from nanobot.testing import Answer, ScriptedProvider, no_leaks
+from nanobot.tools import Tool
 from tests.agent.stage import check_events
 from tests.sdk.bots import NOTHING, rest_of
 
 if TYPE_CHECKING:
     from tests.sdk.conftest import Host
 
-Step = str | float | list[Any]
-"""What the model does in one answer: says something, says nothing for so many seconds, or calls tools."""
+Step = str | int | list[Any]
+"""What the model does in one answer: says something, says nothing before it was asked so many times, or calls tools."""
 
 
 def do(*steps: Step) -> str:
@@ -45,8 +46,32 @@ def spawn(*steps: Step, **arguments: Any) -> tuple[str, dict[str, Any]]:
     return "spawn", {"task": do(*steps), **arguments}
 
 
-async def answer(request: ModelRequest) -> Answer | str:
-    """Follow the last instruction there is; every request must be one that providers accept."""
+async def until(true: Callable[[], bool]) -> None:
+    while not true():  # noqa: ASYNC110 - nobody tells of what is waited for here
+        await trio.sleep(0.001)
+
+
+class Model:
+    """Follows the last instruction there is; every request must be one that providers accept."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    async def __call__(self, request: ModelRequest) -> Answer | str:
+        self.asked += 1
+        step = step_of(request)
+        if isinstance(step, int):
+            times = step
+            await until(lambda: self.asked >= times)
+            step = "rested"
+        if isinstance(step, str):
+            if step == "fail":
+                raise RequestRejected("no", provider="scripted")
+            return Answer([step])
+        return Answer(tool_calls=[(name, arguments) for name, arguments in step])
+
+
+def step_of(request: ModelRequest) -> Step:
     assert check(request.messages) == (), request.messages
     steps: list[Step] = []
     done = 0
@@ -56,15 +81,7 @@ async def answer(request: ModelRequest) -> Answer | str:
             steps = json.loads(text.partition("DO ")[2].rpartition(" DONE")[0])
             done = 0
         done += isinstance(message, AssistantMessage)
-    step = steps[min(done, len(steps) - 1)]
-    if isinstance(step, float):
-        await trio.sleep(step)
-        step = "rested"
-    if isinstance(step, str):
-        if step == "fail":
-            raise RequestRejected("overloaded", provider="scripted")
-        return Answer([step])
-    return Answer(tool_calls=[(name, arguments) for name, arguments in step])
+    return steps[min(done, len(steps) - 1)]
 
 
 class Yard:
@@ -75,6 +92,25 @@ class Yard:
         self.most = 0
         self.keys: list[str] = []
         self.deps: list[Any] = []
+        self.live_runs: Callable[[], int] = lambda: 0
+
+    @tool(on_host=False)
+    async def meet(self) -> str:
+        """Work until two are at work."""
+        self.now += 1
+        self.most = max(self.most, self.now)
+        try:
+            await until(lambda: self.most >= 2)
+            await trio.sleep(0.005)
+        finally:
+            self.now -= 1
+        return "met"
+
+    @tool(on_host=False)
+    async def outwait(self) -> str:
+        """Work until nobody else does."""
+        await until(lambda: self.live_runs() == 1)
+        return "alone"
 
     @tool(on_host=False)
     async def work(self, context: RunContext, seconds: float = 0.0) -> str:
@@ -95,8 +131,16 @@ def make(home: Path, yard: Yard, *, options: dict[str, Any] | None = None, **mor
     defaults = {"model": "openai/m", "workspace": str(home / "workspace"), **more}
     config = {"agents": {"defaults": defaults}, "providers": {"openai": {"apiKey": "sk-test"}}}
     path.write_text(json.dumps(config))
-    provider = ScriptedProvider(answer)
-    return Nanobot.from_config(path, provider=provider, tools=[yard.work], **(options or {}))
+    tools: list[Tool] = [yard.work, yard.meet, yard.outwait]
+    provider = ScriptedProvider(Model())
+    bot = Nanobot.from_config(path, provider=provider, tools=tools, **(options or {}))
+
+    def live_runs() -> int:
+        assert bot._engine.runtime is not None
+        return bot._engine.runtime.live_runs
+
+    yard.live_runs = live_runs
+    return bot
 
 
 def history(result: RunResult) -> list[Message]:
@@ -139,7 +183,7 @@ def test_what_was_not_waited_for_comes_before_the_turn_ends(host: Host, home: Pa
     async def story() -> None:
         yard = Yard()
         async with make(home, yard, maxConcurrentSubagents=2) as bot:
-            calls = [spawn(0.1, "never said", label="one"), spawn(0.05, label="two")]
+            calls = [spawn(4, "never said", label="one"), spawn(4, label="two")]
             events = [
                 event
                 async for event in bot.stream(
@@ -179,9 +223,7 @@ def test_what_has_ended_is_shown_before_the_next_answer(home: Path) -> None:
     async def story() -> None:
         yard = Yard()
         async with make(home, yard) as bot:
-            result = await bot.run(
-                do([spawn("early")], [("work", {"seconds": 0.2})], [("work", {})], "done")
-            )
+            result = await bot.run(do([spawn("early")], [("outwait", {})], [("work", {})], "done"))
             kinds = [type(message).__name__ for message in history(result)]
             assert kinds[5] == "UserMessage"  # behind the first `work`, before the second
             assert reports(result) == ["early"]
@@ -198,12 +240,13 @@ def test_usage_rolls_up_and_is_marked(home: Path) -> None:
             assert "subagents" not in plain.metadata
             call = spawn([("work", {})], "x", wait=True)
             result = await bot.run(do([call, spawn("y")], "done", "done"), session_key="b")
-            assert result.metadata["request_count"] == 3 + 2 + 1
+            assert result.metadata["request_count"] == result.metadata["iterations"] + 2 + 1
             marked = result.metadata["subagents"]
             assert marked["runs"] == 2
             per_request = plain.usage["total_tokens"] // 2
             assert marked["usage"]["total_tokens"] == 3 * per_request
-            assert result.usage["total_tokens"] == 6 * per_request
+            assert result.usage["total_tokens"] == per_request * result.metadata["request_count"]
+            assert len(result.metadata["attempts"]) == result.metadata["request_count"]
 
     trio.run(story)
 
@@ -215,10 +258,10 @@ def test_a_subagent_that_fails_is_an_error_for_the_model_and_the_run_goes_on(hom
             calls = [spawn("fail", wait=True), spawn("fail", label="bg")]
             result = await bot.run(do(calls, "wait", "went on"))
             assert (result.content, result.error, result.tools_used) == ("went on", None, ["spawn"])
-            assert tool_texts(result)[0] == "Error: The subagent failed (overloaded)."
+            assert tool_texts(result)[0] == "Error: The subagent failed (no)."
             (note,) = (m for m in result.messages if "that you started" in str(m["content"]))
             assert "'bg'" in note["content"]
-            assert "failed (overloaded)" in note["content"]
+            assert "failed (no)" in note["content"]
 
     trio.run(story)
 
@@ -245,12 +288,10 @@ def test_no_more_work_at_once_than_allowed_and_the_rest_wait(host: Host, home: P
     async def story() -> None:
         yard = Yard()
         async with make(home, yard, maxConcurrentSubagents=2) as bot:
-            calls = [spawn([("work", {"seconds": 0.05})], str(n)) for n in range(6)]
+            calls = [spawn([("meet", {})], str(n)) for n in range(6)]
             result = await bot.run(do(calls, "wait", "done"))
             assert sorted(reports(result)) == list("012345")
             assert yard.most == 2
-            waiting = [text for text in tool_texts(result) if "waits for others" in text]
-            assert len(waiting) == 4
 
     host.run(story)
 
@@ -259,7 +300,7 @@ def test_a_model_that_has_lost_count_is_told(home: Path) -> None:
     async def story() -> None:
         yard = Yard()
         async with make(home, yard) as bot:
-            result = await bot.run(do([spawn(0.3)] + [spawn("x")] * 65, "wait", "done"))
+            result = await bot.run(do([spawn(3)] + [spawn("x")] * 65, "wait", "done"))
             assert "64 subagents are at work" in tool_texts(result)[-1]
             assert len(reports(result)) == 64
 
@@ -305,7 +346,7 @@ def test_in_the_last_answer_a_run_may_give_everything_is_in(home: Path) -> None:
     async def story() -> None:
         yard = Yard()
         async with make(home, yard) as bot:
-            result = await bot.run(do([spawn(0.1)], "the end"), max_iterations=1)
+            result = await bot.run(do([spawn(2)], "the end"), max_iterations=1)
             assert (result.content, result.stop_reason) == ("the end", "max_iterations")
             assert reports(result) == ["rested"]
 
