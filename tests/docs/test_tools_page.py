@@ -16,7 +16,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 PAGE = DOCS / "tools.md"
 """Written by hand but for its tables: where one is wrong, the failure shows the right one."""
 
-HOW = "run .venv/bin/python docs/_tool_pages.py"
+HOW = "run .venv/bin/python docs/generate/tool_pages.py"
 
 
 def script(path: Path) -> ModuleType:
@@ -29,7 +29,7 @@ def script(path: Path) -> ModuleType:
     return module
 
 
-GENERATED = script(DOCS / "_tool_pages.py")
+GENERATED = script(DOCS / "generate" / "tool_pages.py")
 
 
 @pytest.mark.parametrize("tool", builtin_tools(), ids=lambda tool: tool.spec.name)

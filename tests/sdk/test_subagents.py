@@ -256,7 +256,7 @@ def test_a_subagent_that_fails_is_an_error_for_the_model_and_the_run_goes_on(hom
         yard = Yard()
         async with make(home, yard) as bot:
             calls = [spawn("fail", wait=True), spawn("fail", label="bg")]
-            result = await bot.run(do(calls, "wait", "went on"))
+            result = await bot.run(do(calls, "went on", "went on"))
             assert (result.content, result.error, result.tools_used) == ("went on", None, ["spawn"])
             assert tool_texts(result)[0] == "Error: The subagent failed (no)."
             (note,) = (m for m in result.messages if "that you started" in str(m["content"]))

@@ -1,6 +1,6 @@
 """Writes docs/tools/: one page per built-in tool, made from what the model is told of it.
 
-    .venv/bin/python docs/_tool_pages.py
+    .venv/bin/python docs/generate/tool_pages.py
 
 A test compares the pages with the tools.
 """
@@ -14,7 +14,7 @@ from typing import Any
 from nanobot.tools import Tool
 from nanobot.tools.builtin import builtin_tools
 
-FOLDER = Path(__file__).parent / "tools"
+FOLDER = Path(__file__).parents[1] / "tools"
 
 
 def pages() -> dict[str, str]:
@@ -27,7 +27,7 @@ def page_of(tool: Tool) -> str:
     spec = tool.spec
     schema = json.dumps(spec.parameters, indent=2, ensure_ascii=False)
     parts = [
-        "<!-- Made by docs/_tool_pages.py from the tool itself. -->",
+        "<!-- Made by docs/generate/tool_pages.py from the tool itself. -->",
         f"# {spec.name}",
         spec.description,
         "\n".join(table(spec.parameters)),
