@@ -78,7 +78,7 @@ async def web_server(answer: Answer) -> AsyncIterator[WebServer]:
     async with trio.open_nursery() as nursery:
         (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
         server.port = listener.socket.getsockname()[1]
-        nursery.start_soon(trio.serve_listeners, serve, [listener])
+        await nursery.start(trio.serve_listeners, serve, [listener])
         yield server
         nursery.cancel_scope.cancel()
 
