@@ -442,9 +442,19 @@ class FileToolSettings(Section, frozen=True, kw_only=True):
 class WebSearchSettings(Section, frozen=True, kw_only=True):
     """The web search tool."""
 
-    provider: Annotated[str, Meta(description="Search service to ask.")] = "duckduckgo"
-    api_key: Annotated[_Secret, Meta(description="Key of the search service.")] = ""
-    base_url: Annotated[_Url, Meta(description="Base URL of a search service of your own.")] = ""
+    provider: Annotated[
+        str,
+        Meta(description="Search service to ask: `duckduckgo`, `brave`, `tavily` or `searxng`."),
+    ] = "duckduckgo"
+    api_key: Annotated[
+        _Secret,
+        Meta(
+            description="Key of the search service; empty falls back to BRAVE_API_KEY or TAVILY_API_KEY."
+        ),
+    ] = ""
+    base_url: Annotated[
+        _Url, Meta(description="Base URL of the search service; `searxng` needs one.")
+    ] = ""
     max_results: Annotated[_Positive, Meta(description="Results of one search.")] = 5
     timeout: Annotated[_Seconds, Meta(description="Seconds one search may take.")] = 30
 
@@ -463,7 +473,10 @@ class WebSettings(Section, frozen=True, kw_only=True):
 
     enable: Annotated[bool, Meta(description="Whether the agent may use the web.")] = True
     proxy: Annotated[
-        _ProxyUrl | None, Meta(description="Proxy of the web tools, http(s) or socks5.")
+        _ProxyUrl | None,
+        Meta(
+            description="Proxy of the web tools, http(s) or socks5; the environment's is not used."
+        ),
     ] = None
     user_agent: Annotated[str | None, Meta(description="User-Agent header of the web tools.")] = (
         None

@@ -80,7 +80,7 @@ class Bench:
             "modelPresets": {
                 "tiny": {"model": "scripted/tiny", "contextWindowTokens": 2_500, "maxTokens": 200}
             },
-            "tools": {"file": {"enable": False}},
+            "tools": {group: {"enable": False} for group in ("exec", "file", "web")},
         }
         (folder / "config.json").write_text(json.dumps(config))
         self.provider = ScriptedProvider(script)

@@ -130,7 +130,7 @@ async def test_images_are_shown_by_reference_whatever_they_are_called(
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b"%PDF-1.7\n%", "a.txt is a PDF document of 10 bytes. Only text and images can be read."),
+        (b"\x1f\x8baa", "a gzip archive of 4 bytes. Only text, documents and images can be read."),
         (b"PK\x03\x04aa", "a ZIP archive or an Office document of 6 bytes"),
         (b"\x7fELF\0\0", "a program (ELF) of 6 bytes"),
         (b"RIFF\x10\0\0\0WAVE", "WAV audio or AVI video of 12 bytes"),

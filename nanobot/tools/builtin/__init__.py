@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 from nanobot.config import ToolsSettings
 
+from .._network import Network
 from .._tool import Tool
 from .apply_patch import apply_patch
 from .edit_file import edit_file
@@ -14,10 +15,14 @@ from .grep import grep
 from .list_dir import list_dir
 from .read_file import read_file
 from .spawn import spawn
+from .web_fetch import WebFetch
+from .web_search import WebSearch, ask_duckduckgo
 from .write_file import write_file
 
 __all__ = [
     "Shell",
+    "WebFetch",
+    "WebSearch",
     "apply_patch",
     "builtin_tools",
     "edit_file",
@@ -39,13 +44,21 @@ def builtin_tools(
 
     Args:
       settings: The section `tools` of a configuration.
-      env: Where the environment of commands is taken from; None is the process's.
+      env: Where the environment of commands is taken from, and keys of search services; None is the process's.
     """
     settings = ToolsSettings() if settings is None else settings
+    env = os.environ if env is None else env
     tools: list[Tool] = []
     if settings.file.enable:
         tools += [apply_patch, edit_file, find_files, grep, list_dir, read_file, write_file]
     if settings.exec.enable:
-        tools.append(Shell(settings, os.environ if env is None else env).run)
+        tools.append(Shell(settings, env).run)
+    if (web := settings.web).enable:
+        network = Network(
+            allowed=settings.ssrf_whitelist, proxy=web.proxy, user_agent=web.user_agent or ""
+        )
+        ask = ask_duckduckgo(web.proxy, web.search.timeout)
+        tools.append(WebFetch(network, use_jina_reader=web.fetch.use_jina_reader).fetch)
+        tools.append(WebSearch(web.search, network, env, ask).search)
     tools.append(spawn)
     return tuple(tools)

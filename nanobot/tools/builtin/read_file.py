@@ -1,11 +1,12 @@
-"""`read_file`: the lines of a text file, or an image."""
+"""`read_file`: the lines of a text file or a document, or an image."""
 
 from __future__ import annotations
 
 import codecs
 import os
 from collections.abc import Iterator
-from typing import Annotated, BinaryIO, Final
+from contextlib import ExitStack
+from typing import Annotated, BinaryIO, Final, NamedTuple
 
 import trio
 from msgspec import Meta
@@ -17,6 +18,7 @@ from .._file_type import FIRST_BYTES, binary_type, image_type
 from .._run_context import RunContext
 from .._threads import in_file_thread
 from .._tool import tool
+from ._documents import DocumentKind, document_kind, document_text
 
 __all__ = ["read_file"]
 
@@ -42,17 +44,40 @@ async def read_file(
     path: Annotated[str, Meta(description="File to read, relative to the workspace.")],
     offset: Annotated[int, Meta(ge=1, description="Number of the first line to return.")] = 1,
     limit: Annotated[int, Meta(ge=1, le=2000, description="Most lines to return.")] = 2000,
+    pages: Annotated[str, Meta(description="Of a PDF, as in 3 or 1-5; at most 20.")] = "",
 ) -> str | tuple[Part, ...]:
-    """Read a text file, or look at an image (PNG, JPEG, GIF, WebP).
+    """Read a text file or a document (PDF, docx, xlsx), or look at an image (PNG, JPEG, GIF, WebP).
 
     Text comes as numbered lines, `N| text`, followed by a note on how much there is and how to go on.
     """
-    return await in_file_thread(lambda: _read(context, path, offset, limit))
+    found = await in_file_thread(lambda: _read(context, path, offset, limit))
+    if not isinstance(found, Document):
+        return found
+    with found.file:
+        content = await document_text(found.file, found.kind, pages, found.name)
+
+    def shown() -> str:
+        window = Window(offset, limit)
+        window.feed(content)
+        return window.close(found.name)
+
+    return await in_file_thread(shown)
 
 
-def _read(context: RunContext, path: str, offset: int, limit: int) -> str | tuple[Part, ...]:
+class Document(NamedTuple):
+    """An open file that a program has to read."""
+
+    name: str
+    kind: DocumentKind
+    file: BinaryIO
+
+
+def _read(
+    context: RunContext, path: str, offset: int, limit: int
+) -> str | tuple[Part, ...] | Document:
     name = context.confined.display(path)
-    with context.confined.open_read(path) as file:
+    with ExitStack() as stack:
+        file = stack.enter_context(context.confined.open_read(path))
         size = os.fstat(file.fileno()).st_size
         first = file.read(FIRST_BYTES)
         if media_type := image_type(first):
@@ -60,10 +85,15 @@ def _read(context: RunContext, path: str, offset: int, limit: int) -> str | tupl
             return TextPart(f"{name}: {media_type}, {size:,} bytes."), ImagePart(
                 file.name, media_type
             )
-        if kind := binary_type(first):
-            raise ToolError(
-                f"{name} is {kind} of {size:,} bytes. Only text and images can be read."
-            )
+        if binary := binary_type(first):
+            if (kind := document_kind(first, file)) is None:
+                raise ToolError(
+                    f"{name} is {binary} of {size:,} bytes. Only text, documents and images can be read."
+                )
+            _check_size(name, size, _LARGEST_FILE)
+            os.lseek(file.fileno(), 0, os.SEEK_SET)
+            stack.pop_all()
+            return Document(name, kind, file)
         _check_size(name, size, _LARGEST_FILE)
         window = Window(offset, limit)
         for piece in _pieces(file, first):
