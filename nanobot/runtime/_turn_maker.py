@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
@@ -28,7 +29,6 @@ from nanobot.context import (
     SystemPrompt,
     messages_tokens,
     shown_messages,
-    tool_tokens,
     turn_note,
     user_message,
     with_turn_note,
@@ -43,6 +43,7 @@ from nanobot.tools import Approval, Cross, RunContext, Toolset, Workspace, run_h
 from ._compaction import Compactor
 from ._history_view import HistoryView
 from ._ingest import ingest
+from ._offered import OfferedTools
 from ._open_sessions import OpenSession, OpenSessions, SessionOutOfReach
 from ._providers import Providers
 from ._request import RunRequest
@@ -61,7 +62,7 @@ class TurnMaker:
       store: Where sessions are kept.
       unsaved: What the bot was told to take in without storing it.
       prompt: The system prompt of a profile.
-      toolset: The tools of the bot.
+      tools: The tools of the bot.
       hooks: The hooks of the bot, which run before those of a run.
       approval: Who is asked before which tools are run, unless a run brings its own approver.
       workspace: The folder that tools may touch.
@@ -73,6 +74,7 @@ class TurnMaker:
 
     Attributes:
       sessions: The sessions that are open here; its `forget` is to be called when an actor passes away.
+      tools: The tools of the bot.
     """
 
     def __init__(
@@ -81,7 +83,7 @@ class TurnMaker:
         store: SessionStore,
         unsaved: Unsaved,
         prompt: Callable[[ModelSelection], SystemPrompt],
-        toolset: Toolset,
+        tools: OfferedTools,
         hooks: Sequence[AgentHook],
         approval: Approval,
         workspace: Workspace,
@@ -93,14 +95,13 @@ class TurnMaker:
     ) -> None:
         self.sessions = OpenSessions(store, unsaved)
         self._prompt = prompt
-        self._toolset = toolset
+        self.tools = tools
         self._hooks = tuple(hooks)
         self._approval = approval
         self._workspace = workspace
         self._limits = limits
         self._ratio = consolidation_ratio
         self._history_log = history_log
-        self._tool_tokens = tool_tokens(toolset.specs)
         self._now = now
         self._calibrations: dict[str, Calibration] = {}
         self.providers = providers
@@ -115,8 +116,9 @@ class TurnMaker:
           ConfigError: The provider cannot be used.
           StoreError: The session cannot be read, and the run is ephemeral. Another one goes on without it.
         """
+        started = trio.current_time()
         provider = self.providers.provider(selection)
-        toolset = self._offered(selection, request)
+        toolset = await self._offered(selection, request)
         said = await user_message(
             request.message, request.media, timestamp=self._now().isoformat(timespec="seconds")
         )
@@ -133,9 +135,9 @@ class TurnMaker:
             )
             user = with_turn_note(said, note)
             opening = shown_messages(await prompt.text(), (), user)
-            fixed_tokens = messages_tokens(opening) + self._tokens_of(toolset)
+            fixed_tokens = messages_tokens(opening) + self.tools.tokens_of(toolset)
             compactor = self._compactor(provider, selection, fixed_tokens, tally)
-            limits = self._limits_for(request)
+            limits = self._limits_for(request, trio.current_time() - started)
             match session:
                 case OpenSession():
                     limits = await _compacted(compactor, session, limits, tally)
@@ -235,7 +237,7 @@ class TurnMaker:
     async def _compactor_alone(self, selection: ModelSelection) -> Compactor:
         """A compactor for a run without a turn."""
         opening = shown_messages(await self._prompt(selection).text(), ())
-        tools = self._tool_tokens if selection.offers_tools else 0
+        tools = self.tools.tokens if selection.offers_tools else 0
         return self._compactor(
             self.providers.provider(selection),
             selection,
@@ -243,18 +245,16 @@ class TurnMaker:
             Tally(estimate_by_length),
         )
 
-    def _offered(self, selection: ModelSelection, request: RunRequest) -> Toolset:
+    async def _offered(self, selection: ModelSelection, request: RunRequest) -> Toolset:
         if not selection.offers_tools:
             return Toolset()
-        return self._toolset.with_tools(request.tools) if request.tools else self._toolset
+        within_s = math.inf if request.timeout_s is None else request.timeout_s
+        return await self.tools.ready(request.tools, within_s)
 
     def _approval_for(self, request: RunRequest) -> Approval:
         if request.approver is None:
             return self._approval
         return replace(self._approval, approver=request.approver)
-
-    def _tokens_of(self, toolset: Toolset) -> int:
-        return self._tool_tokens if toolset is self._toolset else tool_tokens(toolset.specs)
 
     def _learn(self, model: str, estimated: int, reported: int) -> None:
         """Set what a service counted for one request against what was estimated."""
@@ -263,13 +263,14 @@ class TurnMaker:
         known = self._calibrations.get(model, _UNCALIBRATED)
         self._calibrations[model] = known.updated(estimated=estimated, reported=reported)
 
-    def _limits_for(self, request: RunRequest) -> Limits:
+    def _limits_for(self, request: RunRequest, elapsed_s: float) -> Limits:
         if request.max_iterations is None and request.timeout_s is None:
             return self._limits
+        timeout_s = request.timeout_s
         return replace(
             self._limits,
             max_iterations=request.max_iterations or self._limits.max_iterations,
-            timeout_s=request.timeout_s,
+            timeout_s=timeout_s and max(timeout_s - elapsed_s, 1e-9),
         )
 
 

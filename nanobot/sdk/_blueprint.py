@@ -8,6 +8,8 @@ from datetime import datetime
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
+import trio
+
 from actors import Home
 from nanobot.agent import AgentHook, Limits
 from nanobot.config import Config, state_folder
@@ -15,10 +17,11 @@ from nanobot.context import COMPACT, FULL, SystemPrompt
 from nanobot.errors import StoreError
 from nanobot.memory import HistoryLog
 from nanobot.providers import Provider
-from nanobot.runtime import Providers, Runtime, TurnMaker, retry_policy
+from nanobot.runtime import OfferedTools, Providers, Runtime, TurnMaker, retry_policy
 from nanobot.sessions import SessionStore, Unsaved
 from nanobot.tools import Approval, Approver, Toolset, Workspace, rules_without_a_tool
 from nanobot.tools.builtin import builtin_tools
+from nanobot.tools.mcp import McpServers
 
 __all__ = ["Blueprint"]
 
@@ -44,7 +47,8 @@ class Blueprint:
         provider: Provider | None,
     ) -> None:
         defaults = config.agents.defaults
-        self.toolset = toolset
+        self._toolset = toolset
+        self._mcp_servers = config.tools.mcp_servers
         self.overrides_are_exclusive = defaults.override_policy == "exclusive"
         self._store = store
         self._unsaved = unsaved
@@ -75,11 +79,12 @@ class Blueprint:
             )
             for profile in (FULL, COMPACT)
         }
+        servers = McpServers(self._mcp_servers, home=home, taken=self._toolset.names)
         maker = TurnMaker(
             store=self._store,
             unsaved=self._unsaved,
             prompt=lambda selection: prompts[selection.prompt_profile],
-            toolset=self.toolset,
+            tools=OfferedTools(self._toolset, servers),
             hooks=self._hooks,
             approval=self._approval,
             workspace=self._workspace,
@@ -89,7 +94,7 @@ class Blueprint:
             now=self._now,
             providers=Providers(self._provider, self._retry_policy),
         )
-        end = _End(maker.providers, self._store)
+        end = _End(maker.providers, servers, self._store)
         runtime = Runtime(
             home, on_stop=end.stop, on_close=end.note_close, on_passing=maker.sessions.forget
         )
@@ -103,10 +108,15 @@ class Blueprint:
 
     def _warn_of_rules_without_a_tool(self) -> None:
         """Say once that a rule guards nothing, for its tool may be spelled otherwise; a run may still bring it."""
-        known = {*self.toolset.names, *(tool.spec.name for tool in builtin_tools())}
+        known = {*self._toolset.names, *(tool.spec.name for tool in builtin_tools())}
         unknown, self._unwarned = rules_without_a_tool(self._unwarned, known), {}
         if unknown:
             _log.warning("tools.approval: there is no tool called %s", ", ".join(unknown))
+
+    def tools(self, runtime: Runtime | None) -> Toolset:
+        """The tools that runs offer; those of MCP servers once they are known in that runtime."""
+        maker = None if runtime is None else self._makers.get(runtime)
+        return self._toolset if maker is None else maker.tools.now
 
     def _now(self) -> datetime:
         return datetime.now().astimezone() if self._zone is None else datetime.now(self._zone)
@@ -115,8 +125,9 @@ class Blueprint:
 class _End:
     """What is closed with a runtime; and the store with the bot, which may outlive many runtimes."""
 
-    def __init__(self, providers: Providers, store: SessionStore) -> None:
+    def __init__(self, providers: Providers, servers: McpServers, store: SessionStore) -> None:
         self._providers = providers
+        self._servers = servers
         self._store = store
         self._closing_bot = False
 
@@ -127,7 +138,9 @@ class _End:
 
     async def stop(self) -> None:
         """Close connections and processes, and then perhaps the store."""
-        await self._providers.aclose()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._servers.aclose)
+            nursery.start_soon(self._providers.aclose)
         if self._closing_bot:
             try:
                 await self._store.aclose()
