@@ -64,7 +64,7 @@ async def open_session(
                 session = _ClientSession(client, status)
                 await session.introduce()
                 yield session
-    except BaseException as raised:
+    except BaseException as raised:  # noqa: BLE001 - all of it is passed on, as itself or as `ServerFailed`
         if (passing := no_failure(raised)) is not None:
             raise passing from None  # what else broke on the way out is nobody's concern
         failure, cause = _failure(raised)

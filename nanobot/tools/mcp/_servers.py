@@ -132,7 +132,8 @@ class McpServers:
 
 
 async def _load() -> OpenSession:
-    """Import what needs the mcp package, in a thread: it takes a second or two, and others want to run meanwhile."""
+    """Import what needs the mcp package, in a thread: it takes a second or two, and others want to run
+    meanwhile, or to close."""
 
     def load() -> OpenSession:
         try:
@@ -142,4 +143,4 @@ async def _load() -> OpenSession:
         open_session: OpenSession = module.open_session
         return open_session
 
-    return await trio.to_thread.run_sync(load)
+    return await trio.to_thread.run_sync(load, abandon_on_cancel=True)
