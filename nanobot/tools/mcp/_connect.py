@@ -66,9 +66,10 @@ async def open_session(
                 yield session
     except BaseException as raised:  # noqa: BLE001 - all of it is passed on, as itself or as `ServerFailed`
         if (passing := no_failure(raised)) is not None:
-            raise passing from None  # what else broke on the way out is nobody's concern
+            # what else broke on the way out is nobody's concern
+            raise passing from None  # noqa: ASYNC104 - the cancellation itself, out of its group
         failure, cause = _failure(raised)
-        raise failure from cause
+        raise failure from cause  # noqa: ASYNC104 - there is no cancellation in it
 
 
 def _open_wire(server: McpServer, status: _Status) -> AbstractAsyncContextManager[Wire]:
@@ -252,6 +253,8 @@ def _reason(error: BaseException) -> str:
             return f"it answered with HTTP status {error.response.status_code}"
         case httpx2.ConnectError() | httpx2.ConnectTimeout():
             return "it cannot be reached"
+        case httpx2.SSEError():
+            return f"it sent events that cannot be read ({error})"
         case httpx2.HTTPError():
             return f"the connection to it failed ({type(error).__name__})"
         case MCPError():

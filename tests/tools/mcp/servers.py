@@ -10,7 +10,7 @@ from typing import Any
 
 from actors import trio_home
 from nanobot.config import McpServer
-from nanobot.messages import ToolCall
+from nanobot.messages import TextPart, ToolCall
 from nanobot.tools import RunContext, ToolResult, Toolset, Workspace, execute
 from nanobot.tools.mcp import McpServers
 
@@ -47,3 +47,12 @@ class Caller:
     async def call(self, name: str, arguments: str = "{}") -> ToolResult:
         toolset = Toolset(self._servers.known)
         return await execute(ToolCall(f"call-{name}", name, arguments), toolset, self._context)
+
+
+async def texts(servers: McpServers, folder: Path, name: str, arguments: str = "{}") -> str:
+    """Call a tool, and return the text of what the model is told."""
+    result = await Caller(servers, folder).call(name, arguments)
+    content = result.message.content
+    if isinstance(content, str):
+        return content
+    return "\n".join(part.text for part in content if isinstance(part, TextPart))

@@ -100,16 +100,17 @@ def call(name: str, arguments: dict[str, Any], number: int) -> dict[str, Any] | 
     raise LookupError(name)
 
 
-def answer(message: dict[str, Any], misbehaves: str) -> None:
+def answer(message: dict[str, Any], misbehaves: str) -> dict[str, Any] | None:
+    """The answer to a message, or None if there will be none."""
     method, number = message["method"], message.get("id")
     if method == "notifications/cancelled":
         cancelled.append(message["params"]["requestId"])
     if number is None:
-        return
+        return None
     match method:
         case "initialize":
             if misbehaves == "hangs at initialize":
-                return
+                return None
             result: dict[str, Any] | None = {
                 "protocolVersion": message["params"]["protocolVersion"],
                 "capabilities": {"tools": {"listChanged": True}},
@@ -117,7 +118,7 @@ def answer(message: dict[str, Any], misbehaves: str) -> None:
             }
         case "tools/list":
             if misbehaves == "hangs at list":
-                return
+                return None
             if misbehaves == "pages":
                 start = int(message.get("params", {}).get("cursor", 0))
                 result = {"tools": TOOLS[start : start + 1]}
@@ -133,15 +134,12 @@ def answer(message: dict[str, Any], misbehaves: str) -> None:
             try:
                 result = call(params["name"], params.get("arguments", {}), number)
             except LookupError:
-                say({"id": number, "error": {"code": -32602, "message": "no such tool"}})
-                return
+                return {"id": number, "error": {"code": -32602, "message": "no such tool"}}
         case "ping":
             result = {}
         case _:
-            say({"id": number, "error": {"code": -32601, "message": "method not found"}})
-            return
-    if result is not None:
-        say({"id": number, "result": result})
+            return {"id": number, "error": {"code": -32601, "message": "method not found"}}
+    return None if result is None else {"id": number, "result": result}
 
 
 def main(misbehaves: str) -> None:
@@ -170,7 +168,8 @@ def main(misbehaves: str) -> None:
             while True:
                 time.sleep(60)
     for line in sys.stdin:
-        answer(json.loads(line), misbehaves)
+        if (answered := answer(json.loads(line), misbehaves)) is not None:
+            say(answered)
     if misbehaves == "ignores every signal":
         while True:
             time.sleep(60)

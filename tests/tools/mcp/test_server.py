@@ -71,7 +71,7 @@ class Script:
         await self.start()
         self.announce = announce
         lost: list[ServerFailed] = []
-        with trio.CancelScope() as scope:
+        with trio.CancelScope() as scope:  # noqa: ASYNC100 - around whatever the block does
 
             def lose(failure: ServerFailed) -> None:
                 lost.append(failure)

@@ -20,17 +20,8 @@ from nanobot.messages import FilePart, ImagePart, Part, TextPart
 from nanobot.testing import no_leaks
 from nanobot.tools import ToolResult
 from nanobot.tools.mcp import McpServers
-from tests.tools.mcp.servers import Caller, opened, small
+from tests.tools.mcp.servers import Caller, opened, small, texts
 from tests.tools.mcp.stdio_server import PNG
-
-
-async def texts(servers: McpServers, folder: Path, name: str, arguments: str = "{}") -> str:
-    """Call a tool, and return the text of what the model is told."""
-    result = await Caller(servers, folder).call(name, arguments)
-    content = result.message.content
-    if isinstance(content, str):
-        return content
-    return "\n".join(part.text for part in content if isinstance(part, TextPart))
 
 
 def parts_of(result: ToolResult) -> tuple[Part, ...]:
