@@ -229,14 +229,17 @@ def _link(link: types.ResourceLink) -> str:
 
 
 def _failure(error: BaseException) -> tuple[ServerFailed, BaseException | None]:
-    """What to say of whatever came out of a session's block, and what it came from; of several errors, the one that knows
-    most.
+    """What to say of whatever came out of a session's block, and what it came from unless that is said in full; of several
+    errors, the one that knows most.
     """
     leaves = [*_leaves(error)]
     for leaf in leaves:
         if isinstance(leaf, ServerFailed):
             return leaf, None
-    return ServerFailed(_reason(leaves[0])), leaves[0]
+    reason = _reason(leaves[0])
+    if reason is None:
+        return ServerFailed(f"{type(leaves[0]).__name__}: {leaves[0]}"), leaves[0]
+    return ServerFailed(reason), None
 
 
 def _leaves(error: BaseException) -> Iterator[BaseException]:
@@ -247,7 +250,7 @@ def _leaves(error: BaseException) -> Iterator[BaseException]:
         yield error
 
 
-def _reason(error: BaseException) -> str:
+def _reason(error: BaseException) -> str | None:
     match error:
         case httpx2.HTTPStatusError():  # its text has the address, which may have a key in it
             return f"it answered with HTTP status {error.response.status_code}"
@@ -267,5 +270,4 @@ def _reason(error: BaseException) -> str:
             return "it answers with what is no MCP"
         case RuntimeError():
             return str(error)
-        case _:
-            return f"{type(error).__name__}: {error}"
+    return None

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -140,6 +141,16 @@ async def test_a_long_operation_is_cancelled_and_the_server_goes_on(
         assert await texts(servers, tmp_path, "mcp_all_echo", '{"message": "hi"}') == "Echo: hi"
 
 
+async def listening(port: int) -> None:
+    while True:
+        try:
+            await (await trio.open_tcp_stream("127.0.0.1", port)).aclose()
+        except OSError:
+            await trio.sleep(0.1)
+        else:
+            return
+
+
 @pytest.mark.parametrize(("kind", "path"), [("streamableHttp", "/mcp"), ("sse", "/sse")])
 async def test_server_everything_over_http(
     everything: Callable[..., McpServer], tmp_path: Path, kind: str, path: str
@@ -147,17 +158,20 @@ async def test_server_everything_over_http(
     with trio.socket.socket() as free:
         await free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [everything().command, kind]
-    env = {**os.environ, "PORT": str(port)}
+    run = partial(
+        trio.run_process,
+        env={**os.environ, "PORT": str(port)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        check=False,
+    )
     async with trio.open_nursery() as nursery:
-        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "check": False}
-        nursery.start_soon(lambda: trio.run_process(command, env=env, **quiet))  # type: ignore[arg-type]
+        nursery.start_soon(run, [everything().command, kind])
+        with trio.fail_after(120):
+            await listening(port)
         web = McpServer(url=f"http://127.0.0.1:{port}{path}")
         async with no_leaks(), opened(web=web) as servers:
-            with trio.fail_after(60):
-                while not servers.known:  # it is tried until it listens
-                    await servers.ready()
-                    await trio.sleep(0.1)
+            await servers.ready()
             assert await texts(servers, tmp_path, "mcp_web_echo", '{"message": "hi"}') == "Echo: hi"
             with trio.move_on_after(0.5):
                 name = "mcp_web_trigger-long-running-operation"
