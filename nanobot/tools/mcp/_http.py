@@ -79,8 +79,11 @@ def _make_client(
     return httpx2.AsyncClient(
         headers=dict(headers),
         timeout=httpx2.Timeout(_WRITE_S, connect=_CONNECT_S, read=None),
-        # Each call holds a connection until it is answered; what bounds them is how many runs there are.
-        limits=httpx2.Limits(max_connections=None, max_keepalive_connections=8),
+        # Each call holds a connection until it is answered; what bounds them is how many runs there are. Idle ones are closed
+        # well before servers do so, mostly after 5 s: a call that meets a closed one takes the whole session with it.
+        limits=httpx2.Limits(
+            max_connections=None, max_keepalive_connections=8, keepalive_expiry=2.0
+        ),
         event_hooks={"response": [look]},
     )
 
