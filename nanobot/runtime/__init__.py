@@ -1,5 +1,6 @@
 """The live system: one actor per session, the lock that override runs take, and what a run needs to be carried out."""
 
+from ._offered import OfferedTools
 from ._providers import Providers, retry_policy
 from ._request import RunOptions, RunRequest, check_approver, make_request
 from ._run import CURRENT_RUN, Run
@@ -8,6 +9,7 @@ from ._turn_maker import TurnMaker
 
 __all__ = [
     "CURRENT_RUN",
+    "OfferedTools",
     "Providers",
     "Run",
     "RunOptions",

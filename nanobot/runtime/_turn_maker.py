@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
@@ -33,7 +34,6 @@ from nanobot.context import (
     recent_history,
     recent_history_tokens,
     shown_messages,
-    tool_tokens,
     turn_note,
     user_message,
     with_turn_note,
@@ -49,6 +49,7 @@ from ._compaction import Compactor
 from ._history_view import HistoryView
 from ._idle_sessions import IdleSessions
 from ._ingest import ingest
+from ._offered import OfferedTools
 from ._open_sessions import OpenSession, OpenSessions, SessionOutOfReach
 from ._providers import Providers
 from ._request import RunRequest
@@ -69,7 +70,7 @@ class TurnMaker:
       store: Where sessions are kept.
       unsaved: What the bot was told to take in without storing it.
       prompt: The system prompt of a profile.
-      toolset: The tools of the bot.
+      tools: The tools of the bot.
       hooks: The hooks of the bot, which run before those of a run.
       approval: Who is asked before which tools are run, unless a run brings its own approver.
       workspace: The folder that tools may touch.
@@ -84,6 +85,7 @@ class TurnMaker:
     Attributes:
       sessions: The sessions that are open here; its `forget` is to be called when an actor passes away.
       idle: Which sessions were used last, and when.
+      tools: The tools of the bot.
     """
 
     def __init__(
@@ -92,7 +94,7 @@ class TurnMaker:
         store: SessionStore,
         unsaved: Unsaved,
         prompt: Callable[[ModelSelection], SystemPrompt],
-        toolset: Toolset,
+        tools: OfferedTools,
         hooks: Sequence[AgentHook],
         approval: Approval,
         workspace: Workspace,
@@ -108,7 +110,7 @@ class TurnMaker:
         self.sessions = OpenSessions(store, unsaved, self._counter)
         self.idle = IdleSessions()
         self._prompt = prompt
-        self._toolset = toolset
+        self.tools = tools
         self._hooks = tuple(hooks)
         self._approval = approval
         self._workspace = workspace
@@ -117,7 +119,6 @@ class TurnMaker:
         self._max_subagent_depth = max_subagent_depth
         self._ratio = consolidation_ratio
         self._history_log = history_log
-        self._tool_tokens: int | None = None  # counted once
         self._noted: dict[int, None] = {}  # entries of the history that summaries were made into
         self._now = now
         self._calibrations: dict[str, Calibration] = {}
@@ -140,8 +141,9 @@ class TurnMaker:
           ConfigError: The provider cannot be used.
           StoreError: The session cannot be read, and the run is ephemeral. Another one goes on without it.
         """
+        started = trio.current_time()
         provider = self.providers.provider(selection)
-        toolset = self._offered(selection, request, lineage)
+        toolset = await self._offered(selection, request, lineage)
         said = await user_message(
             request.message, request.media, timestamp=self._now().isoformat(timespec="seconds")
         )
@@ -161,9 +163,9 @@ class TurnMaker:
             opening = shown_messages(await prompt.text(), (), user)
             opening[-1:-1] = self._recent(prompt, request.session_key, selection, session)
             await count_ahead(opening, count)
-            fixed_tokens = messages_tokens(opening, count) + self._tokens_of(toolset, count)
+            fixed_tokens = messages_tokens(opening, count) + self.tools.tokens_of(toolset, count)
             compactor = self._compactor(provider, selection, fixed_tokens, count, tally)
-            limits = self._limits_for(request)
+            limits = self._limits_for(request, trio.current_time() - started)
             match session:
                 case OpenSession():
                     limits = await _compacted(compactor, session, limits, tally)
@@ -324,7 +326,7 @@ class TurnMaker:
         """A compactor for a run without a turn."""
         count = await self._counter()
         opening = shown_messages(await self._prompt(selection).text(), ())
-        tools = self._tokens_of(self._toolset, count) if selection.offers_tools else 0
+        tools = self.tools.tokens_of(self.tools.now, count) if selection.offers_tools else 0
         return self._compactor(
             self.providers.provider(selection),
             selection,
@@ -333,23 +335,19 @@ class TurnMaker:
             Tally(estimate_by_length),
         )
 
-    def _offered(self, selection: ModelSelection, request: RunRequest, lineage: Lineage) -> Toolset:
+    async def _offered(
+        self, selection: ModelSelection, request: RunRequest, lineage: Lineage
+    ) -> Toolset:
         if not selection.offers_tools:
             return Toolset()
-        toolset = self._toolset.with_tools(request.tools) if request.tools else self._toolset
+        within_s = math.inf if request.timeout_s is None else request.timeout_s
+        toolset = await self.tools.ready(request.tools, within_s)
         return toolset.without("spawn") if lineage.depth >= self._max_subagent_depth else toolset
 
     def _approval_for(self, request: RunRequest) -> Approval:
         if request.approver is None:
             return self._approval
         return replace(self._approval, approver=request.approver)
-
-    def _tokens_of(self, toolset: Toolset, count: TextCounter) -> int:
-        if toolset is not self._toolset:
-            return tool_tokens(toolset.specs, count)
-        if self._tool_tokens is None:
-            self._tool_tokens = tool_tokens(toolset.specs, count)
-        return self._tool_tokens
 
     def _learn(self, model: str, estimated: int, reported: int) -> None:
         """Set what a service counted for one request against what was estimated."""
@@ -358,13 +356,14 @@ class TurnMaker:
         known = self._calibrations.get(model, _UNCALIBRATED)
         self._calibrations[model] = known.updated(estimated=estimated, reported=reported)
 
-    def _limits_for(self, request: RunRequest) -> Limits:
+    def _limits_for(self, request: RunRequest, elapsed_s: float) -> Limits:
         if request.max_iterations is None and request.timeout_s is None:
             return self._limits
+        timeout_s = request.timeout_s
         return replace(
             self._limits,
             max_iterations=request.max_iterations or self._limits.max_iterations,
-            timeout_s=request.timeout_s,
+            timeout_s=timeout_s and max(timeout_s - elapsed_s, 1e-9),
         )
 
 

@@ -9,6 +9,8 @@ from functools import cached_property
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
+import trio
+
 from actors import Home
 from nanobot.agent import AgentHook, Limits
 from nanobot.config import Config, state_folder
@@ -16,7 +18,7 @@ from nanobot.context import COMPACT, FULL, SystemPrompt
 from nanobot.errors import StoreError
 from nanobot.memory import HistoryLog
 from nanobot.providers import Provider
-from nanobot.runtime import Providers, Runtime, TurnMaker, retry_policy
+from nanobot.runtime import OfferedTools, Providers, Runtime, TurnMaker, retry_policy
 from nanobot.sessions import SessionStore, Unsaved
 from nanobot.tools import (
     Approval,
@@ -28,6 +30,7 @@ from nanobot.tools import (
     rules_without_a_tool,
 )
 from nanobot.tools.builtin import builtin_tools
+from nanobot.tools.mcp import McpServers
 
 __all__ = ["Blueprint"]
 
@@ -54,6 +57,7 @@ class Blueprint:
     ) -> None:
         self._defaults = defaults = config.agents.defaults
         self._given = toolset
+        self._mcp_servers = config.tools.mcp_servers
         self.overrides_are_exclusive = defaults.override_policy == "exclusive"
         self._store = store
         self._unsaved = unsaved
@@ -92,11 +96,12 @@ class Blueprint:
             )
             for profile in (FULL, COMPACT)
         }
+        servers = McpServers(self._mcp_servers, home=home, taken=self.toolset.names)
         maker = TurnMaker(
             store=self._store,
             unsaved=self._unsaved,
             prompt=lambda selection: prompts[selection.prompt_profile],
-            toolset=self.toolset,
+            tools=OfferedTools(self.toolset, servers),
             hooks=self._hooks,
             approval=self._approval,
             workspace=self._workspace,
@@ -108,7 +113,7 @@ class Blueprint:
             now=self._now,
             providers=Providers(self._provider, self._retry_policy),
         )
-        end = _End(maker.providers, self._store)
+        end = _End(maker.providers, servers, self._store)
         runtime = Runtime(
             home,
             on_start=self._remove_old_results,
@@ -138,6 +143,11 @@ class Blueprint:
         if unknown:
             _log.warning("tools.approval: there is no tool called %s", ", ".join(unknown))
 
+    def tools(self, runtime: Runtime | None) -> Toolset:
+        """The tools that runs offer; those of MCP servers once they are known in that runtime."""
+        maker = None if runtime is None else self._makers.get(runtime)
+        return self.toolset if maker is None else maker.tools.now
+
     def _now(self) -> datetime:
         return datetime.now().astimezone() if self._zone is None else datetime.now(self._zone)
 
@@ -145,8 +155,9 @@ class Blueprint:
 class _End:
     """What is closed with a runtime; and the store with the bot, which may outlive many runtimes."""
 
-    def __init__(self, providers: Providers, store: SessionStore) -> None:
+    def __init__(self, providers: Providers, servers: McpServers, store: SessionStore) -> None:
         self._providers = providers
+        self._servers = servers
         self._store = store
         self._closing_bot = False
 
@@ -157,7 +168,9 @@ class _End:
 
     async def stop(self) -> None:
         """Close connections and processes, and then perhaps the store."""
-        await self._providers.aclose()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._servers.aclose)
+            nursery.start_soon(self._providers.aclose)
         if self._closing_bot:
             try:
                 await self._store.aclose()

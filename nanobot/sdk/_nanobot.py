@@ -156,8 +156,10 @@ class Nanobot:
 
     @property
     def tools(self) -> Toolset:
-        """The tools that every run offers to the model."""
-        return self._blueprint.toolset
+        """The tools that every run offers to the model. Those of MCP servers are among them once the first run, which
+        starts the servers, has got to know them.
+        """
+        return self._blueprint.tools(self._engine.runtime)
 
     async def run(self, message: str, **options: Unpack[RunOptions]) -> RunResult:
         """Run the agent once and return its result.

@@ -19,6 +19,7 @@ from ._workspace import Workspace
 
 __all__ = [
     "KEPT_FOR_S",
+    "keep_file",
     "keep_result",
     "remove_old_results",
     "remove_old_results_soon",
@@ -57,11 +58,21 @@ def keep_result(workspace: Workspace, session_key: str, call_id: str, text: str)
     Raises:
       ToolError: The file could not be written.
     """
+    return keep_file(workspace, session_key, call_id, text.encode("utf-8", "replace"), ".txt")
+
+
+def keep_file(
+    workspace: Workspace, session_key: str, name: str, content: bytes, suffix: str
+) -> str:
+    """Write bytes to a file as `keep_result` does a text; `suffix` ends its name.
+
+    Raises:
+      ToolError: The file could not be written.
+    """
     folder = f"{_PLACE}/{safe_name(session_key)}"
-    content = text.encode("utf-8", "replace")
     digest = hashlib.sha256(content).hexdigest()[:12]
-    for name in (safe_name(call_id), f"{safe_name(call_id)}-{digest}"):
-        path = f"{folder}/{name}.txt"
+    for stem in (safe_name(name), f"{safe_name(name)}-{digest}"):
+        path = f"{folder}/{stem}{suffix}"
         with contextlib.suppress(FileExistsError):
             workspace.create_file(path, content)
             return path
