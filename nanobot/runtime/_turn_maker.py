@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, nullcontext
 from datetime import datetime
 from typing import Any, Final
 
@@ -37,7 +37,7 @@ from nanobot.memory import HistoryLog
 from nanobot.messages import Message
 from nanobot.providers import Provider
 from nanobot.providers._select import ModelSelection
-from nanobot.sessions import SessionRecord, SessionStore, Unsaved
+from nanobot.sessions import Position, SessionRecord, SessionStore, Unsaved
 from nanobot.tools import Approval, Cross, RunContext, Toolset, Workspace, run_here
 
 from ._compaction import Compactor
@@ -215,8 +215,10 @@ class TurnMaker:
     def _session(
         self, request: RunRequest
     ) -> AbstractAsyncContextManager[OpenSession | SessionOutOfReach | HistoryView]:
-        """The session, to be written to; only what is in it, if the run is ephemeral."""
+        """The session, to be written to; only what is in it, or what was given in its place, if the run is ephemeral."""
         key = request.session_key
+        if request.history is not None:
+            return nullcontext(HistoryView(Position(0, 0, 0), request.history, None))
         return self.sessions.peek(key) if request.ephemeral else self.sessions.open_if_possible(key)
 
     def _compactor(
