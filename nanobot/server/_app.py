@@ -18,6 +18,9 @@ from ._client import ClientGone
 from ._endpoint import Endpoint
 from ._gate import Gate, error_response
 from ._metrics import CONTENT_TYPE
+from ._models import Model, ModelList
+from ._openapi import openapi_document
+from ._responses import ResponsesApi
 from ._service import Service
 
 __all__ = ["make_app"]
@@ -28,25 +31,17 @@ _MISTAKE = "The server made a mistake; its log says which."
 def make_app(service: Service) -> Starlette:
     """The ASGI application over a service. It has to run in the service's Trio run."""
 
+    document = msgspec.json.encode(openapi_document(needs_key=bool(service.settings.api_key)))
+
     async def models(_request: Request) -> Response:
-        model = {
-            "id": service.model,
-            "object": "model",
-            "created": service.started_at,
-            "owned_by": "nanobot",
-        }
-        return _json({"object": "list", "data": [model]})
+        return _json(ModelList((Model(service.model, service.started_at),)))
 
     async def model(request: Request) -> Response:
         service.check_model(request.path_params["model"])
-        return _json(
-            {
-                "id": service.model,
-                "object": "model",
-                "created": service.started_at,
-                "owned_by": "nanobot",
-            }
-        )
+        return _json(Model(service.model, service.started_at))
+
+    async def openapi(_request: Request) -> Response:
+        return Response(document, media_type="application/json")
 
     async def health(_request: Request) -> Response:
         return _json({"status": "ok"})
@@ -64,8 +59,10 @@ def make_app(service: Service) -> Starlette:
             Endpoint(service, ChatApi(), accepts_forms=True),
             methods=["POST"],
         ),
+        Route("/v1/responses", Endpoint(service, ResponsesApi()), methods=["POST"]),
         Route("/v1/models", models),
         Route("/v1/models/{model:path}", model),
+        Route("/openapi.json", openapi),
         Route("/health", health),
         Route("/ready", ready),
         Route("/metrics", metrics),

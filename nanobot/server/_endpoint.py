@@ -81,6 +81,7 @@ class Endpoint(Generic[R]):
         """
         self._service.check_open()
         headers = Headers(scope=scope)
+        reject_busy = _rejects_busy(headers.get("x-session-busy"))
         with Client(receive, self._service.budget) as client:
             request, question = await self._read(headers, client)
             self._service.check_model(self._api.model(request))
@@ -91,7 +92,7 @@ class Endpoint(Generic[R]):
             async with self._service.ask(
                 question,
                 client,
-                reject_busy=headers.get("x-session-busy", "").lower() == "reject",
+                reject_busy=reject_busy,
             ) as following:
                 answer: RunResult | Exception | None
                 if stream is not None:
@@ -149,6 +150,17 @@ class Endpoint(Generic[R]):
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise ApiError(400, f"The body is not JSON: {error}", code="invalid_json") from error
         return request, self._api.question(request, session_header)
+
+
+def _rejects_busy(header: str | None) -> bool:
+    if header is not None and header not in ("reject", "wait"):
+        raise ApiError(
+            400,
+            "X-Session-Busy is `reject` or `wait`.",
+            code="invalid_value",
+            param="X-Session-Busy",
+        )
+    return header == "reject"
 
 
 async def _result(following: Following) -> RunResult | Exception:

@@ -38,7 +38,7 @@ class AnswerStream(Protocol):
     """How one API puts a run into server-sent events; each method returns bytes to send, perhaps none."""
 
     def opening(self) -> bytes:
-        """What comes before anything else."""
+        """What comes before anything else. May be asked for after the first `next`, and is sent before it."""
 
     def next(self, event: StreamEvent) -> bytes:
         """What an event of the run adds."""
