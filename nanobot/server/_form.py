@@ -54,7 +54,7 @@ async def read_form(content_type: str, body: bytearray) -> Form:
                 fields[name] = value
             elif (value.size or 0) > MAX_FILE_BYTES:
                 raise too_large(name)
-            else:
+            elif value.size or value.filename:  # else a field for files in which none was chosen
                 attachments.append(Attachment(value.filename or "", await value.read()))
     finally:
         await form.close()
@@ -68,6 +68,10 @@ def _request(fields: dict[str, str]) -> ChatRequest:
             "The form has no field `message` with the text of the message.",
             code="missing_field",
             param="message",
+        )
+    if "files" in fields:
+        raise ApiError(
+            400, "What is in `files` is not a file.", code="invalid_value", param="files"
         )
     session_id = fields.get("session_id") or None
     if session_id is not None and len(session_id) > 512:

@@ -62,6 +62,13 @@ _FORM: Final = {
     },
 }
 
+_EVENT: Final = {
+    "description": "Each event: `data` is JSON, or `[DONE]` at the end of a chat.",
+    "type": "object",
+    "required": ["data"],
+    "properties": {"data": {"type": "string"}, "event": {"type": "string"}},
+}
+
 _SESSION_HEADERS: Final = [
     {
         "name": "X-Session-Id",
@@ -113,7 +120,8 @@ def openapi_document(*, needs_key: bool) -> dict[str, Any]:
                         "name": "model",
                         "in": "path",
                         "required": True,
-                        "schema": {"type": "string", "minLength": 1},
+                        "schema": {"type": "string"},
+                        "example": "nanobot",
                     }
                 ],
                 "get": _getting("One of them.", _ref("Model"), 401, 403, 404),
@@ -154,7 +162,7 @@ def _asking(summary: str, request: str, answer: str, *, form: bool) -> dict[str,
                 "description": "The answer; with `stream`, server-sent events.",
                 "content": {
                     "application/json": {"schema": _ref(answer)},
-                    "text/event-stream": {"schema": {"type": "string"}},
+                    "text/event-stream": {"schema": _EVENT},
                 },
             },
             **_errors(*_ASKING),
