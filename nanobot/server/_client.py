@@ -27,6 +27,11 @@ class BodyBudget:
     def __init__(self, limit_bytes: int = MAX_BODIES_BYTES) -> None:
         self._left = limit_bytes
 
+    @property
+    def left(self) -> int:
+        """Bytes that may still be taken."""
+        return self._left
+
     def take(self, count: int) -> None:
         """Take so many bytes, to be given back with `give_back`.
 

@@ -35,7 +35,8 @@ class Gate:
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         """Let a request through, or refuse it."""
         if scope["type"] != "http":
-            return  # a WebSocket is refused by saying nothing
+            await send({"type": "websocket.close"})  # before it was accepted: a 403
+            return
         started = time.monotonic()
         status = _CLIENT_LEFT
 

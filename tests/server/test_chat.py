@@ -265,6 +265,32 @@ async def test_paths_methods_and_types_that_are_not_served_are_refused_in_the_sa
         assert answers[1].headers["allow"] == "POST"
 
 
+async def test_a_websocket_is_refused_and_harms_nobody(tmp_path: Path) -> None:
+    async with serving(make_bot(tmp_path, ScriptedProvider(["Hello"]))) as served:
+        async with await trio.open_tcp_stream("127.0.0.1", served.port) as stream:
+            await stream.send_all(
+                b"GET /v1/responses HTTP/1.1\r\nhost: localhost\r\nconnection: upgrade\r\n"
+                b"upgrade: websocket\r\nsec-websocket-version: 13\r\n"
+                b"sec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+            )
+            assert (await stream.receive_some()).startswith(b"HTTP/1.1 403 ")
+        assert (await served.chat("Hi")).status_code == 200
+
+
+async def test_http_2_is_refused_for_it_cannot_cut_a_stream_off(tmp_path: Path) -> None:
+    async with serving(make_bot(tmp_path, ScriptedProvider([]))) as served:
+        async with await trio.open_tcp_stream("127.0.0.1", served.port) as stream:
+            await stream.send_all(
+                b"GET /v1/models HTTP/1.1\r\nhost: localhost\r\nconnection: upgrade, http2-settings\r\n"
+                b"upgrade: h2c\r\nhttp2-settings: AAMAAABkAAQAAP__\r\n\r\n"
+            )
+            got = b""
+            while b'"code":"http_version"' not in got:
+                piece = await stream.receive_some()
+                assert piece, got
+                got += piece
+
+
 async def test_images_are_shown_and_files_are_named_and_kept_for_the_session(
     tmp_path: Path,
 ) -> None:
