@@ -339,6 +339,10 @@ async def test_a_form_brings_files_too(tmp_path: Path) -> None:
             asked = request.messages[-1]
             assert isinstance(asked, UserMessage)
             assert read_all(asked.media) == [b"alpha", b"beta"]
+        broken = await served.client.post(
+            "/v1/chat/completions", content=b"x", headers={"content-type": "multipart/form-data"}
+        )
+        assert (broken.status_code, broken.json()["error"]["code"]) == (400, "invalid_form")
         no_message = await served.client.post("/v1/chat/completions", files={"a": ("a", b"x")})
         assert (no_message.status_code, no_message.json()["error"]["param"]) == (400, "message")
 
@@ -409,7 +413,7 @@ async def test_a_full_queue_is_a_429_and_a_busy_session_a_409_for_those_who_ask(
             )
             assert (busy.status_code, busy.json()["error"]["code"]) == (409, "session_busy")
             nursery.start_soon(ask)
-            while await metric(served, "nanobot_requests_asked") < 2:
+            while await metric(served, "nanobot_requests_asked") < 2:  # noqa: ASYNC110 - it is asked for over HTTP
                 await trio.lowlevel.checkpoint()
             full = await served.chat("Hi", session_id="s")
             assert (full.status_code, full.json()["error"]["code"]) == (429, "queue_full")
@@ -442,7 +446,7 @@ async def test_a_client_that_leaves_takes_its_run_and_the_models_connection_with
             await model.wait_until(
                 lambda counts: counts.requests == 2 and not counts.open_connections
             )
-            while await metric(served, 'nanobot_runs_total{stop_reason="cancelled"}') < 2:
+            while await metric(served, 'nanobot_runs_total{stop_reason="cancelled"}') < 2:  # noqa: ASYNC110 - it is asked for over HTTP
                 await trio.lowlevel.checkpoint()
 
 

@@ -7,7 +7,6 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from functools import partial
 from pathlib import Path
 
 import httpx
@@ -119,7 +118,7 @@ async def connections(folder: Path, *, idle_s: float) -> AsyncIterator[int]:
     served = Connections(make_app(Service(bot, ServerSettings())), idle_s=idle_s)
     listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
     async with bot, trio.open_nursery() as nursery:
-        nursery.start_soon(partial(served.serve, listeners, nursery))
+        nursery.start_soon(served.serve, listeners, nursery)  # noqa: ASYNC113 - it listens already
         yield listeners[0].socket.getsockname()[1]
         nursery.cancel_scope.cancel()
 
