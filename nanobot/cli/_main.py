@@ -19,6 +19,7 @@ COMMANDS = {
     "memory": ("nanobot.cli._memory:memory", "Read and edit what outlives sessions."),
     "onboard": ("nanobot.cli._onboard:onboard", "Set up a provider, a key and a model."),
     "sessions": ("nanobot.cli._sessions:sessions", "Look at sessions, move and delete them."),
+    "serve": ("nanobot.cli._serve:serve", "Serve the agent over OpenAI's HTTP API."),
     "status": ("nanobot.cli._status:status", "Say what would run, and what is missing."),
 }
 """Name → (`module:attribute`, summary)."""

@@ -562,6 +562,19 @@ class ApiSettings(Section, frozen=True, kw_only=True):
     port: Annotated[_Port, Meta(description="Port to listen on.")] = 8900
     timeout: Annotated[_Seconds, Meta(description="Seconds one request may take.")] = 120.0
     api_key: Annotated[_Secret, Meta(description="Key that clients must send.")] = ""
+    max_requests: Annotated[
+        _Positive, Meta(description="Most requests that are worked on or wait.")
+    ] = 1000
+    max_requests_per_session: Annotated[
+        _Positive,
+        Meta(description="Most requests of one session: one is worked on, the others wait."),
+    ] = 16
+    reject_busy: Annotated[
+        bool, Meta(description="Whether a request to a busy session is refused instead of waiting.")
+    ] = False
+    drain_timeout: Annotated[
+        _Seconds, Meta(description="Seconds that requests have to end when the server stops.")
+    ] = 30.0
 
 
 class WebSocketChannel(Section, frozen=True, kw_only=True):

@@ -219,6 +219,13 @@ class OpenSessions:
         view = await self._view_of(record, _NOWHERE)
         return view.extended(pending.messages) if pending.messages else view
 
+    @asynccontextmanager
+    async def given(self, messages: Sequence[Message]) -> AsyncIterator[HistoryView]:
+        """A history that the caller has, for the block of a run that leaves no trace."""
+        count = await self._count()
+        await count_shown_ahead(messages, count)
+        yield HistoryView(_NOWHERE, messages, None, count)
+
     async def _last_known(self, key: str) -> HistoryView:
         """The history as it can be had of a store that fails: perhaps it can be read; if not, what is remembered."""
         try:

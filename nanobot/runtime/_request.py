@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -11,6 +11,8 @@ from msgspec import Struct
 
 from nanobot.agent import AgentHook
 from nanobot.errors import InvalidArgument
+from nanobot.messages import Message
+from nanobot.sessions import messages_from_transcript
 from nanobot.tools import Approver, Tool
 
 __all__ = ["RunOptions", "RunRequest", "check_approver", "make_request"]
@@ -28,6 +30,8 @@ class RunOptions(TypedDict, total=False):
       sender_id: Label of who sent the message. Default "user".
       media: Paths of files that go with the message. Images are shown to the model, others named to it.
       ephemeral: Read the session's history, but leave no trace of this run anywhere.
+      history: A transcript, as `sessions.ingest` takes it, to stand in the place of the session's history; for clients
+        that keep their conversations themselves. Only with `ephemeral=True`.
       hooks: `AgentHook`s for this run, after those of the bot.
       model: A model for this run only.
       model_preset: A configured preset for this run only; not together with `model`.
@@ -45,6 +49,7 @@ class RunOptions(TypedDict, total=False):
     sender_id: str
     media: Sequence[str | Path] | None
     ephemeral: bool
+    history: Sequence[Mapping[str, Any]] | None
     hooks: Sequence[AgentHook] | None
     model: str | None
     model_preset: str | None
@@ -65,6 +70,7 @@ class RunRequest(Struct, frozen=True, kw_only=True):
     sender_id: str = "user"
     media: tuple[str, ...] = ()
     ephemeral: bool = False
+    history: tuple[Message, ...] | None = None
     hooks: tuple[AgentHook, ...] = ()
     model: str | None = None
     model_preset: str | None = None
@@ -80,6 +86,7 @@ def make_request(message: str, options: RunOptions) -> RunRequest:
 
     Raises:
       InvalidArgument: One has a value that cannot be used; it is a `ValueError` too.
+      InvalidMessage: A message of `history` cannot be read; names its index and field.
       TypeError: There is no such argument.
     """
     unknown = options.keys() - RunOptions.__annotations__.keys()
@@ -108,6 +115,13 @@ def make_request(message: str, options: RunOptions) -> RunRequest:
     media = options.get("media")
     if isinstance(media, str):
         raise InvalidArgument("media must be a list of paths; put the one path in a list")
+    history = options.get("history")
+    if history is not None:
+        if not options.get("ephemeral"):
+            raise InvalidArgument(
+                "history needs ephemeral=True; to put a transcript into a session, use bot.sessions.ingest()"
+            )
+        checked["history"] = messages_from_transcript(history)
     checked["media"] = tuple(os.fspath(path) for path in media or ())
     checked["hooks"] = tuple(options.get("hooks") or ())
     checked["tools"] = tuple(options.get("tools") or ())

@@ -275,8 +275,10 @@ class TurnMaker:
     def _session(
         self, request: RunRequest
     ) -> AbstractAsyncContextManager[OpenSession | SessionOutOfReach | HistoryView]:
-        """The session, to be written to; only what is in it, if the run is ephemeral."""
+        """The session, to be written to; only what is in it, or what was given in its place, if the run is ephemeral."""
         key = request.session_key
+        if request.history is not None:
+            return self.sessions.given(request.history)
         return self.sessions.peek(key) if request.ephemeral else self.sessions.open_if_possible(key)
 
     def _recent(
