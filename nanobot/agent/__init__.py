@@ -1,6 +1,7 @@
 """The loop: one turn of an agent, from the user's message to its answer, and the hooks that look on."""
 
 from ._attempt import Attempt, Outcome
+from ._budget import Allowance, Budget, BudgetSpent, Purse
 from ._emit import NOBODY, ConsumerStalled, Emit
 from ._events import (
     STREAM_EVENT_REASONING_COMPLETED,
@@ -43,7 +44,10 @@ __all__ = [
     "STREAM_EVENT_TYPES",
     "AgentHook",
     "AgentHookContext",
+    "Allowance",
     "Attempt",
+    "Budget",
+    "BudgetSpent",
     "ConsumerStalled",
     "Emit",
     "Estimate",
@@ -53,6 +57,7 @@ __all__ = [
     "ModelAnswer",
     "ModelSettings",
     "Outcome",
+    "Purse",
     "RunResult",
     "StopReason",
     "StreamEvent",

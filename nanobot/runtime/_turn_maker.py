@@ -17,6 +17,7 @@ from nanobot.agent import (
     AgentHook,
     Limits,
     ModelSettings,
+    Purse,
     RunResult,
     Tally,
     Turn,
@@ -47,9 +48,11 @@ from ._open_sessions import OpenSession, OpenSessions, SessionOutOfReach
 from ._providers import Providers
 from ._request import RunRequest
 from ._run import Run
+from ._spending import Budgets, Spent, note_spending, purse_of, spent_by
 
 __all__ = ["TurnMaker"]
 
+_NO_BUDGETS: Final = Budgets()
 _UNCALIBRATED: Final = Calibration()
 _CALIBRATED_MODELS: Final = 100  # overrides are any string; past so many, all are learned again
 
@@ -66,6 +69,7 @@ class TurnMaker:
       approval: Who is asked before which tools are run, unless a run brings its own approver.
       workspace: The folder that tools may touch.
       limits: How far a turn may go unless its request says otherwise.
+      budgets: What runs and sessions may spend; a request may bring a budget of its own.
       consolidation_ratio: What share of the room for history is taken after a compaction.
       history_log: Where notes on compacted sessions go.
       now: The time, in the zone that the user lives in.
@@ -90,6 +94,7 @@ class TurnMaker:
         history_log: HistoryLog,
         now: Callable[[], datetime],
         providers: Providers,
+        budgets: Budgets = _NO_BUDGETS,
     ) -> None:
         self.sessions = OpenSessions(store, unsaved)
         self._prompt = prompt
@@ -103,6 +108,7 @@ class TurnMaker:
         self._tool_tokens = tool_tokens(toolset.specs)
         self._now = now
         self._calibrations: dict[str, Calibration] = {}
+        self._budgets = budgets
         self.providers = providers
 
     async def carry_out(
@@ -134,7 +140,9 @@ class TurnMaker:
             user = with_turn_note(said, note)
             opening = shown_messages(await prompt.text(), (), user)
             fixed_tokens = messages_tokens(opening) + self._tokens_of(toolset)
-            compactor = self._compactor(provider, selection, fixed_tokens, tally)
+            spent = await self._spent(request)
+            purse = self._purse(request, selection, spent)
+            compactor = self._compactor(provider, selection, fixed_tokens, tally, purse)
             limits = self._limits_for(request)
             match session:
                 case OpenSession():
@@ -171,12 +179,18 @@ class TurnMaker:
                     cross=_cross(home, host, run),
                     approval=self._approval_for(request),
                     tally=tally,
+                    purse=purse,
                     user_message=user,
                     model_preset=selection.preset,
                 )
             )
             run.partial = lambda: turn.result("cancelled")
-            result = await turn.run()
+            try:
+                result = await turn.run()
+            finally:
+                if self._budgets.session is not None and isinstance(session, OpenSession):
+                    # Shielded, and bounded.
+                    await note_spending(session, spent, tally)  # noqa: ASYNC102
             only_one = len(tally.attempts) == requests + 1 and not tally.estimated
             if only_one and tally.attempts[-1].model == selection.model:
                 estimated = min(history.tokens, compactor.budget) + fixed_tokens
@@ -219,8 +233,24 @@ class TurnMaker:
         key = request.session_key
         return self.sessions.peek(key) if request.ephemeral else self.sessions.open_if_possible(key)
 
+    async def _spent(self, request: RunRequest) -> Spent:
+        """What the session has spent; looked up only where there is a budget for it."""
+        if self._budgets.session is None:
+            return Spent()
+        return spent_by(await self.sessions.metadata(request.session_key))
+
+    def _purse(self, request: RunRequest, selection: ModelSelection, spent: Spent) -> Purse | None:
+        run = request.max_budget or self._budgets.run
+        ratio = self._calibrations.get(selection.model, _UNCALIBRATED).ratio
+        return purse_of(run, self._budgets.session, spent, selection, ratio=ratio)
+
     def _compactor(
-        self, provider: Provider, selection: ModelSelection, fixed_tokens: int, tally: Tally
+        self,
+        provider: Provider,
+        selection: ModelSelection,
+        fixed_tokens: int,
+        tally: Tally,
+        purse: Purse | None = None,
     ) -> Compactor:
         return Compactor(
             provider,
@@ -230,6 +260,7 @@ class TurnMaker:
             calibration=self._calibrations.get(selection.model, _UNCALIBRATED),
             history_log=self._history_log,
             tally=tally,
+            purse=purse,
         )
 
     async def _compactor_alone(self, selection: ModelSelection) -> Compactor:

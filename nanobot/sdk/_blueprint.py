@@ -9,13 +9,13 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from actors import Home
-from nanobot.agent import AgentHook, Limits
-from nanobot.config import Config, state_folder
+from nanobot.agent import AgentHook, Budget, Limits
+from nanobot.config import BudgetSettings, Config, state_folder
 from nanobot.context import COMPACT, FULL, SystemPrompt
 from nanobot.errors import StoreError
 from nanobot.memory import HistoryLog
 from nanobot.providers import Provider
-from nanobot.runtime import Providers, Runtime, TurnMaker, retry_policy
+from nanobot.runtime import Budgets, Providers, Runtime, TurnMaker, retry_policy
 from nanobot.sessions import SessionStore, Unsaved
 from nanobot.tools import Approval, Approver, Toolset, Workspace, rules_without_a_tool
 from nanobot.tools.builtin import builtin_tools
@@ -62,6 +62,7 @@ class Blueprint:
             max_tool_result_chars=defaults.max_tool_result_chars,
         )
         self._retry_policy = retry_policy(defaults)
+        self._budgets = Budgets(_budget(defaults.max_budget), _budget(config.sessions.max_budget))
         self._ratio = defaults.consolidation_ratio
         self._zone = ZoneInfo(defaults.zone) if defaults.zone else None
         self.history_log = HistoryLog(workspace / "memory", now=self._now)
@@ -88,6 +89,7 @@ class Blueprint:
             history_log=self.history_log,
             now=self._now,
             providers=Providers(self._provider, self._retry_policy),
+            budgets=self._budgets,
         )
         end = _End(maker.providers, self._store)
         runtime = Runtime(
@@ -133,6 +135,12 @@ class _End:
                 await self._store.aclose()
             except StoreError as error:
                 _sessions_log.error("what was written last may not survive a power cut: %s", error)
+
+
+def _budget(settings: BudgetSettings) -> Budget | None:
+    if settings.tokens is None and settings.usd is None:
+        return None
+    return Budget(tokens=settings.tokens, usd=settings.usd)
 
 
 def _forbidden(config: Config) -> tuple[Path, ...]:
