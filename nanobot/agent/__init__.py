@@ -1,6 +1,7 @@
 """The loop: one turn of an agent, from the user's message to its answer, and the hooks that look on."""
 
 from ._attempt import Attempt, Outcome
+from ._budget import Allowance, Budget, BudgetSpent, Purse
 from ._emit import NOBODY, ConsumerStalled, Emit
 from ._events import (
     STREAM_EVENT_REASONING_COMPLETED,
@@ -44,7 +45,10 @@ __all__ = [
     "STREAM_EVENT_TYPES",
     "AgentHook",
     "AgentHookContext",
+    "Allowance",
     "Attempt",
+    "Budget",
+    "BudgetSpent",
     "ConsumerStalled",
     "Emit",
     "Estimate",
@@ -55,6 +59,7 @@ __all__ = [
     "ModelAnswer",
     "ModelSettings",
     "Outcome",
+    "Purse",
     "RunResult",
     "StopReason",
     "StreamEvent",

@@ -17,6 +17,7 @@ ERRORS: Final[dict[StopReason, str]] = {
     "timeout": "The run did not finish in time.",
     "consumer_stalled": "The reader of the run's events fell too far behind.",
     "error": "The run failed.",
+    "budget": "The budget does not cover another call.",
 }
 """What a result says in `error` if there is nothing better to say. A stop reason that is not here is no failure."""
 

@@ -24,6 +24,7 @@ from nanobot.messages import (
 from nanobot.providers import DeltaStream
 
 from ._attempt import Outcome
+from ._budget import BudgetSpent
 from ._ending import TurnStopped
 from ._events import (
     STREAM_EVENT_REASONING_COMPLETED,
@@ -107,7 +108,7 @@ class Iteration:
         """Get one answer; return what it calls for, which is none of the steps that ask again.
 
         Raises:
-          TurnStopped: The provider failed.
+          TurnStopped: The provider failed, or the budget does not cover the call.
           ConsumerStalled: As from `Emit`.
           Exception: From a hook that reraises; `UsageError` if hooks left messages that are none.
         """
@@ -201,6 +202,11 @@ class Iteration:
             use_tools=use_tools,
             watch=tally,
         )
+        if self._parts.purse is not None:
+            try:
+                request = self._parts.purse.within(request, tally)
+            except BudgetSpent as spent:
+                raise TurnStopped("budget", str(spent)) from None
         self._assembler = Assembler(f"{getrandbits(64):x}")
         text_before, reasoning_before = (
             len(self.segment.text_pieces),

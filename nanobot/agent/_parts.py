@@ -10,6 +10,7 @@ from nanobot.messages import Message
 from nanobot.providers import Provider
 from nanobot.tools import NO_APPROVAL, Approval, Cross, RunContext, Toolset, run_here
 
+from ._budget import Purse
 from ._emit import NOBODY, Emit
 from ._hook import AgentHook
 from ._inbox import EMPTY, Inbox
@@ -46,6 +47,7 @@ class TurnParts:
         compaction. None is a new one.
       user_message: What the journal gets for the user's message, if that is not what the model is shown
         (`messages[-1]`).
+      purse: What the turn may spend; None is no limit.
       model_preset: The preset's name, if the settings come from one.
     """
 
@@ -64,4 +66,5 @@ class TurnParts:
     estimate: Estimate = estimate_by_length
     tally: Tally | None = None
     user_message: Message | None = None
+    purse: Purse | None = None
     model_preset: str | None = None

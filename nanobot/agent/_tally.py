@@ -38,6 +38,7 @@ class Tally:
       usage: Tokens of all of them, as reported or estimated.
       iteration_usage: The same, since `start_iteration`.
       estimated: Whether any of it is an estimate.
+      last_prompt_tokens: Of the last attempt of an iteration, as its service counted it; 0 if none did.
       answered_by: Provider and model of the last answer that began; None before.
       subagents: How many runs of subagents are counted in this.
       subagent_usage: Their part of `usage`.
@@ -54,6 +55,7 @@ class Tally:
         "attempts",
         "estimated",
         "iteration_usage",
+        "last_prompt_tokens",
         "request_count",
         "subagent_usage",
         "subagents",
@@ -72,6 +74,7 @@ class Tally:
         self.usage = Usage()
         self.iteration_usage = Usage()
         self.estimated = False
+        self.last_prompt_tokens = 0
         self.answered_by: tuple[str, str] | None = None
         self.subagents = 0
         self.subagent_usage = Usage()
@@ -204,6 +207,8 @@ class Tally:
             completion = 0 if said is None else self._estimate((said,), ())
             usage = Usage(prompt, completion, prompt + completion)
             attempt.estimated = self.estimated = True
+        elif attempt.iteration is not None:
+            self.last_prompt_tokens = usage.prompt_tokens
         attempt.usage = usage
         attempt.cost_usd = cost_usd(attempt.provider, attempt.model, usage)
         self.usage += usage

@@ -126,7 +126,7 @@ _ENTRIES = (
         not_words=frozenset({"oss"}),  # gpt-oss is served by everyone but OpenAI
         makes_models=True,
         default_model="gpt-4.1",
-        quirks=frozenset({"max_completion_tokens", "no_think_tags"}),
+        quirks=frozenset({"max_completion_tokens", "no_think_tags", "tool_ids_40"}),
     ),
     ProviderEntry(
         name="azure_openai",
@@ -137,7 +137,7 @@ _ENTRIES = (
         words=frozenset({"azure"}),
         aliases=("azure",),
         hosts="all",  # under whatever names its deployments have
-        quirks=frozenset({"max_completion_tokens", "no_think_tags"}),
+        quirks=frozenset({"max_completion_tokens", "no_think_tags", "tool_ids_40"}),
     ),
     ProviderEntry(
         name="gemini",
@@ -168,7 +168,7 @@ _ENTRIES = (
         makes_models=True,
         default_model="mistral-large-latest",
         # It refuses `stream_options` with 422, and reports usage unasked.
-        quirks=frozenset({"no_stream_usage"}),
+        quirks=frozenset({"no_stream_usage", "tool_ids_9"}),
     ),
     ProviderEntry(
         name="xai",
@@ -464,6 +464,7 @@ _ENTRIES = (
         needs_key=False,
         words=frozenset({"ollama"}),
         local=True,
+        quirks=frozenset({"printed_tool_calls"}),
     ),
     ProviderEntry(
         name="lm_studio",
@@ -473,6 +474,7 @@ _ENTRIES = (
         needs_key=False,
         words=frozenset({"lmstudio"}),
         local=True,
+        quirks=frozenset({"printed_tool_calls"}),
     ),
     ProviderEntry(
         name="vllm",
@@ -483,6 +485,7 @@ _ENTRIES = (
         needs_key=False,
         words=frozenset({"vllm"}),
         local=True,
+        quirks=frozenset({"printed_tool_calls"}),
     ),
     ProviderEntry(
         name="atomic_chat",
@@ -491,6 +494,7 @@ _ENTRIES = (
         env_configures=False,
         needs_key=False,
         local=True,
+        quirks=frozenset({"printed_tool_calls"}),
     ),
     ProviderEntry(
         name="ovms",
@@ -500,6 +504,7 @@ _ENTRIES = (
         needs_key=False,
         words=frozenset({"openvino", "ovms"}),
         local=True,
+        quirks=frozenset({"printed_tool_calls"}),
     ),
     # The model that nanobot brings along
     ProviderEntry(

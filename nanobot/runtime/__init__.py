@@ -5,10 +5,12 @@ from ._providers import Providers, retry_policy
 from ._request import RunOptions, RunRequest, check_approver, make_request
 from ._run import CURRENT_RUN, Run
 from ._runtime import Runtime, closed
+from ._spending import Budgets
 from ._turn_maker import TurnMaker
 
 __all__ = [
     "CURRENT_RUN",
+    "Budgets",
     "OfferedTools",
     "Providers",
     "Run",

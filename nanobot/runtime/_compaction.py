@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 import trio
 
-from nanobot.agent import Outcome, Tally
+from nanobot.agent import BudgetSpent, Outcome, Purse, Tally
 from nanobot.context import (
     Calibration,
     TextCounter,
@@ -17,7 +17,7 @@ from nanobot.context import (
     history_budget,
     message_tokens,
 )
-from nanobot.errors import ProviderError, StoreError, UsageError
+from nanobot.errors import ProviderError, RequestRejected, StoreError, UsageError
 from nanobot.memory import (
     HistoryLog,
     Room,
@@ -55,6 +55,7 @@ class Compactor:
       history_log: Gets the notes of each compaction.
       on_noted: Told of the number that they have there.
       tally: Counts what summaries cost.
+      purse: What they may cost; None is no limit.
 
     `budget` is what a request has room for, in estimated tokens of history.
     """
@@ -71,6 +72,7 @@ class Compactor:
         history_log: HistoryLog,
         on_noted: Callable[[int], object],
         tally: Tally,
+        purse: Purse | None = None,
     ) -> None:
         # Everything is counted in estimated tokens, so what the model has room for is converted, not each message.
         self._window = int(selection.context_window_tokens / calibration.ratio)
@@ -83,6 +85,7 @@ class Compactor:
         self._history_log = history_log
         self._on_noted = on_noted
         self._tally = tally
+        self._purse = purse
 
     async def before_turn(self, session: OpenSession) -> None:
         """Compact a session whose history no longer fits. If that fails, the turn goes on with what does fit."""
@@ -166,7 +169,7 @@ class Compactor:
     def _summarizer(self) -> Summarizer:
         selection = self._selection
         return Summarizer(
-            provider=_Counted(self._provider, self._tally),
+            provider=_Counted(self._provider, self._tally, self._purse),
             model=selection.model,
             window_tokens=self._window,
             max_tokens=selection.max_tokens,
@@ -198,20 +201,27 @@ class Compactor:
 
 
 class _Counted:
-    """A provider whose requests a tally counts up to their answers."""
+    """A provider whose requests a tally counts up to their answers, and a purse has to cover."""
 
-    def __init__(self, provider: Provider, tally: Tally) -> None:
+    def __init__(self, provider: Provider, tally: Tally, purse: Purse | None) -> None:
         self._provider = provider
         self._tally = tally
+        self._purse = purse
 
     @property
     def name(self) -> str:
         return self._provider.name
 
     async def open(self, request: ModelRequest) -> DeltaStream:
+        request = msgspec.structs.replace(request, watch=self._tally)
+        if self._purse is not None:
+            try:
+                request = self._purse.within(request, self._tally)
+            except BudgetSpent as spent:
+                raise RequestRejected(str(spent), provider=self.name) from None
         self._tally.begin(request)
         try:
-            stream = await self._provider.open(msgspec.structs.replace(request, watch=self._tally))
+            stream = await self._provider.open(request)
         except ProviderError as error:
             self._tally.refused(self.name, error)
             raise

@@ -209,6 +209,11 @@ class OpenSessions:
             metadata={name: entry for name, entry in metadata.items() if entry is not None},
         )
 
+    async def metadata(self, key: str) -> Mapping[str, Any]:
+        """The session's metadata as it is stored; empty if there is no such session."""
+        record = await read_soon(self._store, key, last=0)
+        return {} if record is None else record.metadata
+
     def forget(self, key: str) -> None:
         """Remember nothing of the session."""
         self._views.pop(key, None)

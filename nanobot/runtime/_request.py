@@ -9,7 +9,7 @@ from typing import Any, TypedDict
 
 from msgspec import Struct
 
-from nanobot.agent import AgentHook
+from nanobot.agent import AgentHook, Budget
 from nanobot.errors import InvalidArgument
 from nanobot.messages import Message
 from nanobot.sessions import messages_from_transcript
@@ -37,6 +37,8 @@ class RunOptions(TypedDict, total=False):
       model_preset: A configured preset for this run only; not together with `model`.
       timeout_s: Seconds the whole run may take; past it, `stop_reason` is "timeout".
       max_iterations: Model answers with tool calls that are followed up; default from the configuration (200).
+      max_budget: A `Budget` in tokens or US dollars, instead of the configured one. The run stops before the call that
+        could pass it; `stop_reason` is "budget" then.
       tools: Further tools for this run.
       deps: Anything; handed to tools as `RunContext.deps`, never stored.
       approver: Who decides on calls that need approval, instead of the bot's: `async def approver(request)` returns True
@@ -55,6 +57,7 @@ class RunOptions(TypedDict, total=False):
     model_preset: str | None
     timeout_s: float | None
     max_iterations: int | None
+    max_budget: Budget | None
     tools: Sequence[Tool] | None
     deps: Any
     approver: Approver | None
@@ -76,6 +79,7 @@ class RunRequest(Struct, frozen=True, kw_only=True):
     model_preset: str | None = None
     timeout_s: float | None = None
     max_iterations: int | None = None
+    max_budget: Budget | None = None
     tools: tuple[Tool, ...] = ()
     deps: Any = None
     approver: Approver | None = None
@@ -107,6 +111,11 @@ def make_request(message: str, options: RunOptions) -> RunRequest:
     max_iterations = options.get("max_iterations")
     if max_iterations is not None and max_iterations < 1:
         raise InvalidArgument(f"max_iterations must be at least 1, not {max_iterations}")
+    max_budget = options.get("max_budget")
+    if max_budget is not None and not isinstance(max_budget, Budget):
+        raise InvalidArgument(
+            f"max_budget must be a Budget, such as Budget(tokens=50_000), not {max_budget!r}"
+        )
     for hook in options.get("hooks") or ():
         if not isinstance(hook, AgentHook):
             raise InvalidArgument(f"hooks must be AgentHook instances, not {hook!r}")

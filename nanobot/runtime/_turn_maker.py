@@ -18,6 +18,7 @@ from nanobot.agent import (
     AgentHook,
     Limits,
     ModelSettings,
+    Purse,
     RunResult,
     Tally,
     Turn,
@@ -54,10 +55,12 @@ from ._open_sessions import OpenSession, OpenSessions, SessionOutOfReach
 from ._providers import Providers
 from ._request import RunRequest
 from ._run import Run
+from ._spending import Budgets, Spent, note_spending, purse_of, spent_by
 from ._subagents import ROOT, Lineage, Places, Subagents
 
 __all__ = ["TurnMaker"]
 
+_NO_BUDGETS: Final = Budgets()
 _UNCALIBRATED: Final = Calibration()
 _REMEMBERED_SUMMARIES: Final = 1_000  # as many as are among the entries that are shown
 _CALIBRATED_MODELS: Final = 100  # overrides are any string; past so many, all are learned again
@@ -77,6 +80,7 @@ class TurnMaker:
       limits: How far a turn may go unless its request says otherwise.
       max_subagents: How many subagents of one run work at the same time.
       max_subagent_depth: How deep they may start others; 1 for not at all, 0 for no subagents.
+      budgets: What runs and sessions may spend; a request may bring a budget of its own.
       consolidation_ratio: What share of the room for history is taken after a compaction.
       history_log: Where notes on compacted sessions go.
       now: The time, in the zone that the user lives in.
@@ -105,6 +109,7 @@ class TurnMaker:
         history_log: HistoryLog,
         now: Callable[[], datetime],
         providers: Providers,
+        budgets: Budgets = _NO_BUDGETS,
     ) -> None:
         self._counter = LazyCounter()
         self.sessions = OpenSessions(store, unsaved, self._counter)
@@ -122,6 +127,7 @@ class TurnMaker:
         self._noted: dict[int, None] = {}  # entries of the history that summaries were made into
         self._now = now
         self._calibrations: dict[str, Calibration] = {}
+        self._budgets = budgets
         self.providers = providers
 
     async def carry_out(
@@ -164,7 +170,9 @@ class TurnMaker:
             opening[-1:-1] = self._recent(prompt, request.session_key, selection, session)
             await count_ahead(opening, count)
             fixed_tokens = messages_tokens(opening, count) + self.tools.tokens_of(toolset, count)
-            compactor = self._compactor(provider, selection, fixed_tokens, count, tally)
+            spent = await self._spent(request)
+            purse = self._purse(request, selection, spent)
+            compactor = self._compactor(provider, selection, fixed_tokens, count, tally, purse)
             limits = self._limits_for(request, trio.current_time() - started)
             match session:
                 case OpenSession():
@@ -226,6 +234,7 @@ class TurnMaker:
                     approval=self._approval_for(request),
                     inbox=subagents,
                     tally=tally,
+                    purse=purse,
                     user_message=user,
                     model_preset=selection.preset,
                 )
@@ -237,6 +246,9 @@ class TurnMaker:
                 await subagents.aclose()  # noqa: ASYNC102 - shielded, and ends with their own shields
                 if isinstance(session, OpenSession):
                     self.idle.note_use(request.session_key)
+                if self._budgets.session is not None and isinstance(session, OpenSession):
+                    # Shielded, and bounded.
+                    await note_spending(session, spent, tally)  # noqa: ASYNC102
             only_one = len(tally.attempts) == requests + 1 and not tally.estimated
             if only_one and tally.attempts[-1].model == selection.model:
                 estimated = min(history.tokens, compactor.budget) + fixed_tokens
@@ -304,6 +316,17 @@ class TurnMaker:
         if len(self._noted) > _REMEMBERED_SUMMARIES:
             del self._noted[next(iter(self._noted))]
 
+    async def _spent(self, request: RunRequest) -> Spent:
+        """What the session has spent; looked up only where there is a budget for it."""
+        if self._budgets.session is None:
+            return Spent()
+        return spent_by(await self.sessions.metadata(request.session_key))
+
+    def _purse(self, request: RunRequest, selection: ModelSelection, spent: Spent) -> Purse | None:
+        run = request.max_budget or self._budgets.run
+        ratio = self._calibrations.get(selection.model, _UNCALIBRATED).ratio
+        return purse_of(run, self._budgets.session, spent, selection, ratio=ratio)
+
     def _compactor(
         self,
         provider: Provider,
@@ -311,6 +334,7 @@ class TurnMaker:
         fixed_tokens: int,
         count: TextCounter,
         tally: Tally,
+        purse: Purse | None = None,
     ) -> Compactor:
         return Compactor(
             provider,
@@ -322,6 +346,7 @@ class TurnMaker:
             history_log=self._history_log,
             on_noted=self._note_summary,
             tally=tally,
+            purse=purse,
         )
 
     async def _compactor_alone(self, selection: ModelSelection) -> Compactor:

@@ -12,13 +12,13 @@ from zoneinfo import ZoneInfo
 import trio
 
 from actors import Home
-from nanobot.agent import AgentHook, Limits
-from nanobot.config import Config, state_folder
+from nanobot.agent import AgentHook, Budget, Limits
+from nanobot.config import BudgetSettings, Config, state_folder
 from nanobot.context import COMPACT, FULL, SystemPrompt
 from nanobot.errors import StoreError
 from nanobot.memory import HistoryLog
 from nanobot.providers import Provider
-from nanobot.runtime import OfferedTools, Providers, Runtime, TurnMaker, retry_policy
+from nanobot.runtime import Budgets, OfferedTools, Providers, Runtime, TurnMaker, retry_policy
 from nanobot.sessions import SessionStore, Unsaved
 from nanobot.tools import (
     Approval,
@@ -75,6 +75,7 @@ class Blueprint:
             max_tool_result_chars=defaults.max_tool_result_chars,
         )
         self._retry_policy = retry_policy(defaults)
+        self._budgets = Budgets(_budget(defaults.max_budget), _budget(config.sessions.max_budget))
         self._ratio = defaults.consolidation_ratio
         self._zone = ZoneInfo(defaults.zone) if defaults.zone else None
         self.history_log = HistoryLog(workspace / "memory", now=self._now)
@@ -112,6 +113,7 @@ class Blueprint:
             history_log=self.history_log,
             now=self._now,
             providers=Providers(self._provider, self._retry_policy),
+            budgets=self._budgets,
         )
         end = _End(maker.providers, servers, self._store)
         runtime = Runtime(
@@ -176,6 +178,12 @@ class _End:
                 await self._store.aclose()
             except StoreError as error:
                 _sessions_log.error("what was written last may not survive a power cut: %s", error)
+
+
+def _budget(settings: BudgetSettings) -> Budget | None:
+    if settings.tokens is None and settings.usd is None:
+        return None
+    return Budget(tokens=settings.tokens, usd=settings.usd)
 
 
 def _forbidden(config: Config) -> tuple[Path, ...]:

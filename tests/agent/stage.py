@@ -276,7 +276,9 @@ class _Grammar:
         if kind == "run.failed":
             assert not self._running, "a tool has no end"
             assert event.error
-            assert event.metadata["reason"] in ("error", "cancelled", "timeout", "consumer_stalled")
+            assert event.metadata["reason"] in (
+                *("error", "cancelled", "timeout", "consumer_stalled", "budget"),
+            )
             self.state = "over"
             return
         if kind == "run.completed":

@@ -20,14 +20,14 @@ class Host:
     def __init__(self, name: str) -> None:
         self.name = name
 
-    def run(self, story: Story) -> None:
+    def run(self, story: Story, limit_s: float = LIMIT_S) -> None:
         """Run the story in a loop of its own; a story that hangs fails."""
         if self.name == "asyncio":
-            asyncio.run(asyncio.wait_for(story(), LIMIT_S))
+            asyncio.run(asyncio.wait_for(story(), limit_s))
         else:
 
             async def bounded() -> None:
-                with trio.fail_after(LIMIT_S):
+                with trio.fail_after(limit_s):
                     await story()
 
             trio.run(bounded)

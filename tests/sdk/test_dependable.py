@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 AT_ONCE = {"firstDelayS": 0.01, "maxDelayS": 0.02}
 BUSY = HttpResponse(503, {"error": {"message": f"busy, {KEY}"}})
-SLOW_DOWN = HttpResponse(429, {"error": {"message": "slow"}}, {"retry-after-ms": "20"})
+SLOW_DOWN = HttpResponse(429, {"error": {"message": "slow"}}, {"retry-after-ms": "2"})
 
 
 def test_a_request_that_fails_is_sent_again_and_each_attempt_is_in_the_ledger(
@@ -145,8 +145,7 @@ def test_two_hundred_sessions_against_a_service_that_refuses_half_lose_nothing(
     numbers = count()
 
     def answer(request: RecordedRequest) -> ServerItem:
-        answer = Answer(f"to {request.user_texts[-1].split()[0]}", before_first_delta_s=0.02)
-        return SLOW_DOWN if next(numbers) % 2 else answer
+        return SLOW_DOWN if next(numbers) % 2 else f"to {request.user_texts[-1].split()[0]}"
 
     async def story() -> None:
         bot = make_bot(tmp_path, server.base_url, retries=True, provider_settings=limits)
@@ -164,8 +163,9 @@ def test_two_hundred_sessions_against_a_service_that_refuses_half_lose_nothing(
 
     limits: dict[str, Any] = {"maxConcurrentRequests": 12}
     with scripted_server(answer) as server:
-        host.run(story)
-        assert 2 <= server.statistics().peak_requests_in_flight <= 12
+        host.run(story, limit_s=100)  # 400 requests one after the other, perhaps on a busy machine
+        assert server.statistics().peak_requests_in_flight <= 12
+        assert server.statistics().peak_connections <= 12
         assert server.statistics().requests == 399  # the last one to come was not refused
 
 

@@ -10,7 +10,7 @@ whole answer where a stream was asked for.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from typing import Any, Final
 
 import msgspec
@@ -22,12 +22,14 @@ from nanobot.messages import (
     FinishReason,
     ReasoningDelta,
     TextDelta,
+    ToolCallDelta,
     Usage,
     UsageDelta,
 )
 
 from .._http_errors import body_excerpt, error_from_object
 from . import _wire
+from ._printed_calls import PrintedCalls
 from ._think import ThinkSplitter
 from ._tool_calls import ToolCallSorter
 
@@ -65,26 +67,36 @@ class AnswerDecoder:
     Args:
       provider: Name of the provider, for errors.
       split_think_tags: Whether text between `<think>` tags is reasoning.
+      printed_calls_of: Names of the tools whose calls may come as text; none, and all text is text.
       secrets: Texts that must not appear in errors.
 
     Attributes:
+      noun: What the service should have sent, for errors.
       events: Payloads decoded so far.
       done: Whether the service said `[DONE]`.
       finish_reason: Why the model ended its answer, once the service told.
     """
 
     def __init__(
-        self, *, provider: str, split_think_tags: bool = True, secrets: Sequence[str] = ()
+        self,
+        *,
+        provider: str,
+        split_think_tags: bool = True,
+        printed_calls_of: Set[str] = frozenset(),
+        secrets: Sequence[str] = (),
     ) -> None:
         self._provider = provider
         self._secrets = secrets
         self._think = ThinkSplitter() if split_think_tags else None
+        self._printed_calls = PrintedCalls(printed_calls_of) if printed_calls_of else None
         self._tool_calls = ToolCallSorter()
+        self._called = False  # whether a tool was called as it should be
         self._half_character = (
             ""  # the first half of a UTF-16 pair whose second half is in the next event
         )
         self._seen_halves = False
         self._streamed = False  # whether any delta came
+        self.noun = "a chat completion"
         self.events = 0
         self.done = False
         self.finish_reason: FinishReason | None = None
@@ -139,7 +151,9 @@ class AnswerDecoder:
             self._half_character = ""
             self._text("\ufffd", deltas)
         if self._think is not None:
-            deltas += self._think.end()
+            self._tell(self._think.end(), deltas)
+        if self._printed_calls is not None:
+            self._end_printed_calls(self._printed_calls, deltas)
         deltas.append(Finished(self.finish_reason or "unknown"))
         return deltas
 
@@ -175,10 +189,12 @@ class AnswerDecoder:
         if part.refusal:
             self._text(part.refusal, deltas)
         if part.tool_calls:
+            self._called = True
             for call in part.tool_calls:
                 if (delta := self._tool_calls.sort(call)) is not None:
                     deltas.append(delta)
         elif part.function_call is not None:  # the form before tools, without ids, one per answer
+            self._called = True
             call = _wire.ToolCall(index=0, function=part.function_call)
             if (delta := self._tool_calls.sort(call)) is not None:
                 deltas.append(delta)
@@ -205,9 +221,31 @@ class AnswerDecoder:
             if not text:
                 return
         if self._think is None:
-            deltas.append(TextDelta(text))
+            self._tell([TextDelta(text)], deltas)
         else:
-            deltas += self._think.feed(text)
+            self._tell(self._think.feed(text), deltas)
+
+    def _tell(self, found: Sequence[TextDelta | ReasoningDelta], deltas: list[Delta]) -> None:
+        if self._printed_calls is None:
+            deltas += found
+            return
+        for delta in found:
+            if isinstance(delta, ReasoningDelta):
+                deltas.append(delta)
+            elif text := self._printed_calls.feed(delta.text):
+                deltas.append(TextDelta(text))
+
+    def _end_printed_calls(self, printed: PrintedCalls, deltas: list[Delta]) -> None:
+        text, calls = printed.end()
+        # Where the model also calls as it should, or was cut off, what it printed is what it said.
+        if calls and not self._called and self.finish_reason in ("stop", "tool_calls", None):
+            self.finish_reason = "tool_calls"
+            deltas += [
+                ToolCallDelta(index, "", call.name, call.arguments)
+                for index, call in enumerate(calls)
+            ]
+        elif text:
+            deltas.append(TextDelta(text))
 
     def _finished(self, reason: str, payload: bytes) -> None:
         word = reason.lower()

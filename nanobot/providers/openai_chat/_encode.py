@@ -9,8 +9,10 @@ Source: https://platform.openai.com/docs/api-reference/chat/create
 from __future__ import annotations
 
 import base64
+import hashlib
 import mimetypes
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import unquote, urlsplit
@@ -34,8 +36,16 @@ from nanobot.messages import (
 )
 
 from .._provider import ModelRequest
+from .._request_body import file_reference, json_bytes, legal_arguments, merged
 
-__all__ = ["EncodedMessage", "encode_body", "encode_message", "encode_tools", "read_images"]
+__all__ = [
+    "EncodedMessage",
+    "call_ids_for",
+    "encode_body",
+    "encode_message",
+    "encode_tools",
+    "read_images",
+]
 
 _MAX_IMAGE_BYTES: Final = 20 * 1024 * 1024
 """The largest image that is sent: services refuse larger ones, and a request holds it three times over."""
@@ -47,8 +57,7 @@ _MAGIC: Final = (
     (b"BM", "image/bmp"),
 )
 
-_ENCODER: Final = msgspec.json.Encoder()
-_ARGUMENTS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_NINE: Final = re.compile(r"[a-zA-Z0-9]{9}")
 
 
 class EncodedMessage(Struct, frozen=True):
@@ -63,7 +72,35 @@ class EncodedMessage(Struct, frozen=True):
     after_results: bytes = b""
 
 
-def encode_message(message: Message, images: Mapping[str, str] | None = None) -> EncodedMessage:
+def call_ids_for(quirks: frozenset[str]) -> Callable[[str], str]:
+    """How the ids of tool calls are written where the service takes only some; the same id is always written the same.
+
+    OpenAI refuses ids of more than 40 characters, Mistral all but 9 letters and digits. A session may have been begun with
+    another service.
+    """
+    if "tool_ids_9" in quirks:
+        return _nine_characters
+    return _forty_characters if "tool_ids_40" in quirks else str
+
+
+def _nine_characters(call_id: str) -> str:
+    return call_id if _NINE.fullmatch(call_id) else _digest(call_id)[:9]
+
+
+def _forty_characters(call_id: str) -> str:
+    return call_id if len(call_id) <= 40 else f"call_{_digest(call_id)}"
+
+
+def _digest(call_id: str) -> str:
+    encoded = call_id.encode("utf-8", "surrogatepass")
+    return hashlib.blake2b(encoded, digest_size=16).hexdigest()
+
+
+def encode_message(
+    message: Message,
+    images: Mapping[str, str] | None = None,
+    call_id: Callable[[str], str] = str,
+) -> EncodedMessage:
     """Encode one message. The same message and images give the same bytes.
 
     Args:
@@ -73,24 +110,25 @@ def encode_message(message: Message, images: Mapping[str, str] | None = None) ->
       images: What `read_images` returned for the image parts that are files; one that is missing is sent as a
       text that
         says so.
+      call_id: How the id of a tool call is written, see `call_ids_for`.
     """
     known = images or {}
     match message:
         case SystemMessage():
-            return EncodedMessage(_json({"role": "system", "content": message.content}))
+            return EncodedMessage(json_bytes({"role": "system", "content": message.content}))
         case UserMessage():
             return EncodedMessage(
-                _json({"role": "user", "content": _content(message.content, known)})
+                json_bytes({"role": "user", "content": _content(message.content, known)})
             )
         case AssistantMessage():
-            return EncodedMessage(_json(_assistant(message)))
+            return EncodedMessage(json_bytes(_assistant(message, call_id)))
         case ToolMessage():
-            return _tool_result(message, known)
+            return _tool_result(message, known, call_id)
 
 
 def encode_tools(tools: Sequence[ToolSpec]) -> bytes:
     """Encode the tools that are offered, as the JSON array that the body takes."""
-    return _json(
+    return json_bytes(
         [
             {
                 "type": "function",
@@ -136,8 +174,8 @@ def encode_body(
         fields["stream_options"] = {"include_usage": True}
     for extra in (extra_body, request.extra_body):
         if extra:
-            fields = _merged(fields, extra)
-    return _json(fields)
+            fields = merged(fields, extra)
+    return json_bytes(fields)
 
 
 async def read_images(messages: Iterable[Message]) -> dict[str, str]:
@@ -212,53 +250,39 @@ def _part(part: Part, images: Mapping[str, str]) -> dict[str, Any]:
                 return _text(f"[image not available: {part.source}]")
             return {"type": "image_url", "image_url": {"url": url}}
         case FilePart():
-            return _text(_file_reference(part))
+            return _text(file_reference(part))
 
 
 def _text(text: str) -> dict[str, Any]:
     return {"type": "text", "text": text}
 
 
-def _file_reference(part: FilePart) -> str:
-    return f"[file: {part.path}, {part.media_type}]" if part.media_type else f"[file: {part.path}]"
-
-
-def _assistant(message: AssistantMessage) -> dict[str, Any]:
+def _assistant(message: AssistantMessage, call_id: Callable[[str], str]) -> dict[str, Any]:
     if not message.tool_calls:
         return {"role": "assistant", "content": message.content}
     return {
         "role": "assistant",
         "content": message.content or None,
-        "tool_calls": [_tool_call(call) for call in message.tool_calls],
+        "tool_calls": [_tool_call(call, call_id(call.id)) for call in message.tool_calls],
     }
 
 
-def _tool_call(call: ToolCall) -> dict[str, Any]:
+def _tool_call(call: ToolCall, call_id: str) -> dict[str, Any]:
     ours = {
-        "id": call.id,
+        "id": call_id,
         "type": "function",
-        "function": {"name": call.name, "arguments": _legal_arguments(call.arguments)},
+        "function": {"name": call.name, "arguments": legal_arguments(call.arguments)},
     }
     return {**call.extra, **ours} if call.extra else ours
 
 
-def _legal_arguments(arguments: str) -> str:
-    """Return the arguments if they are a JSON object, else an empty one.
-
-    Services parse the arguments of past calls and refuse the whole history if they cannot. What was wrong with
-    them is told in the result of the call.
-    """
-    try:
-        _ARGUMENTS.decode(arguments)
-    except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
-        return "{}"
-    return arguments
-
-
-def _tool_result(message: ToolMessage, images: Mapping[str, str]) -> EncodedMessage:
+def _tool_result(
+    message: ToolMessage, images: Mapping[str, str], call_id: Callable[[str], str]
+) -> EncodedMessage:
     content = message.content
+    answered = call_id(message.tool_call_id)
     if isinstance(content, str):
-        return EncodedMessage(_json(_result(message, content)), True)
+        return EncodedMessage(json_bytes(_result(answered, content)), True)
     texts: list[str] = []
     pictures: list[dict[str, Any]] = []
     for part in content:
@@ -268,15 +292,15 @@ def _tool_result(message: ToolMessage, images: Mapping[str, str]) -> EncodedMess
             texts.append(f"[image {len(pictures)} of this result follows the results]")
         else:
             texts.append(encoded["text"])
-    body = _json(_result(message, "\n".join(texts)))
+    body = json_bytes(_result(answered, "\n".join(texts)))
     if not pictures:
         return EncodedMessage(body, True)
     heading = _text(f"Images from the result of {message.name} (call {message.tool_call_id}):")
-    return EncodedMessage(body, True, _json({"role": "user", "content": [heading, *pictures]}))
+    return EncodedMessage(body, True, json_bytes({"role": "user", "content": [heading, *pictures]}))
 
 
-def _result(message: ToolMessage, content: str) -> dict[str, Any]:
-    return {"role": "tool", "tool_call_id": message.tool_call_id, "content": content}
+def _result(call_id: str, content: str) -> dict[str, Any]:
+    return {"role": "tool", "tool_call_id": call_id, "content": content}
 
 
 def _in_order(messages: Iterable[EncodedMessage]) -> list[bytes]:
@@ -291,33 +315,3 @@ def _in_order(messages: Iterable[EncodedMessage]) -> list[bytes]:
         if message.after_results:
             waiting.append(message.after_results)
     return ordered + waiting
-
-
-def _merged(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(ours)
-    for key, value in theirs.items():
-        present = merged.get(key)
-        both = isinstance(present, dict) and isinstance(value, Mapping)
-        merged[key] = _merged(present, value) if both else value  # type: ignore[arg-type]  # a dict here
-    return merged
-
-
-def _json(value: object) -> bytes:
-    try:
-        return _ENCODER.encode(value)
-    except UnicodeEncodeError:  # rare enough to look for the culprit only now
-        return _ENCODER.encode(_without_lone_surrogates(value))
-
-
-def _without_lone_surrogates(value: Any) -> Any:
-    """Return `value` with text that UTF-8 can carry: halves of a pair joined, halves alone replaced."""
-    if isinstance(value, str):
-        return value.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-    if isinstance(value, Mapping):
-        return {
-            _without_lone_surrogates(key): _without_lone_surrogates(item)
-            for key, item in value.items()
-        }
-    if isinstance(value, (list, tuple)):
-        return [_without_lone_surrogates(item) for item in value]
-    return value

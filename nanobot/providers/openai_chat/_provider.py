@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import httpx
 
+from .._answer_stream import AnswerStream
 from .._endpoint import Endpoint
 from .._http_service import HTTPService
 from .._provider import ModelRequest
-from ._answer import ChatCompletionStream
-from ._encode import encode_body, encode_message, encode_tools, read_images
+from ._decode import AnswerDecoder
+from ._encode import call_ids_for, encode_body, encode_message, encode_tools, read_images
 
 __all__ = ["OpenAIChatProvider"]
 
@@ -17,7 +18,9 @@ class OpenAIChatProvider:
     """Sends requests to one endpoint and streams the answers. Lives in one Trio run.
 
     Quirks of an endpoint that it knows: "max_completion_tokens" (the name under which the limit is sent),
-    "no_stream_usage" (do not ask for token counts), "no_think_tags" (what is between `<think>` tags is text).
+    "no_stream_usage" (do not ask for token counts), "no_think_tags" (what is between `<think>` tags is text),
+    "printed_tool_calls" (text that calls an offered tool is a call), and "tool_ids_40" and "tool_ids_9" (ids of calls from
+    elsewhere are made to fit: 40 characters at most, or 9 letters and digits).
 
     Args:
       endpoint: Where the service is and how it wants to be spoken to.
@@ -34,6 +37,7 @@ class OpenAIChatProvider:
         api_key = endpoint.api_key.strip()  # a key read from a file often ends with a line break
         credentials = {"authorization": f"Bearer {api_key}"} if api_key else {}
         self._endpoint = endpoint
+        self._call_id = call_ids_for(endpoint.quirks)
         self._service = HTTPService(
             endpoint, "/chat/completions", headers=credentials, transport=transport
         )
@@ -43,7 +47,7 @@ class OpenAIChatProvider:
         """The provider's name as in the configuration."""
         return self._endpoint.name
 
-    async def open(self, request: ModelRequest) -> ChatCompletionStream:
+    async def open(self, request: ModelRequest) -> AnswerStream:
         """Send the request and return once the service has accepted it.
 
         Raises:
@@ -53,16 +57,24 @@ class OpenAIChatProvider:
         Cancellation closes the connection before it propagates.
         """
         endpoint = self._endpoint
+        quirks = endpoint.quirks
         images = await read_images(request.messages)
         body = encode_body(
             request,
-            [encode_message(message, images) for message in request.messages],
+            [encode_message(message, images, self._call_id) for message in request.messages],
             encode_tools(request.tools),
-            quirks=endpoint.quirks,
+            quirks=quirks,
             extra_body=endpoint.extra_body,
         )
         answer = await self._service.post(body)
-        return ChatCompletionStream(answer, split_think_tags="no_think_tags" not in endpoint.quirks)
+        prints = "printed_tool_calls" in quirks and request.tool_choice != "none"
+        decoder = AnswerDecoder(
+            provider=self.name,
+            split_think_tags="no_think_tags" not in quirks,
+            printed_calls_of=frozenset(tool.name for tool in request.tools if prints),
+            secrets=self._service.secrets,
+        )
+        return AnswerStream(answer, decoder)
 
     async def aclose(self) -> None:
         """Refuse further requests, and close every connection unless the transport was handed in. Idempotent."""
