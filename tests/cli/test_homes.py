@@ -119,8 +119,9 @@ def test_an_old_session_goes_on(invoke: Invoke, old_home: Path) -> None:
         ).exit_code == 0  # fmt: skip
         assert invoke("agent", "-m", "What do I like?").stdout == "You like tea.\n"
         said = [message["content"] for message in server.requests[0].json["messages"]]
-    assert "I like tea." in said[1]
-    assert said[2] == "Noted."
+    assert "Talked about tea." in said[1]  # what history.jsonl has of no session
+    assert "I like tea." in said[2]
+    assert said[3] == "Noted."
 
 
 def test_a_home_on_a_read_only_mount_is_a_clear_failure(home: Path) -> None:
