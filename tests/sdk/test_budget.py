@@ -26,6 +26,7 @@ def bot_with(
         "agents": {"defaults": {"model": "openai/gpt-4.1", "maxTokens": 500, **defaults}},
         "providers": {"openai": {"apiKey": "sk-none"}},
         "sessions": sessions or {},
+        "tools": {"exec": {"enable": False}, "web": {"enable": False}},  # prompts of a known size
     }
     path = tmp_path / "config.json"
     path.write_text(json.dumps(config))

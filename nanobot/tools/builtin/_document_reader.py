@@ -7,6 +7,7 @@ memory is bounded. It writes text, and exits with one of the codes below, and a 
 
 from __future__ import annotations
 
+import logging
 import sys
 import warnings
 from collections.abc import Iterator
@@ -64,8 +65,6 @@ def _bound_memory() -> None:
 
 
 def _pdf(pages: str) -> Iterator[str]:
-    import logging
-
     from pypdf import PdfReader  # deferred: an extra
 
     logging.disable()
