@@ -20,10 +20,14 @@ import pytest
 import trio
 
 from nanobot.config import ExecSettings, ToolsSettings
+from nanobot.errors import ToolTimedOut
 from nanobot.messages import ToolCall
 from nanobot.tools import RunContext, ToolResult, Toolset, Workspace, execute
 from nanobot.tools._threads import FILE_THREADS
 from nanobot.tools.builtin import Shell, builtin_tools
+from nanobot.tools.builtin._command import Ended
+from nanobot.tools.builtin._output import Output
+from nanobot.tools.builtin.exec import _told
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs a POSIX system")
 
@@ -188,10 +192,13 @@ async def test_bytes_that_are_no_text_are_shown(context: RunContext) -> None:
 async def test_a_command_that_takes_too_long_is_ended_and_what_it_wrote_is_told(
     context: RunContext,
 ) -> None:
-    result = await called(context, "echo begun; sleep 1000", timeout=1)
+    result = await called(context, "sleep 1000", timeout=1)
     assert result.message.outcome == "timed_out"
     assert "timed out after 1 seconds" in str(result.error)
-    assert "begun" in str(result.error)
+    output, errors = Output(100), Output(100)
+    output.feed(b"begun\n")
+    with pytest.raises(ToolTimedOut, match=r"^Command timed out after 1 .*\nbegun$"):
+        _told(Ended("timed_out", 0), output, errors, 1.0)
     result = await called(context, "sleep 1000", toolset_of(ExecSettings(timeout=0.2)))
     assert "timed out after 0.2 seconds" in str(result.error)
 

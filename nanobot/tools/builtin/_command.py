@@ -16,7 +16,7 @@ from trio.lowlevel import RunVar
 from nanobot.errors import ToolError
 
 from .._threads import in_file_thread
-from ._keeper import kill_session
+from ._keeper import kill_kept
 from ._output import Output
 
 __all__ = ["Ended", "Ending", "run_command"]
@@ -30,8 +30,8 @@ writes so much in 0.2 s."""
 
 _READ_BYTES: Final = 256 * 1024
 
-_TO_END_S: Final = 3.0
-"""For the keeper, which itself needs 2.2 s at most; then it is killed, and what it kept."""
+_TO_END_S: Final = 12.0
+"""For the keeper, which itself needs 10.2 s at most and milliseconds as a rule; then it is killed, and what it kept."""
 
 _TO_DRAIN_S: Final = 1.0
 """For the last bytes in the pipes. They end with the last process that holds them."""
@@ -154,12 +154,11 @@ async def _end(process: trio.Process) -> None:
     await process.stdin.aclose()  # the keeper ends everything, and itself
     with trio.move_on_after(_TO_END_S):
         await process.wait()
-    if process.returncode is None:
-        process.kill()
     if (
         process.returncode is None or process.returncode < 0
-    ):  # somebody has killed the keeper, or we just did
-        await in_file_thread(lambda: kill_session(process.pid))
+    ):  # somebody has stopped or killed the keeper
+        await in_file_thread(lambda: kill_kept(process.pid))
+        process.kill()
         with trio.move_on_after(_TO_END_S):
             await process.wait()
     for pipe in (process.stdout, process.stderr):

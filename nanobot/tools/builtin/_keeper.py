@@ -19,13 +19,14 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["kill_session"]
+__all__ = ["kill_kept"]
 
 _TO_FINISH_S = 0.2
 """What a program has, after SIGTERM, to remove its lock files and the like. Most end within a millisecond."""
 
-_TO_DIE_S = 2.0
-"""How long processes are killed that keep making new ones. A system that hangs gets no more either."""
+_TO_DIE_S = 10.0
+"""How long processes are killed that keep making new ones. Ends with the last of them, in milliseconds as a rule; on a
+machine with thirty processes for each core, looking for them alone takes seconds."""
 
 _LOOK_EVERY_S = 0.005
 _SET_CHILD_SUBREAPER = 36  # linux/prctl.h
@@ -109,16 +110,21 @@ def _end(command: int, reaped: dict[int, int]) -> None:
             asked = True
             if command not in reaped:  # else its number may be another's by now
                 _signal(-command, number)
-            for pid in list(_descendants(os.getpid())):
-                _signal(pid, number)
+            reached = [_signal(pid, number) for pid in list(_descendants(os.getpid()))]
+            if reached and not any(reached):
+                return  # what is left belongs to other users
         time.sleep(_LOOK_EVERY_S)
 
 
-def _signal(pid: int, number: signal.Signals) -> None:
+def _signal(pid: int, number: signal.Signals) -> bool:
+    """Whether a signal was sent, or not needed any more."""
     try:
         os.kill(pid, number)
-    except OSError:  # gone by now, or another user's
+    except PermissionError:
+        return False
+    except OSError:
         pass
+    return True
 
 
 def _descendants(root: int) -> Iterator[int]:
@@ -149,10 +155,12 @@ def _processes() -> Iterator[tuple[int, int, int]]:
             yield int(name), int(parent), int(session)
 
 
-def kill_session(session: int) -> None:
-    """Kill what is left of a keeper's session after somebody has killed the keeper itself. Blocks."""
-    for pid, _, its_session in _processes():
-        if its_session == session:
+def kill_kept(keeper: int) -> None:
+    """Kill a keeper that does not answer, or is dead, and what it kept as far as it can still be found. Blocks."""
+    for pid in list(_descendants(keeper)):  # while it lives, they are below it
+        _signal(pid, signal.SIGKILL)
+    for pid, _, session in _processes():
+        if session == keeper and pid != keeper:
             _signal(pid, signal.SIGKILL)
 
 
