@@ -16,6 +16,7 @@ COMMANDS = {
     "config": ("nanobot.cli._config:config", "Read and change settings."),
     "demo": ("nanobot.cli._demo:demo", "Ask a local model, then run 1,000 sessions at once."),
     "eval": ("nanobot.cli._eval:evaluate", "Run a file of cases and score the answers."),
+    "gateway": ("nanobot.cli._gateway:gateway", "Serve chats over WebSocket, and a page for them."),
     "memory": ("nanobot.cli._memory:memory", "Read and edit what outlives sessions."),
     "onboard": ("nanobot.cli._onboard:onboard", "Set up a provider, a key and a model."),
     "sessions": ("nanobot.cli._sessions:sessions", "Look at sessions, move and delete them."),

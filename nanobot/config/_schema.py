@@ -587,6 +587,31 @@ class WebSocketChannel(Section, frozen=True, kw_only=True):
     port: Annotated[_Port, Meta(description="Port to listen on.")] = 8765
     path: Annotated[str, Meta(description="Path of the endpoint.")] = "/"
     token: Annotated[_Secret, Meta(description="Token that clients must send.")] = ""
+    token_ttl_s: Annotated[_Seconds, Meta(description="Seconds an issued token can be used.")] = 300
+    public_url: Annotated[
+        str, Meta(description="Address of the endpoint for browsers, behind a proxy.")
+    ] = ""
+    allowed_origins: Annotated[
+        tuple[str, ...], Meta(description="Web pages that may connect besides the gateway's own.")
+    ] = ()
+    max_connections: Annotated[int, Meta(ge=1, description="Clients at once.")] = 2_000
+    max_message_bytes: Annotated[
+        int, Meta(ge=1_024, le=2**26, description="Longest frame of a client, in characters.")
+    ] = 1_048_576
+    frames_per_s: Annotated[
+        float, Meta(gt=0, description="Frames that a client may send each second.")
+    ] = 20.0
+    replay_bytes: Annotated[
+        int, Meta(ge=4_096, description="What is kept of a chat for clients that come back.")
+    ] = 1_048_576
+    ping_interval_s: Annotated[_Seconds, Meta(description="Seconds between two pings.")] = 20
+    ping_timeout_s: Annotated[_Seconds, Meta(description="Seconds to answer a ping.")] = 20
+    approval_timeout_s: Annotated[
+        _Seconds, Meta(description="Seconds that a tool call waits for somebody's decision.")
+    ] = 300
+    drain_s: Annotated[
+        _Seconds, Meta(description="Seconds that turns may go on when the gateway is stopped.")
+    ] = 10
 
 
 class ChannelsSettings(Section, frozen=True, kw_only=True):

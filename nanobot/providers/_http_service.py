@@ -24,6 +24,7 @@ from nanobot.errors import (
 )
 
 from ._answer_body import AnswerBody
+from ._connection_count import ConnectionCount
 from ._endpoint import Endpoint
 from ._http_errors import ERROR_BODY_BYTES, error_from_response, without_secrets
 from ._transport import PoolTransport
@@ -153,6 +154,13 @@ class HTTPService:
                 status=response.status_code,
             )
         return answer
+
+    def connections(self) -> ConnectionCount:
+        """Count the connections of the transport, if it is one of ours. From any thread."""
+        if not isinstance(self._transport, PoolTransport):
+            return ConnectionCount()
+        held = self._transport.statistics()
+        return ConnectionCount(held.open, held.idle, held.waiting)
 
     async def aclose(self) -> None:
         """Refuse further requests, and close every connection unless the transport was handed in. Idempotent."""

@@ -9,6 +9,7 @@ from typing import Final
 from nanobot.errors import RateLimited
 from nanobot.messages import Delta, Message, TextPart, UsageDelta
 
+from ._connection_count import ConnectionCount, connections_of
 from ._limiter import Limiter
 from ._provider import DeltaStream, ModelRequest, Provider
 from ._rate_gate import Pass
@@ -65,6 +66,10 @@ class Limited:
             raise
         limiter.accepted()
         return _LimitedStream(stream, limiter, taken)
+
+    def connections(self) -> ConnectionCount:
+        """How many connections the provider inside holds. From any thread."""
+        return connections_of(self._provider)
 
     async def aclose(self) -> None:
         """Close the provider inside."""

@@ -8,6 +8,7 @@ from typing import Any
 from nanobot.errors import MalformedStream, ProviderError
 from nanobot.messages import Delta, Usage, UsageDelta
 
+from ._connection_count import ConnectionCount, connections_of
 from ._provider import DeltaStream, ModelRequest, Provider
 
 __all__ = ["Primed"]
@@ -69,6 +70,10 @@ class Primed:
             if watch is not None:
                 watch.failed(error, usage)
             raise
+
+    def connections(self) -> ConnectionCount:
+        """How many connections the provider inside holds. From any thread."""
+        return connections_of(self._provider)
 
     async def aclose(self) -> None:
         """Close the provider inside."""

@@ -179,8 +179,8 @@ class PoolTransport(httpx.AsyncBaseTransport):
         await trio.lowlevel.checkpoint()
 
     def statistics(self) -> PoolStatistics:
-        """Count what the pool holds right now."""
-        in_use = sum(exchange.connection is not None for exchange in self._in_flight)
+        """Count what the pool holds right now. From any thread."""
+        in_use = sum(exchange.connection is not None for exchange in tuple(self._in_flight))
         waiting = 0 if self._slots is None else self._slots.statistics().tasks_waiting
         return PoolStatistics(in_use + self._idle, self._idle, self._created, waiting)
 

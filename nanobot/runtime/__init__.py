@@ -6,18 +6,36 @@ from ._request import RunOptions, RunRequest, check_approver, make_request
 from ._run import CURRENT_RUN, Run
 from ._runtime import Runtime, closed
 from ._spending import Budgets
+from ._statistics import (
+    LATENCY_BOUNDS_S,
+    LiveRun,
+    LockState,
+    LockWaiter,
+    RuntimeStatistics,
+    SessionLoad,
+    TurnCounter,
+    TurnTotals,
+)
 from ._turn_maker import TurnMaker
 
 __all__ = [
     "CURRENT_RUN",
     "Budgets",
+    "LATENCY_BOUNDS_S",
+    "LiveRun",
+    "LockState",
+    "LockWaiter",
     "OfferedTools",
     "Providers",
     "Run",
     "RunOptions",
     "RunRequest",
     "Runtime",
+    "RuntimeStatistics",
+    "SessionLoad",
+    "TurnCounter",
     "TurnMaker",
+    "TurnTotals",
     "check_approver",
     "closed",
     "make_request",

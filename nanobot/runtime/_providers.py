@@ -19,6 +19,7 @@ from nanobot.providers import (
     Retrying,
     RetryPolicy,
 )
+from nanobot.providers._connection_count import ConnectionCount, connections_of
 from nanobot.providers._retry import PATIENT, STANDARD
 from nanobot.providers._select import ModelSelection
 
@@ -61,6 +62,11 @@ class Providers:
         if selection.kind == "local":  # our own child process: waiting does not make it better
             return self._service(selection)
         return Retrying(self._service(selection), self._policy)
+
+    def connections(self) -> ConnectionCount:
+        """How many connections they hold together. From any thread."""
+        providers = [*tuple(self._open.values()), self._given]
+        return sum(map(connections_of, providers), start=ConnectionCount())
 
     def give_up(self) -> None:
         """The bot itself is being closed: from now on `aclose` closes the provider that was handed in as well."""

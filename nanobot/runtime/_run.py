@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextvars
+import time
 from collections.abc import Awaitable, Callable
 
 from actors import Call, CreditStream, Hold
@@ -23,7 +24,8 @@ class Run:
       stream: Where its events go, or None if nobody reads them.
 
     `parent` is the run in whose code this one was started, if that is still running; it was found through a contextvar, so
-    it follows tasks, threads and hooks. `partial` gives what there is of a result, once the turn has begun.
+    it follows tasks, threads and hooks. `partial` gives what there is of a result, once the turn has begun. `posted_at` is when
+    it was made, and `waiting_since` since when it waits for the lock, both on the monotonic clock.
     """
 
     __slots__ = (
@@ -34,8 +36,10 @@ class Run:
         "hold",
         "parent",
         "partial",
+        "posted_at",
         "session_key",
         "waiters",
+        "waiting_since",
     )
 
     def __init__(
@@ -48,6 +52,8 @@ class Run:
     ) -> None:
         context = contextvars.copy_context()
         self.session_key = session_key
+        self.posted_at = time.monotonic()
+        self.waiting_since: float | None = None
         self.exclusive = exclusive
         self.events = None if stream is None else RunEvents(stream, lambda: self.waiters > 0)
         self.parent: Run | None = CURRENT_RUN.get()

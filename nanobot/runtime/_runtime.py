@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import time
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
@@ -15,6 +16,7 @@ from nanobot.errors import BotClosed
 from ._nesting import refusal
 from ._run import Run
 from ._session_actor import SessionActor
+from ._statistics import LiveRun, LockState, LockWaiter, SessionLoad, live_run
 
 __all__ = ["Runtime", "closed"]
 
@@ -94,6 +96,43 @@ class Runtime:
     def live_sessions(self) -> int:
         """Sessions whose actor is alive, idle ones included."""
         return len(self._actors)
+
+    def sessions(self) -> tuple[SessionLoad, ...]:
+        """The sessions whose actor is alive. From any thread, as `runs` and `lock_state`: another one than the home's may
+        get a `RuntimeError` if it looks while something changes, and looks again.
+        """
+        return tuple(
+            SessionLoad(key, len(self._mailbox(key) or ()), _busy(actor.occupant))
+            for key, actor in tuple(self._actors.items())
+        )
+
+    def runs(self) -> tuple[LiveRun, ...]:
+        """The runs that were posted and have not settled."""
+        now = time.monotonic()
+        return tuple(live_run(run, now) for run in tuple(self._live) if not run.settled)
+
+    def lock_state(self) -> LockState:
+        """Who holds the lock, and who waits for it."""
+        now = time.monotonic()
+        holders: list[Run] = []
+        waiters: list[tuple[float, Run]] = []
+        for run in tuple(self._live):
+            if run.settled:
+                continue  # whoever waited for it may know already; what it held is let go in the same step
+            hold, since = run.hold, run.waiting_since
+            if hold is not None and hold.granted and not hold.released and not _inherited(run):
+                holders.append(run)
+            elif since is not None:
+                waiters.append((since, run))
+        waiters.sort(key=lambda waiter: waiter[0])
+        return LockState(
+            any(run.exclusive for run in holders),
+            tuple(run.session_key for run in holders),
+            tuple(
+                LockWaiter(run.session_key, run.exclusive, max(0.0, now - since))
+                for since, run in waiters
+            ),
+        )
 
     def start(self) -> None:
         """Begin to live in the home. Runs may be submitted right after."""
@@ -273,3 +312,12 @@ def _undelivered(run: Run, reason: BaseException) -> None:
 
 async def _nothing() -> None:
     """The body of a call that is settled by hand."""
+
+
+def _busy(occupant: Run | None) -> bool:
+    return occupant is not None and not occupant.settled
+
+
+def _inherited(run: Run) -> bool:
+    """Whether a run has the lock through an outer run that still has it too."""
+    return run.parent is not None and not run.parent.settled

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import trio
 
 from actors import Hold, Mailbox, ReadWriteLock
@@ -40,7 +42,9 @@ class SessionActor:
         try:
             if not hold.granted:
                 run.call.on_settled(self._mailbox.notify)
+                run.waiting_since = time.monotonic()
                 await self._wait_for_lock(hold, run, turns)
+                run.waiting_since = None
             if not run.settled:
                 run.hold = hold
                 await self._turn(run, turns)

@@ -18,7 +18,15 @@ from nanobot.context import COMPACT, FULL, SystemPrompt
 from nanobot.errors import StoreError
 from nanobot.memory import HistoryLog
 from nanobot.providers import Provider
-from nanobot.runtime import Budgets, OfferedTools, Providers, Runtime, TurnMaker, retry_policy
+from nanobot.runtime import (
+    Budgets,
+    OfferedTools,
+    Providers,
+    Runtime,
+    TurnCounter,
+    TurnMaker,
+    retry_policy,
+)
 from nanobot.sessions import SessionStore, Unsaved
 from nanobot.tools import (
     Approval,
@@ -59,6 +67,7 @@ class Blueprint:
         self._given = toolset
         self._mcp_servers = config.tools.mcp_servers
         self.overrides_are_exclusive = defaults.override_policy == "exclusive"
+        self.turns = TurnCounter()
         self._store = store
         self._unsaved = unsaved
         self._hooks = hooks

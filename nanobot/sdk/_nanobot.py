@@ -31,6 +31,7 @@ from ._run_stream import EventReader, RunStream
 from ._runtime_client import RuntimeClient
 from ._session_work import SessionWork
 from ._sessions_client import SessionsClient
+from ._statistics import read_statistics
 from ._sync_stream import SyncEventStream
 
 __all__ = ["Nanobot"]
@@ -46,7 +47,7 @@ class Nanobot:
     Attributes:
       sessions: The conversations: `ingest`, `get`, `list`, `export`, `clear`, `delete`, `flush`, `restore`, `fork`, `search`.
       memory: What outlives sessions: `read`, `write`, `append_history`, `read_history`.
-      runtime: What runs: `model`, `workspace`; `compact_session`, `compact_idle_session`,
+      runtime: What runs: `model`, `workspace`; `statistics`; `compact_session`, `compact_idle_session`,
         `compact_while_idle`.
     """
 
@@ -84,6 +85,7 @@ class Nanobot:
             SessionWork(self._engine, self._blueprint),
             selection,
             workspace,
+            partial(read_statistics, self._engine, self._blueprint),
             idle_compact_after_minutes=config.agents.defaults.idle_compact_after_minutes,
         )
 
@@ -285,13 +287,15 @@ class Nanobot:
             host=current_host(runtime.home) if host is None else host,
             submit=runtime.submit,
         )
-        return Run(
+        run = Run(
             request.session_key,
             body,
             exclusive=self._blueprint.overrides_are_exclusive
             and (request.model is not None or request.model_preset is not None),
             stream=stream,
         )
+        self._blueprint.turns.follow(run)
+        return run
 
     def _open_sync(self, name: str, instead: str) -> tuple[Runtime, SyncHost]:
         if in_async_loop():

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from nanobot.errors import InvalidArgument
 from nanobot.providers._select import ModelSelection
-from nanobot.runtime import TurnMaker
+from nanobot.runtime import RuntimeStatistics, TurnMaker
 from nanobot.sessions import SessionSnapshot, snapshot_of
 
 from ._session_work import SessionWork
@@ -23,6 +23,7 @@ class RuntimeClient:
         work: SessionWork,
         selection: ModelSelection,
         workspace: Path,
+        statistics: Callable[[], RuntimeStatistics],
         *,
         idle_compact_after_minutes: float,
     ) -> None:
@@ -30,6 +31,7 @@ class RuntimeClient:
         self._selection = selection
         self._workspace = workspace
         self._idle_s = 60.0 * idle_compact_after_minutes
+        self._statistics = statistics
 
     @property
     def model(self) -> str:
@@ -45,6 +47,15 @@ class RuntimeClient:
     def notice(self) -> str:
         """What the user should know about the choice of model, or ""."""
         return self._selection.notice
+
+    def statistics(self) -> RuntimeStatistics:
+        """Return what is alive right now, and what has been done so far; an immutable value, to be polled.
+
+        A plain call, from any thread and any event loop, that waits for nobody; it takes about 5 µs for each live run. In the
+        Trio run where the bot lives it is one moment; seen from other threads its parts may be microseconds apart. A bot
+        that nothing was asked of yet, and one that was closed, has no sessions, runs and connections; its totals stay.
+        """
+        return self._statistics()
 
     async def compact_session(self, session_key: str) -> SessionSnapshot:
         """Summarize the older part of a session, if the session no longer fits what the model can read.

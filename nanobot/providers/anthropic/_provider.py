@@ -7,6 +7,7 @@ from typing import Final
 import httpx
 
 from .._answer_stream import AnswerStream
+from .._connection_count import ConnectionCount
 from .._endpoint import Endpoint
 from .._http_service import HTTPService
 from .._images import read_images
@@ -73,6 +74,10 @@ class AnthropicProvider:
         return AnswerStream(
             answer, MessageDecoder(provider=self.name, secrets=self._service.secrets)
         )
+
+    def connections(self) -> ConnectionCount:
+        """How many connections it holds. From any thread."""
+        return self._service.connections()
 
     async def aclose(self) -> None:
         """Refuse further requests, and close every connection unless the transport was handed in. Idempotent."""

@@ -11,6 +11,7 @@ import trio
 
 from nanobot.errors import ConfigError, ConnectionFailed, ServiceUnavailable, UsageError
 
+from .._connection_count import ConnectionCount
 from .._endpoint import Endpoint
 from .._provider import DeltaStream, ModelRequest
 from .._transport import PoolTransport
@@ -129,6 +130,11 @@ class LocalProvider:
             raise lost
         # It died before it answered, perhaps long ago and unnoticed until now: what was asked is lost, not half done.
         return await (await self._running_service()).open(request)
+
+    def connections(self) -> ConnectionCount:
+        """How many connections it holds. From any thread."""
+        held = self._transport.statistics()
+        return ConnectionCount(held.open, held.idle, held.waiting)
 
     async def aclose(self) -> None:
         """Close every connection and end the server. Idempotent; takes milliseconds, and seconds if it is stuck.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import httpx
 
 from .._answer_stream import AnswerStream
+from .._connection_count import ConnectionCount
 from .._endpoint import Endpoint
 from .._http_service import HTTPService
 from .._provider import ModelRequest
@@ -75,6 +76,10 @@ class OpenAIChatProvider:
             secrets=self._service.secrets,
         )
         return AnswerStream(answer, decoder)
+
+    def connections(self) -> ConnectionCount:
+        """How many connections it holds. From any thread."""
+        return self._service.connections()
 
     async def aclose(self) -> None:
         """Refuse further requests, and close every connection unless the transport was handed in. Idempotent."""

@@ -1,0 +1,305 @@
+"""One chat: it runs its turns one after the other, whoever looks on, and tells everyone who is attached."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, Literal, Protocol, TypeAlias
+
+import trio
+
+from nanobot import Nanobot, RunStream
+from nanobot.errors import BotClosed, NanobotError
+from nanobot.tools import ApprovalRequest, Approved, Denied
+
+from ._chat_log import ChatLog
+from ._client_frames import FrameError
+from ._history import latest_messages, without_turn
+from ._server_frames import (
+    ApprovalEnd,
+    ApprovalRequested,
+    Attached,
+    ChatFrame,
+    PendingTurn,
+    UserMessage,
+)
+from ._settings import GatewaySettings
+from ._translate import TurnTranslator
+
+__all__ = ["Chat", "Watcher", "session_key"]
+
+_log = logging.getLogger("nanobot.gateway")
+
+Spawn: TypeAlias = Callable[[Callable[[], Awaitable[None]]], None]
+"""Starts a task that lives as long as the gateway."""
+
+_SEEN: Final = 100
+"""Names of turns that are known again: a client that was cut off sends again what it had just sent."""
+
+_LOOKS: Final = 5
+"""How often a history is read again because a turn began or ended meanwhile."""
+
+
+def session_key(chat_id: str) -> str:
+    """The session that keeps a chat."""
+    return f"websocket:{chat_id}"
+
+
+class Watcher(Protocol):
+    """Somebody who is attached to a chat."""
+
+    def chat_has_news(self, chat_id: str) -> None:
+        """The chat's log has grown. Must neither wait nor fail."""
+        ...
+
+
+class _Turn:
+    """One message and its answer, from being taken in to its end."""
+
+    __slots__ = ("began_after", "cancelled", "client_id", "run", "text", "translator", "turn_id")
+
+    def __init__(self, turn_id: str, text: str, client_id: str) -> None:
+        self.turn_id = turn_id
+        self.text = text
+        self.client_id = client_id
+        self.cancelled = False
+        self.began_after = 0
+        self.run: RunStream | None = None
+        self.translator: TurnTranslator | None = None
+
+
+class _Undecided:
+    """A tool call that waits for somebody's decision."""
+
+    __slots__ = ("decided", "decision", "reason")
+
+    def __init__(self) -> None:
+        self.decided = trio.Event()
+        self.decision: Literal["approved", "denied"] = "denied"
+        self.reason = ""
+
+
+def _uncounted(_by: int) -> None:
+    """For chats that were forgotten."""
+
+
+class Chat:
+    """A chat that somebody has used since the gateway started. Belongs to the gateway's Trio run.
+
+    Args:
+      chat_id: Its name.
+      bot: Who answers.
+      settings: The limits.
+      spawn: Starts a task that lives as long as the gateway.
+      on_growth: Told by how many bytes the log grew or shrank.
+
+    Attributes:
+      epoch: The name of this numbering of frames; another one after a restart.
+      log: Its latest frames.
+      watchers: Who is told of news.
+    """
+
+    def __init__(
+        self,
+        chat_id: str,
+        *,
+        bot: Nanobot,
+        settings: GatewaySettings,
+        spawn: Spawn,
+        on_growth: Callable[[int], None],
+    ) -> None:
+        self.chat_id = chat_id
+        self.epoch = secrets.token_hex(8)
+        self.log = ChatLog(settings.replay_bytes)
+        self.watchers: dict[Watcher, None] = {}
+        self._bot = bot
+        self._settings = settings
+        self._spawn = spawn
+        self._on_growth = on_growth
+        self._queue: deque[_Turn] = deque()
+        self._current: _Turn | None = None
+        self._undecided: dict[str, _Undecided] = {}
+        self._seen: dict[str, None] = {}
+        self._working = False
+        self._changes = 0
+
+    @property
+    def busy(self) -> bool:
+        """Whether a turn is under way or waits."""
+        return self._working
+
+    def say(self, text: str, *, turn_id: str, client_id: str) -> None:
+        """Take in a user's message; it is answered after those before it.
+
+        A `turn_id` that was seen lately is the same message once more, from a client that was cut off before it heard
+        that we have it, and is not taken in twice.
+
+        Raises:
+          FrameError: Too many wait already.
+        """
+        if turn_id and turn_id in self._seen:
+            return
+        if len(self._queue) >= self._settings.max_queued:
+            raise FrameError(
+                "queue_full", f"{len(self._queue)} messages wait in this chat already", self.chat_id
+            )
+        turn = _Turn(turn_id or secrets.token_hex(8), text, client_id)
+        self._seen[turn.turn_id] = None
+        if len(self._seen) > _SEEN:
+            del self._seen[next(iter(self._seen))]
+        self._queue.append(turn)
+        self._emit(UserMessage(self.chat_id, turn.turn_id, text=text, client_id=client_id))
+        if not self._working:
+            self._working = True
+            self._spawn(self._work)
+
+    def cancel(self, turn_id: str = "") -> None:
+        """End one turn, or all of them, also those that wait. Returns at once; `turn_end` tells when it is done."""
+        for turn in [*self._queue, *([self._current] if self._current is not None else [])]:
+            if turn_id in ("", turn.turn_id) and not turn.cancelled:
+                turn.cancelled = True
+                if turn.run is not None:
+                    self._spawn(turn.run.cancel)
+
+    def decide(self, request_id: str, decision: Literal["approved", "denied"], reason: str) -> bool:
+        """Decide on a tool call that waits; returns whether it did."""
+        undecided = self._undecided.pop(request_id, None)
+        if undecided is None:
+            return False
+        undecided.decision = decision
+        undecided.reason = reason
+        undecided.decided.set()
+        return True
+
+    def resume(self, epoch: str, after: int) -> Attached | None:
+        """What to tell a client that has the frames up to `after`; None if the rest of them cannot be had."""
+        if epoch != self.epoch or not self.log.covers(after):
+            return None
+        return Attached(self.chat_id, self.epoch, after, resumed=True, running=self.busy)
+
+    def attach_here(self) -> Attached:
+        """What to tell a client that wants to know what happens from now on."""
+        return Attached(self.chat_id, self.epoch, self.log.last, resumed=False, running=self.busy)
+
+    async def attach_with_history(self, limit: int) -> Attached:
+        """What to tell a client that knows nothing: the history, the turns that are not in it, and where their frames begin.
+
+        Raises:
+          StoreError: The session cannot be read.
+        """
+        for _ in range(_LOOKS):
+            changes = self._changes
+            snapshot = await trio.to_thread.run_sync(
+                self._bot.sessions.get, session_key(self.chat_id)
+            )
+            if changes == self._changes:
+                break
+        messages = [] if snapshot is None else snapshot.messages
+        # No await from here on: what is told is one moment.
+        turns = [*([self._current] if self._current is not None else []), *self._queue]
+        seq = self.log.last
+        if (current := self._current) is not None:
+            seq = max(current.began_after, self.log.oldest)
+            if current.translator is not None and current.translator.started:
+                messages = [*without_turn(messages, current.text)]
+        return Attached(
+            self.chat_id,
+            self.epoch,
+            seq,
+            resumed=False,
+            running=self.busy,
+            truncated=self._current is not None and seq > self._current.began_after,
+            messages=latest_messages(messages, limit),
+            turns=[PendingTurn(turn.turn_id, turn.text) for turn in turns],
+        )
+
+    def retire(self) -> None:
+        """Nobody counts this chat's frames any more."""
+        self._on_growth = _uncounted
+
+    async def _work(self) -> None:
+        try:
+            while self._queue:
+                turn = self._current = self._queue.popleft()
+                self._changes += 1
+                await self._answer(turn)
+        finally:
+            self._current = None
+            self._working = False
+            self._changes += 1
+
+    async def _answer(self, turn: _Turn) -> None:
+        turn.began_after = self.log.last
+        translator = turn.translator = TurnTranslator(
+            self.chat_id, turn.turn_id, trio.current_time()
+        )
+        reason, detail = "cancelled", ""
+        try:
+            if not turn.cancelled:
+                await self._follow(turn, translator)
+        except BotClosed:
+            reason, detail = "error", "The server is shutting down."
+        except NanobotError as error:
+            reason, detail = "error", str(error)
+        except Exception:  # noqa: BLE001 - a tool's, a hook's or our bug must end neither the chat nor the gateway
+            _log.exception("a turn of chat %s failed", self.chat_id)
+            reason, detail = "error", "The turn failed because of a bug; the server's log has it."
+        finally:
+            for frame in translator.end(reason, detail, trio.current_time()):
+                self._emit(frame)
+
+    async def _follow(self, turn: _Turn, translator: TurnTranslator) -> None:
+        async with await self._bot.run_streamed(
+            turn.text,
+            session_key=session_key(self.chat_id),
+            channel="websocket",
+            chat_id=self.chat_id,
+            sender_id=turn.client_id or "user",
+            approver=self._approver(turn),
+        ) as run:
+            turn.run = run
+            if turn.cancelled:
+                await run.cancel()
+            async for event in run.stream_events():
+                for frame in translator.frames(event, trio.current_time()):
+                    self._emit(frame)
+
+    def _approver(self, turn: _Turn) -> Callable[[ApprovalRequest], Awaitable[Approved | Denied]]:
+        async def approve(request: ApprovalRequest) -> Approved | Denied:
+            request_id = secrets.token_hex(8)
+            undecided = self._undecided[request_id] = _Undecided()
+            end: Any = "withdrawn"
+            self._emit(
+                ApprovalRequested(
+                    self.chat_id,
+                    turn.turn_id,
+                    request_id=request_id,
+                    call_id=f"{request.iteration}.{request.tool_call_id}",
+                    name=request.name,
+                    arguments=request.arguments,
+                    description=request.description,
+                )
+            )
+            try:
+                with trio.move_on_after(self._settings.approval_timeout_s) as waiting:
+                    await undecided.decided.wait()
+                end = "expired" if waiting.cancelled_caught else undecided.decision
+            finally:
+                self._undecided.pop(request_id, None)
+                self._emit(
+                    ApprovalEnd(self.chat_id, turn.turn_id, request_id=request_id, decision=end)
+                )
+            if end == "approved":
+                return Approved()
+            return Denied("Nobody decided in time." if end == "expired" else undecided.reason)
+
+        return approve
+
+    def _emit(self, frame: ChatFrame) -> None:
+        before = self.log.size
+        self.log.append(frame)
+        for watcher in self.watchers:
+            watcher.chat_has_news(self.chat_id)
+        self._on_growth(self.log.size - before)

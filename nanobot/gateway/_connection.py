@@ -1,0 +1,398 @@
+"""One WebSocket: it reads frames as fast as they are allowed to come, and sends what its chats have for it, at its own pace."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections import deque
+from typing import Final, Protocol, assert_never
+
+import trio
+from trio_websocket import ConnectionClosed, WebSocketConnection
+
+from actors import TrioNotify
+from nanobot import Nanobot
+from nanobot.errors import NanobotError
+
+from ._chat import Chat
+from ._chat_log import Behind
+from ._chat_rows import delete_session, found_rows, listed_rows
+from ._chats import Chats
+from ._client_frames import (
+    Approval,
+    Attach,
+    Cancel,
+    ClientFrame,
+    DeleteChat,
+    Detach,
+    FrameError,
+    ListChats,
+    NewChat,
+    Ping,
+    Say,
+    SearchChats,
+    UnwatchRuntime,
+    WatchRuntime,
+    read_client_frame,
+)
+from ._rate_limit import RateLimit
+from ._server_frames import (
+    Attached,
+    Deleted,
+    Error,
+    Pong,
+    Ready,
+    RuntimeSeen,
+    ServerFrame,
+    encode_frame,
+)
+from ._server_frames import (
+    Chats as ChatsFrame,
+)
+from ._settings import GatewaySettings
+
+__all__ = ["GOING_AWAY", "TOO_SLOW", "Connection", "Floor"]
+
+_log = logging.getLogger("nanobot.gateway")
+
+GOING_AWAY: Final = 1001
+POLICY: Final = 1008
+TOO_SLOW: Final = 4008
+"""Close code of a client that did not keep up; the range is for applications."""
+
+_OUTBOX: Final = 64
+"""Answers that wait to be sent; past it nothing more is read from the client."""
+
+_TURN_BYTES: Final = 64 * 1024
+"""How much of one chat is sent before the next one of the same connection has its turn."""
+
+_REFUSALS: Final = 100
+"""Frames in a row that may be refused for coming too often, before the connection is closed."""
+
+_BURST_S: Final = 3.0
+
+
+class Floor(Protocol):
+    """What a connection needs of the gateway."""
+
+    @property
+    def bot(self) -> Nanobot: ...
+    @property
+    def chats(self) -> Chats: ...
+    @property
+    def settings(self) -> GatewaySettings: ...
+    @property
+    def draining(self) -> bool: ...
+
+    def watch_runtime(self, connection: Connection) -> None: ...
+    def unwatch_runtime(self, connection: Connection) -> None: ...
+    def note_dropped(self) -> None: ...
+
+
+class _Leave(Exception):
+    """Close the connection, with this code and reason."""
+
+    def __init__(self, code: int, reason: str) -> None:
+        super().__init__(reason)
+        self.code = code
+        self.reason = reason
+
+
+class _Subscription:
+    """A chat that this connection is attached to, and the last frame it was sent."""
+
+    __slots__ = ("chat", "cursor")
+
+    def __init__(self, chat: Chat, cursor: int) -> None:
+        self.chat = chat
+        self.cursor = cursor
+
+
+class Connection:
+    """Serves one client until it leaves or is dropped. Belongs to the gateway's Trio run.
+
+    Nothing is queued for a client but answers to its own frames: of each chat it has a cursor into the log that all
+    share, so that one which is slow costs nobody anything, gets consecutive deltas joined into one frame, and is dropped
+    with a reason when the log has forgotten what it would need next.
+    """
+
+    def __init__(
+        self,
+        websocket: WebSocketConnection,
+        stream: trio.abc.Stream,
+        floor: Floor,
+        client_id: str,
+        *,
+        now: float,
+    ) -> None:
+        settings = floor.settings
+        self.client_id = client_id or f"anon-{secrets.token_hex(6)}"
+        self._websocket = websocket
+        self._stream = stream
+        self._floor = floor
+        self._settings = settings
+        self._rate = RateLimit(
+            settings.frames_per_s, max(1, round(_BURST_S * settings.frames_per_s)), now=now
+        )
+        self._refused = 0
+        self._chats: dict[str, _Subscription] = {}
+        self._news: dict[str, None] = {}  # insertion-ordered: each chat has its turn
+        self._outbox: deque[ServerFrame] = deque()
+        self._runtime_seen: RuntimeSeen | None = None
+        self._own_chat = ""
+        self._wake = TrioNotify()
+        self._room = TrioNotify()
+        self._farewell: _Leave | None = None
+
+    def chat_has_news(self, chat_id: str) -> None:
+        """The log of a chat has grown."""
+        self._news[chat_id] = None
+        self._wake.notify()
+
+    def show_runtime(self, seen: RuntimeSeen) -> None:
+        """Send this unless a newer one comes first."""
+        self._runtime_seen = seen
+        self._wake.notify()
+
+    def leave(self, code: int, reason: str) -> None:
+        """Close the connection once what is in its outbox has been sent."""
+        if self._farewell is None:
+            self._farewell = _Leave(code, reason)
+        self._wake.notify()
+
+    async def serve(self, own_chat: str) -> None:
+        """Greet the client and follow it until one side leaves. Never raises because of what a client does."""
+        self._own_chat = own_chat
+        chat = self._floor.chats.get(own_chat)
+        self._outbox.append(
+            Ready(
+                own_chat,
+                self.client_id,
+                model=self._floor.bot.runtime.model,
+                server=chat.epoch,
+            )
+        )
+        self._subscribe(chat, chat.log.last)
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._read)
+                nursery.start_soon(self._ping)
+                await self._write()
+                nursery.cancel_scope.cancel()
+        except* (ConnectionClosed, trio.BrokenResourceError, trio.ClosedResourceError):
+            pass
+        except* _Leave as leaving:
+            await self._close(_first(leaving))
+        finally:
+            self._floor.unwatch_runtime(self)
+            for subscription in self._chats.values():
+                subscription.chat.watchers.pop(self, None)
+            self._chats.clear()
+
+    async def _write(self) -> None:
+        """Send answers first, then each chat in its turn, then the runtime's state."""
+        while True:
+            if self._outbox:
+                await self._send(self._outbox.popleft())
+                self._room.notify()
+            elif self._news:
+                await self._send_news()
+            elif self._farewell is not None:
+                raise self._farewell
+            elif (seen := self._runtime_seen) is not None:
+                self._runtime_seen = None
+                await self._send(seen)
+            else:
+                await self._wake.notified()
+
+    async def _send_news(self) -> None:
+        chat_id = next(iter(self._news))
+        del self._news[chat_id]
+        subscription = self._chats.get(chat_id)
+        if subscription is None:
+            return
+        try:
+            frames = subscription.chat.log.after(subscription.cursor, limit_bytes=_TURN_BYTES)
+        except Behind:
+            raise self._too_slow("it did not keep up with its chats") from None
+        for frame in frames:
+            subscription.cursor = (
+                frame.seq
+            )  # before the wait: the chat may be attached anew meanwhile
+            await self._send(frame)
+        current = self._chats.get(chat_id) is subscription
+        if current and subscription.cursor < subscription.chat.log.last:
+            self._news[chat_id] = None
+
+    async def _send(self, frame: ServerFrame) -> None:
+        with trio.move_on_after(self._settings.send_timeout_s) as sending:
+            await self._websocket.send_message(encode_frame(frame))
+        if sending.cancelled_caught:
+            # A frame was cut in the middle: nothing can follow it, not even the reason.
+            self._floor.note_dropped()
+            _log.warning(
+                "client %s took nothing for %g s and was dropped",
+                self.client_id,
+                self._settings.send_timeout_s,
+            )
+            await trio.aclose_forcefully(self._stream)
+            raise trio.ClosedResourceError
+
+    def _too_slow(self, what: str) -> _Leave:
+        self._floor.note_dropped()
+        _log.warning("client %s was dropped: %s", self.client_id, what)
+        return _Leave(TOO_SLOW, f"too slow: {what}; connect again to go on")
+
+    async def _ping(self) -> None:
+        while True:
+            await trio.sleep(self._settings.ping_interval_s)
+            with trio.move_on_after(self._settings.ping_timeout_s) as waiting:
+                await self._websocket.ping()
+            if waiting.cancelled_caught:
+                await trio.aclose_forcefully(self._stream)
+                raise trio.ClosedResourceError
+
+    async def _read(self) -> None:
+        while self._farewell is None:
+            message = await self._websocket.get_message()
+            while len(self._outbox) >= _OUTBOX:
+                await self._room.notified()
+            try:
+                await self._take(message)
+            except FrameError as error:
+                self._answer(Error(error.detail, error.reason, error.chat_id))
+            except NanobotError as error:
+                self._answer(Error(str(error), "unavailable"))
+
+    async def _take(self, message: str | bytes) -> None:
+        wait_s = self._rate.take(trio.current_time())
+        if wait_s:
+            self._refused += 1
+            if self._refused == _REFUSALS:
+                self.leave(POLICY, "too many frames")
+            self._answer(
+                Error(
+                    "frames come too often; this one was not followed",
+                    "rate_limited",
+                    retry_after_s=round(wait_s, 3),
+                )
+            )
+            return
+        self._refused = 0
+        if isinstance(message, bytes):
+            raise FrameError("bad_frame", "frames are text, not binary")
+        await self._follow(read_client_frame(message))
+
+    async def _follow(self, frame: ClientFrame) -> None:
+        chats = self._floor.chats
+        match frame:
+            case Say(content=content, turn_id=turn_id):
+                if self._floor.draining:
+                    raise FrameError("draining", "the server is shutting down", frame.chat_id)
+                chat = chats.get(frame.chat_id or self._own_chat)
+                if chat.chat_id not in self._chats:
+                    self._attach(chat, chat.attach_here())
+                chat.say(content, turn_id=turn_id, client_id=self.client_id)
+            case NewChat():
+                chat = chats.get(new_chat_id())
+                self._attach(chat, chat.attach_here())
+            case Attach(chat_id=chat_id, epoch=epoch, after=after, history=history):
+                chat = chats.get(chat_id)
+                attached = chat.resume(epoch, after) if epoch else None
+                if attached is None and history:
+                    attached = await chat.attach_with_history(history)
+                self._attach(chat, attached or chat.attach_here())
+            case Detach(chat_id=chat_id):
+                self._detach(chat_id)
+            case Cancel(turn_id=turn_id):
+                found = chats.find(frame.chat_id or self._own_chat)
+                if found is not None:
+                    found.cancel(turn_id)
+            case Approval(request_id=request_id, decision=decision, reason=reason):
+                found = chats.find(frame.chat_id or self._own_chat)
+                if found is None or not found.decide(request_id, decision, reason):
+                    raise FrameError(
+                        "no_such_request", "nothing waits for this decision", frame.chat_id
+                    )
+            case ListChats(limit=limit):
+                self._answer(ChatsFrame(await listed_rows(self._floor.bot, chats, limit)))
+            case SearchChats(query=query, limit=limit):
+                rows = await found_rows(self._floor.bot, chats, query, limit)
+                self._answer(ChatsFrame(rows, query))
+            case DeleteChat(chat_id=chat_id):
+                await self._delete(chat_id)
+            case WatchRuntime():
+                self._floor.watch_runtime(self)
+            case UnwatchRuntime():
+                self._floor.unwatch_runtime(self)
+            case Ping():
+                self._answer(Pong())
+            case _:
+                assert_never(frame)
+
+    async def _delete(self, chat_id: str) -> None:
+        chat = self._floor.chats.find(chat_id)
+        if chat is not None:
+            chat.cancel()
+        await delete_session(self._floor.bot, chat_id)
+        if chat is not None:
+            for watcher in [*chat.watchers]:
+                if isinstance(watcher, Connection):
+                    watcher.chat_is_gone(chat_id)
+            self._floor.chats.drop(chat_id)
+        if chat is None or chat_id not in self._chats:
+            self._answer(Deleted(chat_id))
+
+    def chat_is_gone(self, chat_id: str) -> None:
+        """Somebody deleted a chat that this connection is attached to."""
+        self._detach(chat_id)
+        self._answer(Deleted(chat_id))
+
+    def _attach(self, chat: Chat, attached: Attached) -> None:
+        """Send the frames of a chat from here on. Its answer is sent before them."""
+        attached_to = len(self._chats)
+        if (
+            chat.chat_id not in self._chats
+            and attached_to >= self._settings.max_chats_per_connection
+        ):
+            raise FrameError(
+                "too_many_chats",
+                f"a connection may be attached to {attached_to} chats; detach from one",
+                chat.chat_id,
+            )
+        self._answer(attached)
+        self._subscribe(chat, attached.seq)
+
+    def _subscribe(self, chat: Chat, cursor: int) -> None:
+        self._chats[chat.chat_id] = _Subscription(chat, cursor)
+        chat.watchers[self] = None
+        if cursor < chat.log.last:
+            self.chat_has_news(chat.chat_id)
+
+    def _detach(self, chat_id: str) -> None:
+        subscription = self._chats.pop(chat_id, None)
+        if subscription is not None:
+            subscription.chat.watchers.pop(self, None)
+
+    def _answer(self, frame: ServerFrame) -> None:
+        self._outbox.append(frame)
+        self._wake.notify()
+
+    async def _close(self, leaving: _Leave) -> None:
+        with trio.move_on_after(_CLOSE_S, shield=True):
+            await self._websocket.aclose(leaving.code, leaving.reason[:100])
+
+
+_CLOSE_S: Final = 2.0
+"""How long a client has to take the reason why it is closed, and answer."""
+
+
+def new_chat_id() -> str:
+    """A name for a chat that nobody can guess."""
+    return secrets.token_hex(12)
+
+
+def _first(group: BaseExceptionGroup[_Leave]) -> _Leave:
+    for error in group.exceptions:
+        return _first(error) if isinstance(error, BaseExceptionGroup) else error
+    raise AssertionError("a group is never empty")

@@ -1,0 +1,52 @@
+"""A chat's stored messages, as far as the frames of a turn under way do not tell them. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+__all__ = ["latest_messages", "without_turn"]
+
+_MAX_CHARS: Final = 2_000_000
+"""How much text of a history is sent at most: about what a page can show before it becomes slow."""
+
+_KEPT: Final = (
+    "role",
+    "content",
+    "tool_calls",
+    "tool_call_id",
+    "name",
+    "timestamp",
+    "reasoning_content",
+    "outcome",
+)
+
+
+def without_turn(messages: Sequence[dict[str, Any]], said: str) -> Sequence[dict[str, Any]]:
+    """The messages before the turn that answers `said`: it is journalled while it runs, and its frames say it again.
+
+    Its message is the last one of a user. If that has another text, nothing of the turn is stored yet.
+    """
+    for index in range(len(messages) - 1, -1, -1):
+        if messages[index].get("role") == "user":
+            return messages[:index] if messages[index].get("content") == said else messages
+    return messages
+
+
+def latest_messages(messages: Sequence[dict[str, Any]], limit: int) -> list[dict[str, Any]]:
+    """The last messages, at most `limit`, beginning with one of a user if there is one among them, and only what a client
+    shows of each.
+    """
+    kept: list[dict[str, Any]] = []
+    chars = 0
+    for message in reversed(messages[-limit:] if limit else ()):
+        shown = {name: message[name] for name in _KEPT if message.get(name) is not None}
+        chars += len(str(shown.get("content", "")))
+        if kept and chars > _MAX_CHARS:
+            break
+        kept.append(shown)
+    kept.reverse()
+    if len(kept) < len(messages):
+        first = next((index for index, one in enumerate(kept) if one.get("role") == "user"), 0)
+        return kept[first:]
+    return kept

@@ -1,0 +1,223 @@
+// What a person does with the page, each story in a fresh browser profile. Run by test_page.py:
+//   node stories.mjs FOLDER_OF_PLAYWRIGHT CHROMIUM STORY PAGE_URL [JSON]
+// Prints what it saw as one JSON object; anything that throws fails the test.
+
+import assert from "node:assert/strict";
+import { createRequire } from "node:module";
+import { createInterface } from "node:readline";
+
+const [folder, executablePath, story, base, options = "{}"] = process.argv.slice(2);
+const { chromium } = createRequire(`${folder}/`)("playwright-core");
+const given = JSON.parse(options);
+const PATIENCE_MS = 60_000;
+
+const stdin = createInterface({ input: process.stdin })[Symbol.asyncIterator]();
+// Tell the test something, and wait until it has answered.
+async function ask(what) {
+  console.log(`ask ${what}`);
+  await stdin.next();
+}
+
+const text = (page) => page.locator(".turn").last().locator(".prose").last();
+const ended = (page, count = 1) => page.waitForFunction((n) => document.querySelectorAll(".turn[data-state=ended]").length >= n, count);
+
+async function say(page, words) {
+  await page.locator("#composer-text").fill(words);
+  await page.keyboard.press("Enter");
+}
+
+const stories = {
+  async type_and_stream(page) {
+    await page.waitForSelector("html[data-link=open]");
+    await page.keyboard.type("Tell me"); // the field has the focus
+    await page.keyboard.press("Enter");
+    const lengths = new Set();
+    while (!(await page.locator(".turn[data-state=ended]").count())) {
+      if (await text(page).count()) lengths.add((await text(page).textContent()).length);
+      await page.waitForTimeout(20);
+    }
+    return { text: await text(page).textContent(), steps: lengths.size, said: await page.locator(".said p").textContent(), title: await page.title() };
+  },
+
+  async stop(page) {
+    await say(page, "go");
+    await page.waitForFunction(() => document.querySelector(".turn .prose")?.textContent.length > 20);
+    await page.keyboard.press("Escape");
+    await ended(page);
+    const first = await page.locator(".turn-foot").first().textContent();
+    await say(page, "again");
+    await page.waitForFunction(() => document.querySelectorAll(".turn .prose").length === 2);
+    await page.locator("#stop").click();
+    await ended(page, 2);
+    assert.equal(await page.locator("#stop").isHidden(), true);
+    return { first, second: await page.locator(".turn-foot").last().textContent() };
+  },
+
+  async reload(page) {
+    await say(page, "go");
+    for (let times = 0; times < 3; times++) {
+      const before = (await text(page).count()) ? (await text(page).textContent()).length : 0;
+      await page.waitForFunction((n) => (document.querySelector(".turn .prose")?.textContent.length ?? 0) > n + 40, before);
+      assert.equal(await page.locator(".turn[data-state=ended]").count(), 0);
+      await page.reload();
+      await page.waitForSelector(".turn .prose");
+    }
+    await ask("finish");
+    await ended(page);
+    return { text: await text(page).textContent(), turns: await page.locator(".turn").count() };
+  },
+
+  async cut_off(page, context) {
+    await say(page, "go");
+    await page.waitForFunction(() => document.querySelector(".turn .prose")?.textContent.length > 40);
+    for (let times = 0; times < 3; times++) {
+      await ask("cut");
+      await page.waitForFunction(() => document.documentElement.dataset.link !== "open");
+      await page.waitForSelector("html[data-link=open]");
+      await page.waitForTimeout(100);
+    }
+    await ask("finish");
+    await ended(page);
+    return { text: await text(page).textContent() };
+  },
+
+  async restart(page) {
+    await say(page, "one");
+    await ended(page);
+    await ask("kill");
+    await page.waitForFunction(() => document.documentElement.dataset.link === "waiting");
+    await say(page, "two");
+    await page.waitForSelector(".waiting-note");
+    const note = await page.locator(".waiting-note").textContent();
+    await ask("start");
+    await page.waitForSelector("html[data-link=open]");
+    await page.waitForFunction(() => [...document.querySelectorAll(".turn[data-state=ended] .said p")].some((p) => p.textContent === "two"));
+    return { note, said: await page.locator(".said p").allTextContents(), answer: await text(page).textContent() };
+  },
+
+  async many_chats(page) {
+    await page.waitForSelector("html[data-link=open]");
+    for (let number = 0; number < given.count; number++) {
+      if (number) await page.keyboard.press("Alt+N");
+      await say(page, `chat ${number}`);
+    }
+    await page.waitForFunction((n) => document.querySelectorAll(".chat-row.running").length === n, given.count);
+    await ask("all running");
+    await page.waitForFunction(() => !document.querySelector(".chat-row.running"));
+    const answers = {};
+    for (let number = 0; number < given.count; number++) {
+      await page.locator(".chat-row a", { hasText: new RegExp(`^chat ${number}( |\\(|$)`) }).click();
+      await ended(page);
+      const said = await page.locator(".said p").textContent();
+      answers[said] = await text(page).textContent();
+      assert.equal(await page.locator(".turn").count(), 1);
+    }
+    return { answers };
+  },
+
+  async hostile(page, context, seen) {
+    await say(page, "go");
+    await ended(page);
+    await page.evaluate(() => document.querySelectorAll("details").forEach((one) => { one.open = true; }));
+    await page.locator(".chat-row").first().hover();
+    await page.reload();
+    await ended(page);
+    await page.waitForTimeout(300);
+    const found = await page.evaluate(() => {
+      const inside = [...document.querySelectorAll("#conversation *, #chat-list *, #title")];
+      return {
+        ran: Boolean(globalThis.__xss),
+        forbidden: inside.filter((one) => /^(script|iframe|object|embed|style|link|meta|base|form|math|audio|video)$/i.test(one.tagName)).map((one) => one.tagName),
+        svg: inside.filter((one) => one.tagName === "svg" && !one.closest(".chat-row, .sign, summary")).length,
+        handlers: inside.flatMap((one) => [...one.attributes].filter((attribute) => /^on|^style$|^srcdoc$|^formaction$/i.test(attribute.name)).map((attribute) => `${one.tagName} ${attribute.name}`)),
+        links: [...document.querySelectorAll("#conversation a")].map((one) => one.href).filter((href) => !/^(https?:|mailto:|#|$)/.test(href)),
+        openers: [...document.querySelectorAll("#conversation a[href]")].filter((one) => !one.rel.includes("noopener")).length,
+        images: [...document.querySelectorAll("#conversation img")].map((one) => one.src).filter((src) => !src.startsWith("data:image/")),
+        clobbered: document.getElementById("composer")?.tagName !== "FORM",
+        shown: document.querySelectorAll(".turn .prose").length,
+        result: document.querySelector(".tool .inside pre:last-of-type")?.textContent ?? "",
+      };
+    });
+    return { ...found, dialogs: seen.dialogs, elsewhere: seen.elsewhere };
+  },
+
+  async approve(page) {
+    await say(page, "go");
+    await page.locator(".approval button", { hasText: "Allow once" }).click();
+    await ended(page);
+    await page.locator(".tool summary").first().press("Enter");
+    return { decided: await page.locator(".approval").textContent(), tool: await page.locator(".tool").textContent(), elapsed: await page.locator(".tool .elapsed").textContent() };
+  },
+
+  async look_around(page) {
+    await say(page, "go");
+    await ended(page);
+    const unnamed = await page.evaluate(() => [...document.querySelectorAll("button, a, input, textarea, summary")]
+      .filter((one) => !(one.getAttribute("aria-label") || one.textContent.trim() || one.labels?.length))
+      .map((one) => one.outerHTML.slice(0, 80)));
+    const reachable = new Set();
+    for (let times = 0; times < 25; times++) {
+      await page.keyboard.press("Tab");
+      reachable.add(await page.evaluate(() => document.activeElement.id || document.activeElement.className));
+    }
+    await page.keyboard.press("Alt+R");
+    await page.waitForFunction(() => Number(document.querySelector(".numbers dd")?.textContent) >= 0);
+    await page.waitForFunction(() => [...document.querySelectorAll(".numbers div")].some((one) => one.textContent.includes("Turns so far") && one.querySelector("dd").textContent === "1"));
+    const runtime = { path: new URL(page.url()).pathname, plots: await page.locator("canvas").count() };
+    await page.keyboard.press("Alt+R");
+    await page.locator("#theme").click();
+    const theme = await page.evaluate(() => document.documentElement.dataset.theme);
+    await page.reload();
+    await ended(page);
+    assert.equal(await page.evaluate(() => document.documentElement.dataset.theme), theme);
+    await page.setViewportSize({ width: 360, height: 640 });
+    const overflow = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
+    await page.locator("#open-sidebar").click();
+    await page.waitForSelector("#sidebar.open");
+    await page.keyboard.press("Escape");
+    const back = await page.evaluate(() => document.activeElement.id);
+    return { unnamed, reachable: [...reachable], runtime, theme, overflow, back };
+  },
+
+  async token(page) {
+    await page.waitForSelector("#token-dialog[open]");
+    await page.keyboard.type("wrong");
+    await page.keyboard.press("Enter");
+    await page.waitForFunction(() => document.getElementById("token-error").textContent);
+    await page.locator("#token-text").fill(given.token);
+    await page.keyboard.press("Enter");
+    await page.waitForSelector("html[data-link=open]");
+    await say(page, "go");
+    await ended(page);
+    return { text: await text(page).textContent() };
+  },
+
+  async screenshots(page, context) {
+    await say(page, given.question);
+    await ended(page);
+    for (const scheme of ["light", "dark"]) {
+      await page.emulateMedia({ colorScheme: scheme });
+      await page.screenshot({ path: `${given.folder}/gateway-${scheme}.png` });
+    }
+    return {};
+  },
+};
+
+const browser = await chromium.launch({ executablePath, args: ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"] });
+try {
+  const context = await browser.newContext({ viewport: { width: 1180, height: 800 } });
+  const page = await context.newPage();
+  page.setDefaultTimeout(PATIENCE_MS);
+  const seen = { errors: [], dialogs: 0, elsewhere: [] };
+  const host = new URL(base).host;
+  page.on("pageerror", (error) => seen.errors.push(error.message));
+  page.on("console", (message) => { if (message.type() === "error" && !/ERR_CONNECTION|WebSocket connection|status of 401/.test(message.text())) seen.errors.push(message.text()); });
+  page.on("dialog", (dialog) => { seen.dialogs++; dialog.dismiss(); });
+  page.on("request", (request) => { const url = new URL(request.url()); if (!["data:", "blob:"].includes(url.protocol) && url.host !== host) seen.elsewhere.push(request.url()); });
+  await page.goto(base);
+  const told = await stories[story](page, context, seen);
+  console.log(`told ${JSON.stringify({ ...told, errors: seen.errors })}`);
+} finally {
+  await browser.close();
+  process.stdin.destroy(); // or it would keep us alive
+}
