@@ -459,7 +459,7 @@ def test_a_run_out_of_time_ends_its_subagents_and_counts_them(home: Path) -> Non
         yard = Yard()
         async with make(home, yard) as bot:
             message = do([spawn([("work", {"seconds": 60})])], "wait", "done")
-            result = await bot.run(message, timeout_s=0.3)
+            result = await bot.run(message, timeout_s=3)  # the subagent is at work by then
             assert (result.stop_reason, yard.now) == ("timeout", 0)
             assert result.metadata["subagents"]["runs"] == 1
             assert result.metadata["request_count"] == 3
