@@ -68,7 +68,7 @@ class _Model(asyncio.Protocol):
     def _answer(self, head: bytes, body: bytes) -> None:
         profile = _profile(head.split(b" ", 2)[1])
         last = body.rpartition(b'"messages"')[2]
-        call = profile.tool and b'"role":"tool"' not in last.replace(b'": "', b'":"')
+        call = bool(profile.tool) and b'"role":"tool"' not in last.replace(b'": "', b'":"')
         streams = b'"stream":true' in body or b'"stream": true' in body
         if profile.delay_s:
             loop = asyncio.get_running_loop()
