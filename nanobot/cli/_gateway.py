@@ -85,10 +85,9 @@ def _settings(
 
 
 async def _serve(bot: Nanobot, settings: GatewaySettings) -> None:
-    # deferred: as in `_settings`
-    import trio
+    import trio  # deferred: as in `_settings`
 
-    from nanobot.gateway import Gateway
+    from nanobot.gateway import Gateway  # deferred: as in `_settings`
 
     async with bot, trio.open_nursery() as nursery:
         served = Gateway(bot, settings)

@@ -20,8 +20,8 @@ from ._turn_maker import TurnMaker
 
 __all__ = [
     "CURRENT_RUN",
-    "Budgets",
     "LATENCY_BOUNDS_S",
+    "Budgets",
     "LiveRun",
     "LockState",
     "LockWaiter",
