@@ -19,6 +19,7 @@ async function ask(what) {
 }
 
 const text = (page) => page.locator(".turn").last().locator(".prose").last();
+const written = async (page) => (await text(page).textContent()).trim(); // blocks end with a line
 const ended = (page, count = 1) => page.waitForFunction((n) => document.querySelectorAll(".turn[data-state=ended]").length >= n, count);
 
 async function say(page, words) {
@@ -33,10 +34,10 @@ const stories = {
     await page.keyboard.press("Enter");
     const lengths = new Set();
     while (!(await page.locator(".turn[data-state=ended]").count())) {
-      if (await text(page).count()) lengths.add((await text(page).textContent()).length);
+      if (await text(page).count()) lengths.add((await written(page)).length);
       await page.waitForTimeout(20);
     }
-    return { text: await text(page).textContent(), steps: lengths.size, said: await page.locator(".said p").textContent(), title: await page.title() };
+    return { text: await written(page), steps: lengths.size, said: await page.locator(".said p").textContent(), title: await page.title() };
   },
 
   async stop(page) {
@@ -56,7 +57,7 @@ const stories = {
   async reload(page) {
     await say(page, "go");
     for (let times = 0; times < 3; times++) {
-      const before = (await text(page).count()) ? (await text(page).textContent()).length : 0;
+      const before = (await text(page).count()) ? (await written(page)).length : 0;
       await page.waitForFunction((n) => (document.querySelector(".turn .prose")?.textContent.length ?? 0) > n + 40, before);
       assert.equal(await page.locator(".turn[data-state=ended]").count(), 0);
       await page.reload();
@@ -64,7 +65,7 @@ const stories = {
     }
     await ask("finish");
     await ended(page);
-    return { text: await text(page).textContent(), turns: await page.locator(".turn").count() };
+    return { text: await written(page), turns: await page.locator(".turn").count() };
   },
 
   async cut_off(page, context) {
@@ -78,7 +79,7 @@ const stories = {
     }
     await ask("finish");
     await ended(page);
-    return { text: await text(page).textContent() };
+    return { text: await written(page) };
   },
 
   async restart(page) {
@@ -92,7 +93,7 @@ const stories = {
     await ask("start");
     await page.waitForSelector("html[data-link=open]");
     await page.waitForFunction(() => [...document.querySelectorAll(".turn[data-state=ended] .said p")].some((p) => p.textContent === "two"));
-    return { note, said: await page.locator(".said p").allTextContents(), answer: await text(page).textContent() };
+    return { note, said: await page.locator(".said p").allTextContents(), answer: await written(page) };
   },
 
   async many_chats(page) {
@@ -109,7 +110,7 @@ const stories = {
       await page.locator(".chat-row a", { hasText: new RegExp(`^chat ${number}( |\\(|$)`) }).click();
       await ended(page);
       const said = await page.locator(".said p").textContent();
-      answers[said] = await text(page).textContent();
+      answers[said] = await written(page);
       assert.equal(await page.locator(".turn").count(), 1);
     }
     return { answers };
@@ -189,7 +190,7 @@ const stories = {
     await page.waitForSelector("html[data-link=open]");
     await say(page, "go");
     await ended(page);
-    return { text: await text(page).textContent() };
+    return { text: await written(page) };
   },
 
   async screenshots(page, context) {
