@@ -66,7 +66,7 @@ class Gateway:
         self.draining = True
         self._stop.set()
 
-    async def serve(
+    async def serve(  # noqa: ASYNC128 - `_serve_turns` says it, once everything listens
         self, *, task_status: trio.TaskStatus[GatewaySettings] = trio.TASK_STATUS_IGNORED
     ) -> None:
         """Listen until `stop` was called and everything has ended. Started with the settings that have the real ports.
@@ -123,7 +123,7 @@ class Gateway:
             while self._connections:
                 await self._left.notified()
 
-    async def _serve_http(
+    async def _serve_http(  # noqa: ASYNC128 - hypercorn says it, which is handed the status
         self,
         descriptor: int,
         page: dict[str, PageFile],

@@ -303,7 +303,8 @@ async def test_a_server_that_is_killed_and_started_again_is_found_again(
             with trio.fail_after(PATIENCE_S):
                 told = await tell(browser, "restart", page, answer)
         finally:
-            await server.kill()
+            with trio.CancelScope(shield=True, deadline=trio.current_time() + 10):
+                await server.kill()
     assert told["note"] == "Waiting for the connection"
     assert told["said"].count("two") == 1
     assert "messages" in told["answer"]
