@@ -171,3 +171,11 @@ async def test_a_goodbye_that_is_not_answered_holds_nobody_up(tmp_path: Path) ->
             async with opened(web=server.settings()) as servers:
                 await servers.ready()
         assert server.log[-1] == "DELETE True"
+
+
+async def test_nor_does_it_hold_up_the_next_session(tmp_path: Path) -> None:
+    async with running(tmp_path, "does not let go") as server:
+        async with opened(web=server.settings()) as servers:
+            await servers.ready()
+            assert await texts(servers, tmp_path, "mcp_web_pid") == "forgotten"
+            assert await texts(servers, tmp_path, "mcp_web_echo", '{"text": "again"}') == "again"
