@@ -49,22 +49,28 @@ async def open_http(
     # In a thread: reading the certificates of the system takes 30 ms.
     client = await trio.to_thread.run_sync(_make_client, server.headers, turned_down)
     failure: Exception | None = None
-    with trio.CancelScope() as closing:
-        async with _transport(server, client) as (messages, write):
-            outbox = Outbox()
-            watched = _Watched(messages)
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(_send, outbox, write)
-                nursery.start_soon(_watch, watched)
-                try:
-                    yield Wire(watched, outbox)
-                except Exception as error:
-                    failure = error  # below, for a goodbye that is cut short would take its place
-                    raise
-                finally:
-                    closing.deadline = trio.current_time() + _GOODBYE_S
-                    nursery.cancel_scope.cancel()
-    if closing.cancelled_caught and failure is not None:
+    try:
+        with trio.CancelScope() as closing:
+            async with _transport(server, client) as (messages, write):
+                outbox = Outbox()
+                watched = _Watched(messages)
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(_send, outbox, write)
+                    nursery.start_soon(_watch, watched)
+                    try:
+                        yield Wire(watched, outbox)
+                    except Exception as error:
+                        failure = error
+                        raise
+                    finally:
+                        closing.deadline = trio.current_time() + _GOODBYE_S
+                        nursery.cancel_scope.cancel()
+    except Exception:
+        if failure is None:
+            raise
+    # Came it from the block, it is what went wrong; a goodbye that is cut short, or a request that is given up while the
+    # transport closes, would else take its place.
+    if failure is not None:
         raise failure
 
 

@@ -79,14 +79,18 @@ async def test_many_calls_at_once_each_get_their_own_answer(tmp_path: Path) -> N
                 nursery.start_soon(one, number)
 
 
+@pytest.mark.parametrize("misbehaves", ["", "does not let go"])
 async def test_a_session_that_the_server_forgot_is_opened_anew_and_the_call_repeated(
-    tmp_path: Path,
+    tmp_path: Path, misbehaves: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with running(tmp_path) as server, opened(web=server.settings()) as servers:
+    async with running(tmp_path, misbehaves) as server, opened(web=server.settings()) as servers:
         await servers.ready()
         assert await texts(servers, tmp_path, "mcp_web_pid") == "forgotten"
         assert await texts(servers, tmp_path, "mcp_web_echo", '{"text": "again"}') == "again"
         assert server.log.count("POST initialize") == 2
+    (record,) = [record for record in caplog.records if record.name == "actors.supervisor"]
+    assert record.exc_info
+    assert "it has forgotten the session" in str(record.exc_info[1])
 
 
 async def test_a_tool_that_appears_is_offered_to_the_next_turn(tmp_path: Path) -> None:

@@ -284,6 +284,18 @@ async def test_after_a_call_that_ran_out_of_time_a_server_that_hangs_is_started_
         assert script.opened == pytest.approx([0, 35.2])
 
 
+async def test_an_answer_that_is_lost_puts_the_server_in_doubt_though_the_connection_stands(
+    autojump_clock: MockClock,
+) -> None:
+    script = Script()
+    script.call = failing(ConnectionLost())
+    async with kept(script) as server:
+        with pytest.raises(ToolError, match="lost during this call"):
+            await server.call("look", {})
+        assert script.pings == 1
+        assert len(script.opened) == 1
+
+
 async def test_a_call_that_somebody_cancels_says_nothing_about_the_server(
     autojump_clock: MockClock,
 ) -> None:
