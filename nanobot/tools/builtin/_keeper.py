@@ -29,6 +29,7 @@ _TO_DIE_S = 10.0
 machine with thirty processes for each core, looking for them alone takes seconds."""
 
 _LOOK_EVERY_S = 0.005
+_CHASES = 500
 _SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 
 
@@ -113,7 +114,26 @@ def _end(command: int, reaped: dict[int, int]) -> None:
             reached = [_signal(pid, number) for pid in list(_descendants(os.getpid()))]
             if reached and not any(reached):
                 return  # what is left belongs to other users
+        if number is signal.SIGKILL:
+            _chase(reaped)
         time.sleep(_LOOK_EVERY_S)
+
+
+def _chase(reaped: dict[int, int]) -> None:
+    """Kill those that change their number faster than all processes can be looked through.
+
+    A process that forks and exits, again and again, has us as parent each time, and the newest child comes last.
+    """
+    ours = Path(f"/proc/self/task/{os.getpid()}/children")
+    for _ in range(_CHASES):
+        try:
+            children = ours.read_bytes().split()
+        except OSError:  # not Linux, or one without CONFIG_PROC_CHILDREN
+            return
+        for pid in reversed(children):
+            _signal(int(pid), signal.SIGKILL)
+        if not _reap(reaped):
+            return
 
 
 def _signal(pid: int, number: signal.Signals) -> bool:
