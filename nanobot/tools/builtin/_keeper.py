@@ -159,7 +159,7 @@ def _descendants(root: int) -> Iterator[int]:
 
 
 def _processes() -> Iterator[tuple[int, int, int]]:
-    """Number, parent and session of every process, where the system has /proc."""
+    """Number, parent and session of every process that lives, where the system has /proc."""
     try:
         names = os.listdir("/proc")  # noqa: PTH208 - text is what is wanted
     except OSError:
@@ -171,17 +171,21 @@ def _processes() -> Iterator[tuple[int, int, int]]:
             except OSError:  # gone by now
                 continue
             # The name in parentheses may contain anything. Source: proc_pid_stat(5).
-            _, parent, _, session, *_ = stat[stat.rindex(b")") + 2 :].split()
-            yield int(name), int(parent), int(session)
+            state, parent, _, session, *_ = stat[stat.rindex(b")") + 2 :].split()
+            if state != b"Z":
+                yield int(name), int(parent), int(session)
 
 
 def kill_kept(keeper: int) -> None:
     """Kill a keeper that does not answer, or is dead, and what it kept as far as it can still be found. Blocks."""
-    for pid in list(_descendants(keeper)):  # while it lives, they are below it
-        _signal(pid, signal.SIGKILL)
-    for pid, _, session in _processes():
-        if session == keeper and pid != keeper:
-            _signal(pid, signal.SIGKILL)
+    deadline = time.monotonic() + _TO_DIE_S
+    while time.monotonic() < deadline:
+        found = list(_descendants(keeper))  # while it lives, they are below it
+        found += [pid for pid, _, session in _processes() if session == keeper and pid != keeper]
+        # One that was being started while we looked is found the next time.
+        if not any([_signal(pid, signal.SIGKILL) for pid in found]):  # noqa: C419 - all of them
+            break
+        time.sleep(_LOOK_EVERY_S)
 
 
 if __name__ == "__main__":
