@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 import actors
+from tests.docs.programs import output_of
 
 PAGE = (Path(__file__).parents[2] / "docs" / "actors.md").read_text("utf-8")
 PROGRAM = re.compile(
@@ -28,16 +27,7 @@ def test_the_page_has_programs() -> None:
 
 @pytest.mark.parametrize(("program", "printed"), programs)
 def test_a_program_prints_what_the_page_shows(program: str, printed: str, tmp_path: Path) -> None:
-    completed = subprocess.run(
-        [sys.executable, "-W", "error", "-c", program],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        cwd=tmp_path,
-        check=False,
-    )
-    assert (completed.returncode, completed.stderr) == (0, "")
-    assert completed.stdout == printed
+    assert output_of(program, tmp_path) == printed
 
 
 @pytest.mark.parametrize("name", sorted(set(actors.__all__) - {"CallState"}))

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 from nanobot.config import config_from_tree
+from tests.docs.programs import output_of
 
 PAGE = (Path(__file__).parents[2] / "docs" / "approval.md").read_text()
 
@@ -17,16 +16,7 @@ def test_the_program_prints_what_the_page_shows(docs_home: Path) -> None:
     ((program, printed),) = re.findall(
         r"```python\n(.*?)```\n\n```text\n(.*?)```\n", PAGE, re.DOTALL
     )
-    completed = subprocess.run(
-        [sys.executable, "-W", "error", "-c", program],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        cwd=docs_home,
-        check=False,
-    )
-    assert (completed.returncode, completed.stderr) == (0, "")
-    assert completed.stdout == printed
+    assert output_of(program, docs_home) == printed
 
 
 def test_the_configuration_is_read() -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +14,7 @@ from nanobot.providers import RetryPolicy
 from nanobot.providers._catalog import CATALOG
 from nanobot.providers._retry import PATIENT
 from nanobot.providers._select import select_model
+from tests.docs.programs import output_of
 
 DOCS = Path(__file__).parents[2] / "docs"
 RELIABILITY = (DOCS / "reliability.md").read_text("utf-8")
@@ -30,16 +29,7 @@ ENVIRONMENT = {key: f"key-of-{key}" for entry in CATALOG.values() for key in ent
     ("program", "printed"), PROGRAMS, ids=[f"program {n}" for n, _ in enumerate(PROGRAMS, 1)]
 )
 def test_a_program_prints_what_the_page_shows(program: str, printed: str, docs_home: Path) -> None:
-    completed = subprocess.run(
-        [sys.executable, "-W", "error", "-c", program],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        cwd=docs_home,
-        check=False,
-    )
-    assert (completed.returncode, completed.stderr) == (0, "")
-    assert completed.stdout == printed
+    assert output_of(program, docs_home) == printed
 
 
 @pytest.mark.parametrize("text", CONFIGS, ids=[f"config {n}" for n, _ in enumerate(CONFIGS, 1)])

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from tests.docs.programs import output_of
 
 PAGE = Path(__file__).parents[2] / "docs" / "python-sdk.md"
 PROGRAM = re.compile(r"```python\n(.*?)```\n(?:\n```text\n(.*?)```\n)?", re.DOTALL)
@@ -24,13 +24,4 @@ def test_the_page_has_programs() -> None:
 
 @pytest.mark.parametrize(("program", "printed"), programs)
 def test_a_program_prints_what_the_page_shows(program: str, printed: str, docs_home: Path) -> None:
-    completed = subprocess.run(
-        [sys.executable, "-W", "error", "-c", program],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        cwd=docs_home,
-        check=False,
-    )
-    assert (completed.returncode, completed.stderr) == (0, "")
-    assert completed.stdout == printed
+    assert output_of(program, docs_home) == printed

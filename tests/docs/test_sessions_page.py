@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from nanobot.testing import RecordedRequest, scripted_server
+from tests.docs.programs import output_of
 
 PAGES = [Path(__file__).parents[2] / "docs" / name for name in ("sessions.md", "memory.md")]
 PROGRAM = re.compile(r"```python\n(.*?)```\n\n```text\n(.*?)```\n", re.DOTALL)
@@ -55,13 +54,4 @@ def test_every_program_of_the_pages_is_here() -> None:
 
 @pytest.mark.parametrize(("program", "printed"), programs)
 def test_a_program_prints_what_the_page_shows(program: str, printed: str, home: Path) -> None:
-    completed = subprocess.run(
-        [sys.executable, "-W", "error", "-c", program],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        cwd=home,
-        check=False,
-    )
-    assert (completed.returncode, completed.stderr) == (0, "")
-    assert completed.stdout == printed
+    assert output_of(program, home) == printed
