@@ -8,11 +8,10 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nanobot.messages import Assembler, AssistantMessage, message_from_openai, to_transcript
-from nanobot.providers._sse import EventStreamDecoder
 from nanobot.providers.anthropic._decode import MessageDecoder
 from nanobot.providers.anthropic._encode import encode_message
 from tests.providers.loopback import named_event
+from tests.providers.round_trip import kept
 
 Block = dict[str, Any]
 
@@ -82,24 +81,6 @@ def cut(text: str, pieces: int) -> list[str]:
     return [text[at : at + size] for at in range(0, len(text), size)]
 
 
-def kept(stream: bytes, cut_at: int) -> AssistantMessage:
-    """What history keeps of the answer, after it went through a session file."""
-    events, decoder, assembler = (
-        EventStreamDecoder(),
-        MessageDecoder(provider="acme"),
-        Assembler(),
-    )
-    for piece in (stream[:cut_at], stream[cut_at:]):
-        for event in events.feed(piece):
-            deltas: list[Any] = []
-            decoder.feed(event.data, event.event, deltas)
-            assembler.feed(deltas)
-    assembler.feed(decoder.end())
-    message = message_from_openai(to_transcript(assembler.message()))
-    assert isinstance(message, AssistantMessage)
-    return message
-
-
 def meaning(blocks: list[Block]) -> list[Block]:
     """The blocks, neighboring texts as one: where one ends means nothing."""
     found: list[Block] = []
@@ -114,13 +95,13 @@ def meaning(blocks: list[Block]) -> list[Block]:
 @given(answers, st.integers(1, 4), st.integers(0))
 def test_an_answer_comes_back_as_it_came(blocks: list[Block], pieces: int, cut_at: int) -> None:
     stream = streamed(blocks, pieces)
-    message = kept(stream, cut_at % len(stream))
+    message = kept(MessageDecoder(provider="acme"), stream, cut_at % len(stream))
     sent = [json.loads(block) for block in encode_message(message, provider="acme").blocks]
     assert sent == meaning(blocks)
 
 
 @given(answers)
 def test_another_provider_gets_all_of_it_but_the_reasoning(blocks: list[Block]) -> None:
-    message = kept(streamed(blocks, 1), 0)
+    message = kept(MessageDecoder(provider="acme"), streamed(blocks, 1), 0)
     sent = [json.loads(block) for block in encode_message(message, provider="other").blocks]
     assert sent == meaning([b for b in blocks if not b["type"].endswith("thinking")])

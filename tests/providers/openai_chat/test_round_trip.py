@@ -10,17 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nanobot.messages import (
-    Assembler,
     AssistantMessage,
-    Delta,
     ToolCall,
     ToolMessage,
-    message_from_openai,
-    to_transcript,
 )
-from nanobot.providers._sse import EventStreamDecoder
 from nanobot.providers.openai_chat._decode import AnswerDecoder
 from nanobot.providers.openai_chat._encode import call_ids_for, encode_message
+from tests.providers.round_trip import kept
 
 Call = dict[str, Any]
 
@@ -63,30 +59,14 @@ def streamed(text: str, wanted: list[Call], pieces: int) -> bytes:
     return b"".join([*events, b"data: [DONE]\n\n"])
 
 
-def kept(stream: bytes, cut_at: int) -> AssistantMessage:
-    """What history keeps of the answer, after it went through a session file."""
-    events, decoder, assembler = (
-        EventStreamDecoder(),
-        AnswerDecoder(provider="acme"),
-        Assembler(),
-    )
-    for piece in (stream[:cut_at], stream[cut_at:]):
-        for event in events.feed(piece):
-            deltas: list[Delta] = []
-            decoder.feed(event.data, event.event, deltas)
-            assembler.feed(deltas)
-    assembler.feed(decoder.end())
-    message = message_from_openai(to_transcript(assembler.message()))
-    assert isinstance(message, AssistantMessage)
-    return message
-
-
 @given(st.one_of(st.just(""), texts), calls, st.integers(1, 4), st.integers(0))
 def test_an_answer_comes_back_as_it_came(
     text: str, wanted: list[Call], pieces: int, cut_at: int
 ) -> None:
     stream = streamed(text, wanted, pieces)
-    sent = json.loads(encode_message(kept(stream, cut_at % len(stream))).body)
+    sent = json.loads(
+        encode_message(kept(AnswerDecoder(provider="acme"), stream, cut_at % len(stream))).body
+    )
     said: dict[str, Any] = {"role": "assistant", "content": text.lstrip() and sent["content"]}
     assert (sent["content"] or "").strip() == text.strip()
     if wanted:

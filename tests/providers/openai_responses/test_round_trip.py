@@ -8,11 +8,10 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nanobot.messages import Assembler, AssistantMessage, message_from_openai, to_transcript
-from nanobot.providers._sse import EventStreamDecoder
 from nanobot.providers.openai_responses._decode import ResponseDecoder
 from nanobot.providers.openai_responses._encode import encode_message
 from tests.providers.loopback import named_event
+from tests.providers.round_trip import kept
 
 Item = dict[str, Any]
 
@@ -107,34 +106,16 @@ def meaning(items: list[Item]) -> list[Item]:
     ]
 
 
-def kept(stream: bytes, cut_at: int) -> AssistantMessage:
-    """What history keeps of the answer, after it went through a session file."""
-    events, decoder, assembler = (
-        EventStreamDecoder(),
-        ResponseDecoder(provider="acme"),
-        Assembler(),
-    )
-    for piece in (stream[:cut_at], stream[cut_at:]):
-        for event in events.feed(piece):
-            deltas: list[Any] = []
-            decoder.feed(event.data, event.event, deltas)
-            assembler.feed(deltas)
-    assembler.feed(decoder.end())
-    message = message_from_openai(to_transcript(assembler.message()))
-    assert isinstance(message, AssistantMessage)
-    return message
-
-
 @given(answers, st.integers(1, 4), st.integers(0))
 def test_an_answer_comes_back_as_it_came(items: list[Item], pieces: int, cut_at: int) -> None:
     stream = streamed(items, pieces)
-    answer = kept(stream, cut_at % len(stream))
+    answer = kept(ResponseDecoder(provider="acme"), stream, cut_at % len(stream))
     sent = [json.loads(item) for item in encode_message(answer, provider="acme").items]
     assert sent == meaning(items)
 
 
 @given(answers)
 def test_another_provider_gets_all_of_it_but_the_reasoning(items: list[Item]) -> None:
-    answer = kept(streamed(items, 1), 0)
+    answer = kept(ResponseDecoder(provider="acme"), streamed(items, 1), 0)
     sent = [json.loads(item) for item in encode_message(answer, provider="other").items]
     assert sent == meaning([item for item in items if item["type"] != "reasoning"])
