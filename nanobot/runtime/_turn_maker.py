@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from typing import Any, Final
@@ -192,26 +192,15 @@ class TurnMaker:
                 sender_id=request.sender_id,
             )
 
-            async def bounded_report(text: str, name: str) -> str:
-                return str(await bounded(text, name, tool_context, limits.max_tool_result_chars))
-
-            def subagent(request: RunRequest, lineage: Lineage) -> Run:
-                return Run(
-                    request.session_key,
-                    lambda run: self.carry_out(
-                        run, request, selection, home, host, submit, lineage
-                    ),
-                )
-
             subagents = Subagents(
                 request=request,
                 lineage=lineage,
                 places=lineage.places or Places(self._max_subagents),
                 tally=tally,
                 hooks=hooks,
-                make=subagent,
+                make=self._maker_of_subagents(selection, home, host, submit),
                 submit=submit,
-                bounded=bounded_report,
+                bounded=_bounded_for(tool_context, limits),
             )
             requests, counted = len(tally.attempts), tally.usage.prompt_tokens
             turn = Turn(
@@ -246,14 +235,31 @@ class TurnMaker:
                 await subagents.aclose()  # noqa: ASYNC102 - shielded, and ends with their own shields
                 if isinstance(session, OpenSession):
                     self.idle.note_use(request.session_key)
-                if self._budgets.session is not None and isinstance(session, OpenSession):
-                    # Shielded, and bounded.
-                    await note_spending(session, spent, tally)  # noqa: ASYNC102
+                    if self._budgets.session is not None:
+                        # Shielded, and bounded.
+                        await note_spending(session, spent, tally)  # noqa: ASYNC102
             only_one = len(tally.attempts) == requests + 1 and not tally.estimated
             if only_one and tally.attempts[-1].model == selection.model:
                 estimated = min(history.tokens, compactor.budget) + fixed_tokens
                 self._learn(selection.model, estimated, tally.usage.prompt_tokens - counted)
             return result
+
+    def _maker_of_subagents(
+        self,
+        selection: ModelSelection,
+        home: Home,
+        host: Host,
+        submit: Callable[[Run], object],
+    ) -> Callable[[RunRequest, Lineage], Run]:
+        """What makes the runs of subagents: turns like any other, with the model and the host of the run they are in."""
+
+        def make(request: RunRequest, lineage: Lineage) -> Run:
+            return Run(
+                request.session_key,
+                lambda run: self.carry_out(run, request, selection, home, host, submit, lineage),
+            )
+
+        return make
 
     async def ingest(
         self,
@@ -392,6 +398,15 @@ class TurnMaker:
             max_iterations=request.max_iterations or self._limits.max_iterations,
             timeout_s=timeout_s and max(timeout_s - elapsed_s, 1e-9),
         )
+
+
+def _bounded_for(context: RunContext, limits: Limits) -> Callable[[str, str], Awaitable[str]]:
+    """What cuts the report of a subagent that is too long, as results of tools are cut."""
+
+    async def bounded_report(text: str, name: str) -> str:
+        return str(await bounded(text, name, context, limits.max_tool_result_chars))
+
+    return bounded_report
 
 
 async def _compacted(
