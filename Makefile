@@ -6,6 +6,7 @@
 #   make test-all   also what is slow or needs software that others wrote
 #   make docs       the documentation, as a site in site/
 #   make bench      the short mode of every benchmark
+#   make bench-peers  the runtimes of others, for benchmarks/plain_turn.py --peers
 #   make format     put the code into the shape that `make check` asks for
 #   make clean      remove everything that these made, .venv too
 #
@@ -21,7 +22,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --quiet --disable-pip-versio
 CODE = $(foreach folder,actors nanobot tests benchmarks docs,$(if $(shell find $(folder) -name '*.py' 2>/dev/null),$(folder)))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all check lint shape types async-rules layers docs bench format clean
+.PHONY: help demo test test-all check lint shape types async-rules layers docs bench bench-peers format clean
 
 help:
 	@sed -n '2,/^$$/ s/^# \{0,1\}//p' Makefile
@@ -76,6 +77,9 @@ docs: $(VENV)/installed-check
 
 bench: $(VENV)/installed-test
 	@for benchmark in $(wildcard benchmarks/[!_]*.py); do $(BIN)/python $$benchmark --short || exit 1; done
+
+bench-peers: $(VENV)/installed-test
+	@$(BIN)/python benchmarks/_install_peers.py
 
 format: $(VENV)/installed-check
 	@$(BIN)/ruff check --quiet --fix-only .

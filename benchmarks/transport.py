@@ -1,6 +1,6 @@
 """What does one streamed answer cost in CPU, by way of httpx as shipped, our pool under its client, our pool called directly?
 
-    python benchmarks/transport.py            # about ten seconds
+    python benchmarks/transport.py            # about ten seconds; `--short` says the same
     python benchmarks/transport.py --full     # 1,000 at once too, and httpx's wall time for them
 
 Prints one JSON line per subject and load: microseconds of this process's CPU per request (median of the rounds, which
@@ -197,6 +197,7 @@ async def measure(url: str, *, full: bool) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--short", action="store_true", help="what it does without --full")
     parser.add_argument("--full", action="store_true", help="1,000 at once too; minutes")
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()

@@ -1,6 +1,6 @@
 """Install the agent runtimes that ours is measured beside, each into an environment of its own below .bench-peers/.
 
-    python benchmarks/install_peers.py     # what `make bench-peers` runs; minutes, 1.3 GB
+    python benchmarks/_install_peers.py     # what `make bench-peers` runs; minutes, 1.3 GB
 
 An environment that is there already is left alone: remove its folder to get a newer version.
 """
