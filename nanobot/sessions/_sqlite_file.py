@@ -222,9 +222,12 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
 
 def _refuse_strangers(connection: sqlite3.Connection, path: Path) -> None:
     """Look before anything is changed."""
+    # One transaction: a process that makes the same database right now is seen wholly or not at all.
+    connection.execute("BEGIN")
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     (application,) = connection.execute("PRAGMA application_id").fetchone()
     (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    connection.execute("COMMIT")
     if application != _APPLICATION_ID and (application or version or tables):
         raise StoreError(
             f"{path} is a database of another program: move it away, or keep sessions elsewhere"

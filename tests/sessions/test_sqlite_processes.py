@@ -22,6 +22,7 @@ import trio
 from nanobot.messages import AssistantMessage, UserMessage
 from nanobot.sessions import Durability, SessionFenced, open_lease
 from nanobot.sessions._sqlite import SqliteStore
+from nanobot.sessions._sqlite_file import _refuse_strangers, open_for_writing
 from nanobot.sessions._sqlite_process import Process, is_dead, this_process
 from tests.sessions import sqlite_child
 from tests.sessions.sqlite_child import LEASE_TIMEOUT_S, store_at
@@ -420,3 +421,23 @@ async def _until(condition: object) -> None:
 async def _bounded(story: object, *arguments: object) -> None:
     with trio.fail_after(60):
         await story(*arguments)  # type: ignore[operator]  # an async function
+
+
+def test_a_database_that_another_process_makes_right_now_is_not_a_strangers(tmp_path: Path) -> None:
+    path = tmp_path / "sessions.sqlite3"
+    with closing(sqlite3.connect(path)) as maker:
+        maker.execute("PRAGMA journal_mode = WAL").fetchall()
+    looks: list[str] = []
+
+    def make_it_meanwhile(statement: str) -> None:
+        looks.append(statement)
+        if "sqlite_master" in statement:  # after the look for a mark, before the look for tables
+            open_for_writing(path).close()
+
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.set_trace_callback(make_it_meanwhile)
+        _refuse_strangers(connection, path)
+        connection.set_trace_callback(None)
+        assert any("sqlite_master" in look for look in looks)
+        _refuse_strangers(connection, path)
+        assert connection.execute("PRAGMA user_version").fetchone() != (0,)
