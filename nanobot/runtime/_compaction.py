@@ -175,7 +175,8 @@ class Compactor:
             max_tokens=selection.max_tokens,
             temperature=selection.temperature,
             reasoning_effort=selection.reasoning_effort,
-            count=estimate_text,  # of pieces it counts many, and it errs upwards
+            count=self._text_tokens,
+            counts_slowly=self._text_tokens is not estimate_text,
             on_answer=self._count,
         )
 

@@ -176,7 +176,7 @@ class TurnMaker:
             limits = self._limits_for(request, trio.current_time() - started)
             match session:
                 case OpenSession():
-                    limits = await _compacted(compactor, session, limits, tally)
+                    limits = await _compacted(compactor, session, limits)
                     history = session.history()
                 case SessionOutOfReach():
                     history = session.view
@@ -409,9 +409,7 @@ def _bounded_for(context: RunContext, limits: Limits) -> Callable[[str, str], Aw
     return bounded_report
 
 
-async def _compacted(
-    compactor: Compactor, session: OpenSession, limits: Limits, tally: Tally
-) -> Limits:
+async def _compacted(compactor: Compactor, session: OpenSession, limits: Limits) -> Limits:
     """Compact the session if it must be, and return what is left of the run's limits for its turn."""
     if limits.timeout_s is None:
         await compactor.before_turn(session)
@@ -419,8 +417,6 @@ async def _compacted(
     started = trio.current_time()
     with trio.move_on_after(limits.timeout_s):
         await compactor.before_turn(session)
-    if not tally.request_count:
-        return limits
     left_s = limits.timeout_s - (trio.current_time() - started)
     return replace(limits, timeout_s=max(left_s, 1e-9))  # the turn itself says that time is over
 

@@ -13,7 +13,7 @@ import trio
 from trio.testing import MockClock
 
 from nanobot import STREAM_EVENT_RUN_COMPLETED, Nanobot, RunContext, tool
-from nanobot.context import messages_tokens, tool_tokens
+from nanobot.context import estimate_text, exact_counter, messages_tokens, tool_tokens
 from nanobot.errors import (
     InvalidArgument,
     NestedRunRefused,
@@ -32,13 +32,14 @@ from nanobot.messages import (
     to_transcript,
 )
 from nanobot.providers import ModelRequest
-from nanobot.sessions import InMemoryStore, SessionGone
+from nanobot.sessions import InMemoryStore, Position, SessionGone
 from nanobot.testing import SCRIPTED_USAGE, Answer, ProviderItem, ScriptedProvider
 
 if TYPE_CHECKING:
     from tests.sdk.conftest import Host
 
 WINDOW, ANSWER = 4_000, 500
+COUNT = exact_counter() or estimate_text
 FACT = re.compile(r"The code of vault \d+ is \w+\.")
 FILLER = "We talked about this and that, and nothing came of it in the end. "
 
@@ -106,8 +107,8 @@ class Bench:
 
     def all_fit(self, window: int = WINDOW) -> bool:
         return all(
-            messages_tokens(request.messages)
-            + tool_tokens(request.tools)
+            messages_tokens(request.messages, COUNT)
+            + tool_tokens(request.tools, COUNT)
             + (request.max_tokens or 0)
             <= window
             for request in self.provider.requests
@@ -173,6 +174,26 @@ def test_what_is_summarized_carries_its_times_and_every_part_of_it_is_read(
             for number in range(snapshot.compaction["through"] // 2):
                 assert f"[user, day {number}]" in read
                 assert f"I see. ({number})" in read
+
+    host.run(story)
+
+
+def test_with_the_extra_pieces_are_filled_to_the_last_token(host: Host, tmp_path: Path) -> None:
+    """English has a fifth fewer tokens than its length tells."""
+    if COUNT is estimate_text:
+        pytest.skip("the extra `tokens` (bpe-openai) is not installed")
+
+    async def story() -> None:
+        bench = Bench(tmp_path)
+        async with bench.bot as bot:
+            await bot.sessions.ingest("a", LONG)
+            await bot.runtime.compact_session("a")
+        first, *_ = bench.summaries
+        taken = messages_tokens(first.messages, COUNT) + (first.max_tokens or 0)
+        assert (
+            0.87 * WINDOW < taken <= 0.96 * WINDOW
+        )  # a twentieth is left, and no message is divided
+        assert messages_tokens(first.messages) + (first.max_tokens or 0) > WINDOW
 
     host.run(story)
 
@@ -685,6 +706,31 @@ async def test_the_time_a_compaction_takes_is_the_runs_own(
         assert result.stop_reason == "timeout"
         assert trio.current_time() - started == pytest.approx(10, abs=0.1)
         assert bench.compaction() is None
+
+
+class SlowAtFirst(InMemoryStore):
+    """Its first write takes a minute."""
+
+    waits_s = 60.0
+
+    async def append(self, *args: Any, **kwargs: Any) -> Position:
+        waits_s, self.waits_s = self.waits_s, 0.0
+        await trio.sleep(waits_s)
+        return await super().append(*args, **kwargs)
+
+
+async def test_the_time_before_a_summary_is_asked_for_is_the_runs_own_too(
+    autojump_clock: MockClock, tmp_path: Path
+) -> None:
+    bench = Bench(tmp_path, store=SlowAtFirst())
+    async with bench.bot as bot:
+        await bot.sessions.ingest("a", LONG, save=False)  # and so it is written before it is read
+        started = trio.current_time()
+        result = await bot.run("x", session_key="a", timeout_s=10)
+        assert result.stop_reason == "timeout"
+        # An exact counter counts in a thread, where this clock runs on: then it is the turn that waits for the store.
+        assert 9.9 < trio.current_time() - started < 15.1
+        assert bench.summaries == []
 
 
 def test_compacting_waits_for_the_turn_before(host: Host, tmp_path: Path) -> None:
