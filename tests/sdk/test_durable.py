@@ -241,6 +241,7 @@ CONTAINERS = (dict, list, set, deque, OrderedDict)
 
 def test_sessions_that_nobody_uses_leave_nothing_in_memory(tmp_path: Path) -> None:
     """Objects are counted and not bytes, for what allocators and SQLite keep is not ours."""
+    place = Place(tmp_path, durability="fast")
 
     async def use(bot: Nanobot, first: int, last: int) -> int:
         numbers = iter(range(first, last))
@@ -267,7 +268,6 @@ def test_sessions_that_nobody_uses_leave_nothing_in_memory(tmp_path: Path) -> No
             after = await use(bot, 100, 500)
             assert after - before < 200  # of 400 sessions
 
-    place = Place(tmp_path, durability="fast")
     trio.run(story, clock=MockClock(rate=30))
 
 
