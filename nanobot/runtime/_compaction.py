@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import msgspec
 import trio
@@ -53,7 +54,6 @@ class Compactor:
       calibration: How the model's tokens differ from estimated ones.
       count: Counts the tokens of a text.
       history_log: Gets the notes of each compaction.
-      on_noted: Told of the number that they have there.
       tally: Counts what summaries cost.
       purse: What they may cost; None is no limit.
 
@@ -70,7 +70,6 @@ class Compactor:
         calibration: Calibration,
         count: TextCounter,
         history_log: HistoryLog,
-        on_noted: Callable[[int], object],
         tally: Tally,
         purse: Purse | None = None,
     ) -> None:
@@ -83,7 +82,6 @@ class Compactor:
         self._selection = selection
         self._text_tokens = count
         self._history_log = history_log
-        self._on_noted = on_noted
         self._tally = tally
         self._purse = purse
 
@@ -153,7 +151,9 @@ class Compactor:
     async def _log(self, notes: str, key: str) -> None:
         """Note what was summarized for other sessions to find. The compaction stands also if that fails."""
         try:
-            self._on_noted(await trio.to_thread.run_sync(self._history_log.append, notes, key))
+            await trio.to_thread.run_sync(
+                partial(self._history_log.append, notes, key, is_summary=True)
+            )
         except StoreError as error:
             _log.warning("the summary of session %.200r is not in the history: %s", key, error)
 

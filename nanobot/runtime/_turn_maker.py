@@ -62,7 +62,6 @@ __all__ = ["TurnMaker"]
 
 _NO_BUDGETS: Final = Budgets()
 _UNCALIBRATED: Final = Calibration()
-_REMEMBERED_SUMMARIES: Final = 1_000  # as many as are among the entries that are shown
 _CALIBRATED_MODELS: Final = 100  # overrides are any string; past so many, all are learned again
 
 
@@ -124,7 +123,6 @@ class TurnMaker:
         self._max_subagent_depth = max_subagent_depth
         self._ratio = consolidation_ratio
         self._history_log = history_log
-        self._noted: dict[int, None] = {}  # entries of the history that summaries were made into
         self._now = now
         self._calibrations: dict[str, Calibration] = {}
         self._budgets = budgets
@@ -312,15 +310,9 @@ class TurnMaker:
             prompt.history,
             key,
             known="" if view.compaction is None else view.compaction.summary,
-            known_cursors=self._noted,
             limit_tokens=recent_history_tokens(selection.context_window_tokens),
         )
         return [UserMessage(text)] if text else []
-
-    def _note_summary(self, cursor: int) -> None:
-        self._noted[cursor] = None
-        if len(self._noted) > _REMEMBERED_SUMMARIES:
-            del self._noted[next(iter(self._noted))]
 
     async def _spent(self, request: RunRequest) -> Spent:
         """What the session has spent; looked up only where there is a budget for it."""
@@ -350,7 +342,6 @@ class TurnMaker:
             calibration=self._calibrations.get(selection.model, _UNCALIBRATED),
             count=count,
             history_log=self._history_log,
-            on_noted=self._note_summary,
             tally=tally,
             purse=purse,
         )

@@ -798,3 +798,50 @@ def test_a_cleared_session_has_no_summary(host: Host, tmp_path: Path) -> None:
             assert (await bot.run("vault 0?", session_key="a")).content == "I do not know."
 
     host.run(story)
+
+
+@pytest.mark.parametrize("how", ["clear", "delete", "restore"])
+def test_what_begins_anew_is_not_shown_notes_of_before_and_the_history_keeps_them(
+    host: Host, tmp_path: Path, how: str
+) -> None:
+    """In no bot: one that has compacted the session itself, and one that finds everything on disk."""
+    bench = Bench(tmp_path)
+
+    async def story() -> None:
+        async with bench.bot as bot:
+            empty = await bot.sessions.ingest("empty", [])
+            bot.memory.append_history("The code of vault 1 is TOLD.", session_key="a")
+            await bot.sessions.ingest("a", LONG)
+            await bot.runtime.compact_session("a")
+            noted = bot.memory.read_history("a")
+            assert len(noted) == 2
+            if how == "restore":
+                bot.sessions.restore(empty, "a")
+            else:
+                getattr(bot.sessions, how)("a")
+            other = Bench(tmp_path).bot
+            for asked in (bot, other):
+                result = await asked.run("vault 0?", session_key="a", ephemeral=True)
+                assert result.content == "I do not know."
+                result = await asked.run("vault 1?", session_key="a", ephemeral=True)
+                assert result.content == "TOLD"  # which no compaction noted
+            assert bot.memory.read_history("a") == noted
+            await other.aclose()
+
+    host.run(story)
+
+
+def test_a_history_of_the_older_version_is_shown_as_it_is(host: Host, tmp_path: Path) -> None:
+    """It does not tell the notes of compactions from others."""
+    bench = Bench(tmp_path)
+    line = {"cursor": 1, "timestamp": "2025-01-01 10:00", "content": "The code of vault 3 is OLD."}
+    (tmp_path / "ws" / "memory").mkdir()
+    (tmp_path / "ws" / "memory" / "history.jsonl").write_text(
+        json.dumps({**line, "session_key": "a"}) + "\n"
+    )
+
+    async def story() -> None:
+        async with bench.bot as bot:
+            assert (await bot.run("vault 3?", session_key="a")).content == "OLD"
+
+    host.run(story)
