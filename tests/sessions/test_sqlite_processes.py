@@ -137,10 +137,16 @@ def test_the_lease_of_a_process_that_was_killed_is_free_at_once(tmp_path: Path) 
         trio.run(_bounded, here, process)
 
 
+@pytest.mark.parametrize("stale_while_owned", [True, False])
 def test_a_process_that_was_stopped_for_long_loses_its_lease_and_cannot_write_when_it_goes_on(
-    tmp_path: Path,
+    tmp_path: Path, stale_while_owned: bool
 ) -> None:
     path = tmp_path / "sessions.sqlite3"
+
+    async def go_on(process: subprocess.Popen[str]) -> None:
+        process.send_signal(signal.SIGCONT)
+        output, _ = await trio.to_thread.run_sync(lambda: process.communicate("go on\n", 30))
+        assert output == "fenced\n"
 
     async def here(process: subprocess.Popen[str]) -> None:
         async with _open(path) as store:
@@ -150,10 +156,11 @@ def test_a_process_that_was_stopped_for_long_loses_its_lease_and_cannot_write_wh
                 waited_s = time.monotonic() - started
                 assert LEASE_TIMEOUT_S <= waited_s < LEASE_TIMEOUT_S + 10
                 await store.append(leased.lease, [UserMessage("from the second owner")])
+                if stale_while_owned:
+                    await go_on(process)
             assert store.extend("a", [])
-            process.send_signal(signal.SIGCONT)
-            output, _ = await trio.to_thread.run_sync(lambda: process.communicate("go on\n", 30))
-            assert output == "fenced\n"
+            if not stale_while_owned:
+                await go_on(process)
             record = store.read("a")
             assert record is not None
             assert record.messages == (
