@@ -193,7 +193,15 @@ def test_killed_at_any_statement_whatever_is_done_to_a_session_is_done_whole_or_
     tmp_path: Path, work: str
 ) -> None:
     ran = subprocess.run(
-        [sys.executable, three_tools.__file__, tmp_path, "1", "1", "1000", work],
+        [
+            sys.executable,
+            three_tools.__file__,
+            tmp_path,
+            str(random.randint(1, 3)),
+            "3",
+            "1000",
+            work,
+        ],
         stdout=subprocess.PIPE,
         text=True,
         check=True,
@@ -202,7 +210,7 @@ def test_killed_at_any_statement_whatever_is_done_to_a_session_is_done_whole_or_
     )
     lines = ran.stdout.splitlines()
     assert lines[-1].startswith("answered")
-    assert len(lines) > 10
+    assert len(lines) > 8
     story, others = [[message["content"] for message in said] for said in (STORY, OTHERS)]
     ends: Counter[bool] = Counter()
 

@@ -99,12 +99,12 @@ OTHERS = [{"role": "user", "content": "something else"}]
 
 
 def _run_and_die(folder: Path, statement: int, work: str) -> None:
+    if work not in ("turn", "ingest"):
+        with bot_in(folder) as before:
+            before.sessions.ingest_sync(KEY, STORY)
+            other = before.sessions.ingest_sync("other", OTHERS)
+    _die_at(statement)  # only threads that start from now on are watched
     with bot_in(folder) as bot:
-        if work not in ("turn", "ingest"):
-            bot.sessions.ingest_sync(KEY, STORY)
-        if work == "restore":
-            other = bot.sessions.ingest_sync("other", OTHERS)
-        _die_at(statement)
         match work:
             case "turn":
                 assert bot.run_sync("Go.", session_key=KEY).content == "It is done."
@@ -140,4 +140,5 @@ def _main(folder: Path, first: int, step: int, last: int, work: str) -> None:
 
 
 if __name__ == "__main__":
-    _main(Path(sys.argv[1]), *map(int, sys.argv[2:5]), *sys.argv[5:] or ["turn"])
+    first, step, last = map(int, sys.argv[2:5])
+    _main(Path(sys.argv[1]), first, step, last, *sys.argv[5:] or ["turn"])
