@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Iterable, Sequence
+from functools import cache
 from importlib import import_module
 from typing import Any, Final, TypeAlias
 
@@ -155,6 +156,7 @@ def exact_counter() -> TextCounter | None:
     return _ExactCounter(encode)
 
 
+@cache  # it never changes, and takes 140 MB: the bots of a process share it
 def _encoder() -> Callable[[str], Sequence[int]]:
     bpe_openai = import_module("bpe_openai")  # deferred: an optional extra, and it takes 0.4 s
     encode: Callable[[str], Sequence[int]] = bpe_openai.get_encoding("o200k_base").encode_ordinary
