@@ -104,7 +104,7 @@ class HTTPConnection:
                 received = await self._receive()
                 if not received:
                     raise NotHTTP(
-                        "the server hung up in the middle of its response"
+                        "the server closed the connection before the end of its response"
                         if self.answered
                         else "the server hung up without answering"
                     )

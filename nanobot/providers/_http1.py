@@ -199,7 +199,7 @@ class ResponseReader:
         if self._framing is _Framing.CLOSE:
             self.complete = True
         elif not self.complete:
-            raise NotHTTP("the server hung up in the middle of its response")
+            raise NotHTTP("the server closed the connection before the end of its response")
 
     def _begin_body(self, head: ResponseHead, bodyless: bool) -> None:
         """Source: RFC 9112, sections 6.3 and 9.3."""

@@ -194,7 +194,7 @@ def test_what_came_before_the_damage_is_returned_first() -> None:
 def test_a_server_that_hangs_up_early_is_found_out(name: str) -> None:
     received = RESPONSES[name]
     for end in range(received.index(b"\r\n\r\n") + 4, len(received)):
-        with pytest.raises(NotHTTP, match="hung up in the middle"):
+        with pytest.raises(NotHTTP, match="closed the connection before the end"):
             Read([received[:end]], hung_up=True)
 
 

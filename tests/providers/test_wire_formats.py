@@ -230,7 +230,7 @@ async def test_a_refusal_has_its_class_and_the_connection_is_kept(
 @pytest.mark.parametrize(
     ("then", "end", "kind", "said"),
     [
-        ("nothing", b"", ConnectionFailed, "hung up in the middle of its response"),
+        ("nothing", b"", ConnectionFailed, "closed the connection before the end"),
         ("nothing", END, MalformedStream, "without saying why"),
         ("half an event", END, MalformedStream, "middle of an event"),
         ("invalid JSON", END, MalformedStream, "not "),

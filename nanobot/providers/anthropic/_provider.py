@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Final
 
 from .._answer_stream import AnswerStream
 from .._connection_count import ConnectionCount
+from .._encoded_once import EncodedOnce
 from .._endpoint import Endpoint
 from .._http_service import HTTPService
 from .._images import read_images
@@ -36,6 +38,11 @@ class AnthropicProvider:
         api_key = endpoint.api_key.strip()  # a key read from a file often ends with a line break
         credentials = {"x-api-key": api_key} if api_key else {}
         self._endpoint = endpoint
+        self._encoded = EncodedOnce(
+            f"anthropic, {endpoint.name}",
+            partial(encode_message, provider=endpoint.name),
+            encode_tools,
+        )
         self._service = HTTPService(
             endpoint,
             _path_behind(endpoint.base_url),
@@ -61,8 +68,8 @@ class AnthropicProvider:
         images = await read_images(request.messages)
         body = encode_body(
             request,
-            [encode_message(message, images, provider=self.name) for message in request.messages],
-            encode_tools(request.tools),
+            self._encoded.messages(request.messages, images),
+            self._encoded.tools(request.tools),
             provider=self.name,
             extra_body=endpoint.extra_body,
         )

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from .._answer_stream import AnswerStream
 from .._connection_count import ConnectionCount
+from .._encoded_once import EncodedOnce
 from .._endpoint import Endpoint
 from .._http_service import HTTPService
 from .._pool import ConnectionPool
@@ -34,7 +37,12 @@ class OpenAIChatProvider:
         api_key = endpoint.api_key.strip()  # a key read from a file often ends with a line break
         credentials = {"authorization": f"Bearer {api_key}"} if api_key else {}
         self._endpoint = endpoint
-        self._call_id = call_ids_for(endpoint.quirks)
+        call_id = call_ids_for(endpoint.quirks)
+        self._encoded = EncodedOnce(
+            f"openai chat, {call_id.__name__}",
+            partial(encode_message, call_id=call_id),
+            encode_tools,
+        )
         self._service = HTTPService(endpoint, "/chat/completions", headers=credentials, pool=pool)
 
     @property
@@ -56,8 +64,8 @@ class OpenAIChatProvider:
         images = await read_images(request.messages)
         body = encode_body(
             request,
-            [encode_message(message, images, self._call_id) for message in request.messages],
-            encode_tools(request.tools),
+            self._encoded.messages(request.messages, images),
+            self._encoded.tools(request.tools),
             quirks=quirks,
             extra_body=endpoint.extra_body,
         )

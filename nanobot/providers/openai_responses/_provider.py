@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from .._answer_stream import AnswerStream
 from .._connection_count import ConnectionCount
+from .._encoded_once import EncodedOnce
 from .._endpoint import Endpoint
 from .._http_service import HTTPService
 from .._images import read_images
@@ -32,6 +35,11 @@ class OpenAIResponsesProvider:
         api_key = endpoint.api_key.strip()  # a key read from a file often ends with a line break
         credentials = {"authorization": f"Bearer {api_key}"} if api_key else {}
         self._endpoint = endpoint
+        self._encoded = EncodedOnce(
+            f"openai responses, {endpoint.name}",
+            partial(encode_message, provider=endpoint.name),
+            encode_tools,
+        )
         self._service = HTTPService(endpoint, "/responses", headers=credentials, pool=pool)
 
     @property
@@ -52,8 +60,8 @@ class OpenAIResponsesProvider:
         images = await read_images(request.messages)
         body = encode_body(
             request,
-            [encode_message(message, images, provider=self.name) for message in request.messages],
-            encode_tools(request.tools),
+            self._encoded.messages(request.messages, images),
+            self._encoded.tools(request.tools),
             extra_body=endpoint.extra_body,
         )
         answer = await self._service.post(body)

@@ -464,7 +464,7 @@ async def test_an_endless_explanation_is_not_read_to_its_end(
 @pytest.mark.parametrize(
     ("events", "end", "kind", "said"),
     [
-        ([event("a"), event("b")], b"", ConnectionFailed, "hung up in the middle of its response"),
+        ([event("a"), event("b")], b"", ConnectionFailed, "closed the connection before the end"),
         ([event("a"), event("b")], END, MalformedStream, "ended its answer after 2 events"),
         (
             [event("a"), event("b"), event("c")[:20]],
