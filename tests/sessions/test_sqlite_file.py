@@ -208,6 +208,23 @@ def test_a_file_that_another_program_keeps_locked_is_named_and_used_again_later(
         store.replace("b", SAID)
 
 
+def test_where_no_space_is_left_nothing_is_written_and_the_file_is_named(path: Path) -> None:
+    with store_at(path) as store:
+        store.replace("a", SAID)
+        connection = store._writer._connection
+        assert connection is not None
+        (pages,) = connection.execute("PRAGMA page_count").fetchone()
+        connection.execute(f"PRAGMA max_page_count = {pages}")
+        with pytest.raises(StoreError, match="no space is left") as told:
+            store.replace("a", [UserMessage("x" * 100_000)])
+        assert str(path) in str(told.value)
+        record = store.read("a")
+        assert record is not None
+        assert list(record.messages) == SAID
+        connection.execute(f"PRAGMA max_page_count = {pages + 1_000}")
+        store.replace("a", [UserMessage("x" * 100_000)])
+
+
 def test_a_file_that_was_deleted_while_in_use_is_begun_anew_and_that_is_said(
     path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
