@@ -18,6 +18,7 @@ NanobotError
 │   ├── ConnectionFailed       … it cannot be reached, or hung up on us
 │   ├── ProviderTimeout        … it went silent past a named limit
 │   └── MalformedStream        … it sent bytes we cannot parse
+├── NoOutput                   the model gave no answer of the type that was asked for
 ├── ToolError                  a tool failed; the model is told and may try again
 │   └── ToolTimedOut           … by taking longer than it may; its result has the outcome `timed_out`
 └── StoreError                 sessions could not be read or written
@@ -39,6 +40,7 @@ __all__ = [
     "MalformedStream",
     "NanobotError",
     "NestedRunRefused",
+    "NoOutput",
     "OutOfCredit",
     "ProviderError",
     "ProviderTimeout",
@@ -171,6 +173,20 @@ class MalformedStream(ProviderError):
     """The service sent bytes that we cannot parse; `body_excerpt` shows where."""
 
     retryable = True
+
+
+class NoOutput(NanobotError):
+    """A run was to give an answer of some type (`output_type=`) and gave none.
+
+    Attributes:
+      raw: What the model said last, as text; "" if it said nothing.
+      problem: What was wrong with it.
+    """
+
+    def __init__(self, problem: str, raw: str = "") -> None:
+        super().__init__(problem)
+        self.problem = problem
+        self.raw = raw
 
 
 class ToolError(NanobotError):

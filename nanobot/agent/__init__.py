@@ -24,10 +24,12 @@ from ._inbox import Inbox
 from ._journal import NO_JOURNAL, Journal
 from ._limits import Limits
 from ._model_settings import ModelSettings
+from ._output_type import OutputType, output_type_of
 from ._parts import TurnParts
 from ._result import RunResult, StopReason
 from ._tally import Estimate, Tally, estimate_by_length
 from ._turn import Turn
+from ._typed_answer import TypedAnswer
 
 __all__ = [
     "NOBODY",
@@ -59,6 +61,7 @@ __all__ = [
     "ModelAnswer",
     "ModelSettings",
     "Outcome",
+    "OutputType",
     "Purse",
     "RunResult",
     "StopReason",
@@ -67,5 +70,7 @@ __all__ = [
     "Tally",
     "Turn",
     "TurnParts",
+    "TypedAnswer",
     "estimate_by_length",
+    "output_type_of",
 ]

@@ -18,6 +18,7 @@ from ._journal import NO_JOURNAL, Journal
 from ._limits import Limits
 from ._model_settings import ModelSettings
 from ._tally import Estimate, Tally, estimate_by_length
+from ._typed_answer import TypedAnswer
 
 __all__ = ["TurnParts"]
 
@@ -48,6 +49,7 @@ class TurnParts:
       user_message: What the journal gets for the user's message, if that is not what the model is shown
         (`messages[-1]`).
       purse: What the turn may spend; None is no limit.
+      answer: The type that the answer is to have; None for text. Its tool is in `toolset`.
       model_preset: The preset's name, if the settings come from one.
     """
 
@@ -67,4 +69,5 @@ class TurnParts:
     tally: Tally | None = None
     user_message: Message | None = None
     purse: Purse | None = None
+    answer: TypedAnswer | None = None
     model_preset: str | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextvars
 import time
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 from actors import Call, CreditStream, Hold
 from nanobot.agent import RunResult, StreamEvent
@@ -45,7 +46,7 @@ class Run:
     def __init__(
         self,
         session_key: str,
-        body: Callable[[Run], Awaitable[RunResult]],
+        body: Callable[[Run], Awaitable[RunResult[Any]]],
         *,
         exclusive: bool = False,
         stream: CreditStream[StreamEvent] | None = None,
@@ -59,9 +60,9 @@ class Run:
         self.parent: Run | None = CURRENT_RUN.get()
         self.children: set[Run] = set()
         self.hold: Hold | None = None
-        self.partial: Callable[[], RunResult] | None = None
+        self.partial: Callable[[], RunResult[Any]] | None = None
         self.waiters = 0
-        self.call: Call[RunResult] = Call(lambda: body(self), context=context)
+        self.call: Call[RunResult[Any]] = Call(lambda: body(self), context=context)
         context.run(CURRENT_RUN.set, self)
         if self.events is not None:
             self.call.on_settled(self._end_events)

@@ -235,6 +235,7 @@ class Subagents:
             hooks=tuple(
                 hook if isinstance(hook, _Inside) else _Inside(hook) for hook in self._hooks
             ),
+            output=None,
             timeout_s=None,  # the outer run's ends it too
         )
         run = self._make(request, Lineage(self._lineage.depth + 1, self._places, tally))

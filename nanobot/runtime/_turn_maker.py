@@ -23,6 +23,7 @@ from nanobot.agent import (
     Tally,
     Turn,
     TurnParts,
+    TypedAnswer,
     estimate_by_length,
 )
 from nanobot.context import (
@@ -139,7 +140,7 @@ class TurnMaker:
         host: Host,
         submit: Callable[[Run], object],
         lineage: Lineage = ROOT,
-    ) -> RunResult:
+    ) -> RunResult[Any]:
         """Run one turn. `submit` posts the runs of its subagents; `lineage` is what it inherits if it is one itself.
 
         Raises:
@@ -150,6 +151,9 @@ class TurnMaker:
         started = trio.current_time()
         provider = self.providers.provider(selection)
         toolset = await self._offered(selection, request, lineage)
+        answer = _typed_answer(request, selection)
+        if answer is not None and answer.tool is not None:
+            toolset = toolset.with_tools([answer.tool])
         said = await user_message(
             request.message, request.media, timestamp=self._now().isoformat(timespec="seconds")
         )
@@ -225,6 +229,7 @@ class TurnMaker:
                     tally=tally,
                     purse=purse,
                     user_message=user,
+                    answer=answer,
                     model_preset=selection.preset,
                 )
             )
@@ -398,6 +403,17 @@ class TurnMaker:
             max_iterations=request.max_iterations or self._limits.max_iterations,
             timeout_s=timeout_s and max(timeout_s - elapsed_s, 1e-9),
         )
+
+
+def _typed_answer(request: RunRequest, selection: ModelSelection) -> TypedAnswer | None:
+    if request.output is None:
+        return None
+    return TypedAnswer(
+        request.output,
+        retries=request.output_retries,
+        offers_tools=selection.offers_tools,
+        enforces_schemas=selection.enforces_schemas,
+    )
 
 
 def _bounded_for(context: RunContext, limits: Limits) -> Callable[[str, str], Awaitable[str]]:
