@@ -28,6 +28,7 @@ NanobotError
 
 from __future__ import annotations
 
+import logging
 from typing import Literal
 
 __all__ = [
@@ -54,6 +55,9 @@ __all__ = [
     "UnknownPreset",
     "UsageError",
 ]
+
+# A library says nothing unless its user asks. Here, because whatever logs imports this module first.
+logging.getLogger("nanobot").addHandler(logging.NullHandler())
 
 TimeoutPhase = Literal["connect", "first_token", "between_tokens", "request"]
 

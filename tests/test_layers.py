@@ -21,7 +21,7 @@ DOOR = "nanobot"  # `nanobot/__init__.py`: what users import, and no layer below
 LAYERS: tuple[frozenset[str], ...] = (  # from the ground up
     frozenset({"actors"}),
     frozenset({"_version", "errors", "messages"}),
-    frozenset({"config"}),
+    frozenset({"config", "telemetry"}),
     frozenset({"memory", "providers", "sessions", "tools"}),
     frozenset({"context"}),
     frozenset({"agent"}),

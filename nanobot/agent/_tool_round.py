@@ -101,6 +101,15 @@ class ToolRound:
         """Names of the tools that did what they were asked, in the order of the calls."""
         return [result.message.name for result in self._batch.results if result.ok]
 
+    @property
+    def failed(self) -> list[tuple[str, str]]:
+        """Name and outcome of the calls that did not do what they were asked, in the order of the calls."""
+        return [
+            (result.message.name, result.message.outcome)
+            for result in self._batch.results
+            if not result.ok
+        ]
+
     def refused(self, name: str) -> tuple[ToolCall, str] | None:
         """The last call of that tool, and why it failed; None if none did."""
         for call, result in zip(

@@ -29,6 +29,7 @@ from ._parts import TurnParts
 from ._result import RunResult, StopReason
 from ._tally import Tally
 from ._transcript import Transcript
+from ._turn_trace import TurnTrace
 from ._typed_answer import FINAL_ANSWER, TypedAnswer
 
 __all__ = ["Turn"]
@@ -62,7 +63,10 @@ class Turn:
         self._hooks: HookPoints | None = None
         if parts.hooks:
             context = AgentHookContext(parts.tool_context.session_key, parts.tool_context.deps)
-            self._hooks = HookPoints(parts.hooks, parts.cross, context)
+            self._hooks = HookPoints(parts.hooks, parts.cross, context, parts.telemetry)
+        self._trace: TurnTrace | None = None
+        if parts.telemetry is not None:
+            self._trace = TurnTrace(parts.telemetry, self._hooks)
         self._transcript = Transcript(parts.messages, context)
         self._tally = parts.tally or Tally(parts.estimate)
         self._iteration: Iteration | None = None
@@ -100,6 +104,11 @@ class Turn:
             else:
                 await self._fail("error", str(error) or type(error).__name__, error)  # noqa: ASYNC102
             raise
+        finally:
+            if self._trace is not None:
+                result = self._result
+                failed = result is not None and result.error is not None
+                self._trace.close("error" if failed else None)
         return self._complete(stop_reason)
 
     def result(self, stop_reason: StopReason, error: str | None = None) -> RunResult[Any]:
@@ -171,6 +180,8 @@ class Turn:
                         if step is Step.RUN_TOOLS
                         else iteration.round.refuse()
                     )
+                    if self._trace is not None:
+                        self._trace.ran_tools(iteration.round)
                     await self._keep(iteration.messages(iteration.segment.text))
                     answer = self._parts.answer
                     if answer is not None and await self._gave(answer, iteration, closing):
@@ -197,6 +208,8 @@ class Turn:
         raise AssertionError("count() never ends")
 
     def _open_iteration(self, index: int, *, closing: bool) -> Iteration:
+        if self._trace is not None:
+            self._trace.open_iteration(index, closing=closing)
         self._iteration = self._open = Iteration(
             index,
             closing=closing,

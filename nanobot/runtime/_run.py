@@ -5,12 +5,15 @@ from __future__ import annotations
 import contextvars
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from actors import Call, CreditStream, Hold
 from nanobot.agent import RunResult, StreamEvent
 
 from ._run_events import RunEvents
+
+if TYPE_CHECKING:
+    from ._run_trace import RunTrace
 
 __all__ = ["CURRENT_RUN", "Run"]
 
@@ -26,10 +29,12 @@ class Run:
 
     `parent` is the run in whose code this one was started, if that is still running; it was found through a contextvar, so
     it follows tasks, threads and hooks. `partial` gives what there is of a result, once the turn has begun. `posted_at` is when
-    it was made, and `waiting_since` since when it waits for the lock, both on the monotonic clock.
+    it was made, `waiting_since` since when it waits for the lock, and `asked_for_lock_at` when it began to if it had to, all on
+    the monotonic clock. `trace` tells of it, if anybody is told.
     """
 
     __slots__ = (
+        "asked_for_lock_at",
         "call",
         "children",
         "events",
@@ -39,6 +44,7 @@ class Run:
         "partial",
         "posted_at",
         "session_key",
+        "trace",
         "waiters",
         "waiting_since",
     )
@@ -55,6 +61,8 @@ class Run:
         self.session_key = session_key
         self.posted_at = time.monotonic()
         self.waiting_since: float | None = None
+        self.asked_for_lock_at: float | None = None
+        self.trace: RunTrace | None = None
         self.exclusive = exclusive
         self.events = None if stream is None else RunEvents(stream, lambda: self.waiters > 0)
         self.parent: Run | None = CURRENT_RUN.get()

@@ -260,7 +260,7 @@ class _Inside(AgentHook):
 
     def __init__(self, hook: AgentHook) -> None:
         super().__init__(reraise=bool(getattr(hook, "reraise", False)))
-        self._hook = hook
+        self._hook = self.wrapped = hook
 
     def before_iteration(self, context: AgentHookContext) -> Awaitable[None]:  # type: ignore[override]
         return self._hook.before_iteration(context)

@@ -18,8 +18,17 @@ from nanobot.errors import ConfigError, InvalidArgument, UsageError
 from nanobot.memory import Notes
 from nanobot.providers import Provider
 from nanobot.providers._select import ModelSelection, select_model
-from nanobot.runtime import Run, RunOptions, RunRequest, Runtime, check_approver, make_request
+from nanobot.runtime import (
+    Run,
+    RunOptions,
+    RunRequest,
+    Runtime,
+    check_approver,
+    follow,
+    make_request,
+)
 from nanobot.sessions import SearchableStore, Unsaved, configured_store
+from nanobot.telemetry import Telemetry
 from nanobot.tools import Approver, Tool, Toolset
 from nanobot.tools.builtin import builtin_tools
 
@@ -65,6 +74,7 @@ class Nanobot:
         tools: Sequence[Tool],
         hooks: Sequence[AgentHook],
         approver: Approver | None,
+        telemetry: Telemetry | None,
     ) -> None:
         """Use `Nanobot.from_config()`."""
         self._config = config
@@ -76,7 +86,15 @@ class Nanobot:
         if not config.agents.defaults.max_subagent_depth:
             toolset = toolset.without("spawn")
         self._blueprint = Blueprint(
-            config, workspace, self._store, unsaved, toolset, tuple(hooks), approver, provider
+            config,
+            workspace,
+            self._store,
+            unsaved,
+            toolset,
+            tuple(hooks),
+            approver,
+            provider,
+            telemetry,
         )
         self._engine = Engine(self._blueprint.make_runtime, self._store)
         self.sessions = SessionsClient(
@@ -104,6 +122,7 @@ class Nanobot:
         tools: Sequence[Tool] = (),
         hooks: Sequence[AgentHook] = (),
         approver: Approver | None = None,
+        telemetry: Telemetry | None = None,
     ) -> Self:
         """Make a bot from a configuration file. Reads the file and creates the workspace; starts nothing.
 
@@ -120,6 +139,8 @@ class Nanobot:
           approver: Who decides on calls of tools that need approval, unless a run brings its own; without anybody they
             are denied. A function of one `ApprovalRequest`, async or not, that returns True or `Approved()`, False or
             `Denied(reason)`. It runs where hooks run: in the loop, thread and context of whoever started the run.
+          telemetry: Who is told of runs while they run, such as `nanobot.telemetry.OpenTelemetry()`; None for nobody, which
+            costs nothing.
 
         Raises:
           InvalidArgument: Both `model` and `model_preset` were given, or the approver is no function (a `ValueError`;
@@ -162,6 +183,7 @@ class Nanobot:
             tools=tools,
             hooks=hooks,
             approver=approver,
+            telemetry=telemetry,
         )
 
     @property
@@ -369,6 +391,8 @@ class Nanobot:
             stream=stream,
         )
         self._blueprint.turns.follow(run)
+        if self._blueprint.telemetry is not None:
+            follow(self._blueprint.telemetry, run, request, selection)
         return run
 
     def _open_sync(self, name: str, instead: str) -> tuple[Runtime, SyncHost]:
