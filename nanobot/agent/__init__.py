@@ -18,7 +18,7 @@ from ._events import (
     StreamEvent,
     StreamEventType,
 )
-from ._hook import AgentHook
+from ._hook import AgentHook, HookOutcome
 from ._hook_context import AgentHookContext, HookToolCall, ModelAnswer
 from ._inbox import Inbox
 from ._journal import NO_JOURNAL, Journal
@@ -54,6 +54,7 @@ __all__ = [
     "ConsumerStalled",
     "Emit",
     "Estimate",
+    "HookOutcome",
     "HookToolCall",
     "Inbox",
     "Journal",

@@ -161,6 +161,8 @@ class Iteration:
         self.segment = Segment()
         self.round = None
         self._calls, self._thinking, self._assembler = (), (), Assembler()
+        if self._hooks is not None:
+            self._hooks.context.restart_text(self.index, self.segment)
 
     async def end_text(self, *, resuming: bool) -> None:
         """Tell readers and hooks that no more text comes, and whether another answer follows."""

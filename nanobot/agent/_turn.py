@@ -312,6 +312,8 @@ class Turn:
     async def _tell_hooks_of_the_end(self) -> None:
         if self._hooks is not None:
             self._hooks.context.usage = self._tally.usage.to_dict()
+            if self._parts.answer is not None:
+                self._hooks.context.output = self._parts.answer.output
             await self._hooks.reach("after_run")
             self._finally_reached = True
             with self._settling():  # what others open in `before_run` they close here

@@ -12,7 +12,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from actors import CallCancelled, Stopped
-from nanobot.agent import AgentHook, AgentHookContext, HookToolCall, Tally
+from nanobot.agent import AgentHook, AgentHookContext, HookOutcome, HookToolCall, Tally
 from nanobot.errors import ToolError
 from nanobot.messages import Message, UserMessage
 
@@ -262,23 +262,21 @@ class _Inside(AgentHook):
         super().__init__(reraise=bool(getattr(hook, "reraise", False)))
         self._hook = self.wrapped = hook
 
-    def before_iteration(self, context: AgentHookContext) -> Awaitable[None]:  # type: ignore[override]
+    def before_iteration(self, context: AgentHookContext) -> HookOutcome:
         return self._hook.before_iteration(context)
 
-    def before_execute_tools(self, context: AgentHookContext) -> Awaitable[None]:  # type: ignore[override]
+    def before_execute_tools(self, context: AgentHookContext) -> HookOutcome:
         return self._hook.before_execute_tools(context)
 
-    def before_execute_tool(  # type: ignore[override]
-        self, context: AgentHookContext, call: HookToolCall
-    ) -> Awaitable[None]:
+    def before_execute_tool(self, context: AgentHookContext, call: HookToolCall) -> HookOutcome:
         return self._hook.before_execute_tool(context, call)
 
-    def after_execute_tool(  # type: ignore[override]
+    def after_execute_tool(
         self, context: AgentHookContext, call: HookToolCall, result: str, outcome: str
-    ) -> Awaitable[None]:
+    ) -> HookOutcome:
         return self._hook.after_execute_tool(context, call, result, outcome)
 
-    def after_iteration(self, context: AgentHookContext) -> Awaitable[None]:  # type: ignore[override]
+    def after_iteration(self, context: AgentHookContext) -> HookOutcome:
         return self._hook.after_iteration(context)
 
 

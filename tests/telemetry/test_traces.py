@@ -164,7 +164,7 @@ def test_hooks_are_seen_one_by_one(host: Host, tmp_path: Path) -> None:
     seen = Seen()
 
     class Quick(AgentHook):
-        def before_iteration(self, context: AgentHookContext) -> None:  # type: ignore[override]
+        def before_iteration(self, context: AgentHookContext) -> None:
             """Do nothing, quickly."""
 
     class Slow(AgentHook):
