@@ -67,7 +67,6 @@ __all__ = ["TurnMaker"]
 
 _NO_BUDGETS: Final = Budgets()
 _UNCALIBRATED: Final = Calibration()
-_REMEMBERED_SUMMARIES: Final = 1_000  # as many as are among the entries that are shown
 _CALIBRATED_MODELS: Final = 100  # overrides are any string; past so many, all are learned again
 
 
@@ -131,7 +130,6 @@ class TurnMaker:
         self._max_subagent_depth = max_subagent_depth
         self._ratio = consolidation_ratio
         self._history_log = history_log
-        self._noted: dict[int, None] = {}  # entries of the history that summaries were made into
         self._now = now
         self._calibrations: dict[str, Calibration] = {}
         self._budgets = budgets
@@ -190,7 +188,7 @@ class TurnMaker:
             limits = self._limits_for(request, trio.current_time() - started)
             match session:
                 case OpenSession():
-                    limits = await _compacted(compactor, session, limits, tally)
+                    limits = await _compacted(compactor, session, limits)
                     history = session.history()
                 case SessionOutOfReach():
                     history = session.view
@@ -333,15 +331,9 @@ class TurnMaker:
             prompt.history,
             key,
             known="" if view.compaction is None else view.compaction.summary,
-            known_cursors=self._noted,
             limit_tokens=recent_history_tokens(selection.context_window_tokens),
         )
         return [UserMessage(text)] if text else []
-
-    def _note_summary(self, cursor: int) -> None:
-        self._noted[cursor] = None
-        if len(self._noted) > _REMEMBERED_SUMMARIES:
-            del self._noted[next(iter(self._noted))]
 
     async def _spent(self, request: RunRequest) -> Spent:
         """What the session has spent; looked up only where there is a budget for it."""
@@ -371,7 +363,6 @@ class TurnMaker:
             calibration=self._calibrations.get(selection.model, _UNCALIBRATED),
             count=count,
             history_log=self._history_log,
-            on_noted=self._note_summary,
             tally=tally,
             purse=purse,
             telemetry=self._telemetry,
@@ -446,9 +437,7 @@ def _bounded_for(context: RunContext, limits: Limits) -> Callable[[str, str], Aw
     return bounded_report
 
 
-async def _compacted(
-    compactor: Compactor, session: OpenSession, limits: Limits, tally: Tally
-) -> Limits:
+async def _compacted(compactor: Compactor, session: OpenSession, limits: Limits) -> Limits:
     """Compact the session if it must be, and return what is left of the run's limits for its turn."""
     if limits.timeout_s is None:
         await compactor.before_turn(session)
@@ -456,8 +445,6 @@ async def _compacted(
     started = trio.current_time()
     with trio.move_on_after(limits.timeout_s):
         await compactor.before_turn(session)
-    if not tally.request_count:
-        return limits
     left_s = limits.timeout_s - (trio.current_time() - started)
     return replace(limits, timeout_s=max(left_s, 1e-9))  # the turn itself says that time is over
 
