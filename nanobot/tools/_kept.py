@@ -94,7 +94,11 @@ class Kept:
 
 
 async def start_kept(
-    arguments: Sequence[str], *, folder: str | Path | None, environment: Mapping[str, str], reads: bool
+    arguments: Sequence[str],
+    *,
+    folder: str | Path | None,
+    environment: Mapping[str, str],
+    reads: bool,
 ) -> Kept:
     """Start a program in a process group of its own, with a keeper where there can be one.
 
