@@ -183,7 +183,9 @@ class TurnMaker:
             await count_ahead(opening, count)
             fixed_tokens = messages_tokens(opening, count) + self.tools.tokens_of(toolset, count)
             spent = await self._spent(request)
-            purse = self._purse(request, selection, spent)
+            purse = lineage.purse
+            if not lineage.depth:
+                purse = self._purse(request, selection, spent, tally)
             compactor = self._compactor(provider, selection, fixed_tokens, count, tally, purse)
             limits = self._limits_for(request, trio.current_time() - started)
             match session:
@@ -209,6 +211,7 @@ class TurnMaker:
                 lineage=lineage,
                 places=lineage.places or Places(self._max_subagents),
                 tally=tally,
+                purse=purse,
                 hooks=hooks,
                 make=self._maker_of_subagents(selection, home, host, submit),
                 submit=submit,
@@ -341,10 +344,16 @@ class TurnMaker:
             return Spent()
         return spent_by(await self.sessions.metadata(request.session_key))
 
-    def _purse(self, request: RunRequest, selection: ModelSelection, spent: Spent) -> Purse | None:
+    def _purse(
+        self, request: RunRequest, selection: ModelSelection, spent: Spent, tally: Tally
+    ) -> Purse | None:
+        """What a run and its subagents may spend."""
         run = request.max_budget or self._budgets.run
         ratio = self._calibrations.get(selection.model, _UNCALIBRATED).ratio
-        return purse_of(run, self._budgets.session, spent, selection, ratio=ratio)
+        purse = purse_of(run, self._budgets.session, spent, selection, ratio=ratio)
+        if purse is not None:
+            purse.join(tally)
+        return purse
 
     def _compactor(
         self,

@@ -58,7 +58,7 @@ class Nanobot:
     Attributes:
       sessions: The conversations: `ingest`, `get`, `list`, `export`, `clear`, `delete`, `flush`, `restore`, `fork`, `search`.
       memory: What outlives sessions: `read`, `write`, `append_history`, `read_history`.
-      runtime: What runs: `model`, `workspace`; `statistics`; `compact_session`, `compact_idle_session`,
+      runtime: What runs: `model`, `workspace`; `statistics`; `connect`; `compact_session`, `compact_idle_session`,
         `compact_while_idle`.
     """
 
@@ -188,8 +188,8 @@ class Nanobot:
 
     @property
     def tools(self) -> Toolset:
-        """The tools that every run offers to the model. Those of MCP servers are among them once the first run, which
-        starts the servers, has got to know them.
+        """The tools that every run offers to the model. Those of MCP servers are among them once the servers have been
+        started, by the first run or by `await bot.runtime.connect()`.
         """
         return self._blueprint.tools(self._engine.runtime)
 
