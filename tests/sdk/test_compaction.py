@@ -722,7 +722,10 @@ class SlowAtFirst(InMemoryStore):
 async def test_the_time_before_a_summary_is_asked_for_is_the_runs_own_too(
     autojump_clock: MockClock, tmp_path: Path
 ) -> None:
-    bench = Bench(tmp_path, store=SlowAtFirst())
+    def slow(_request: ModelRequest) -> ProviderItem:
+        return Answer("slowly", before_first_delta_s=11)
+
+    bench = Bench(tmp_path, slow, store=SlowAtFirst())
     async with bench.bot as bot:
         await bot.sessions.ingest("a", LONG, save=False)  # and so it is written before it is read
         started = trio.current_time()
