@@ -8,10 +8,10 @@ from typing import Final
 import httpx
 import trio
 
-from nanobot.errors import ConnectionFailed, ProviderTimeout, TimeoutPhase
+from nanobot.errors import ConnectionFailed, ProviderError, ProviderTimeout, TimeoutPhase
 
 from ._endpoint import Timeouts
-from ._http_errors import without_secrets
+from ._http_errors import chained, without_secrets
 from ._transport import PooledStream
 
 __all__ = ["AnswerBody"]
@@ -93,16 +93,20 @@ class AnswerBody:
         if deadline >= self._deadline:
             phase, limit_s, deadline = "request", limits.request_s, self._deadline
         received = b""
+        failure: ProviderError | None = None
         try:
             with trio.CancelScope(deadline=deadline) as scope:
                 received = await anext(self._pieces, b"")
         except (httpx.TransportError, httpx.StreamError) as exc:
             await self.aclose()
             reason = without_secrets(str(exc), self.secrets) or type(exc).__name__
-            raise ConnectionFailed(f"{self.provider}: {reason}", provider=self.provider) from exc
+            failed = ConnectionFailed(f"{self.provider}: {reason}", provider=self.provider)
+            failure = chained(failed, exc, self.secrets)
         except BaseException:
             await self.aclose()
             raise
+        if failure is not None:
+            raise failure
         if scope.cancelled_caught:
             await self.aclose()
             raise self._timed_out(phase, limit_s)

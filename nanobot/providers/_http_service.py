@@ -26,7 +26,7 @@ from nanobot.errors import (
 from ._answer_body import AnswerBody
 from ._connection_count import ConnectionCount
 from ._endpoint import Endpoint
-from ._http_errors import ERROR_BODY_BYTES, error_from_response, without_secrets
+from ._http_errors import ERROR_BODY_BYTES, chained, error_from_response, without_secrets
 from ._transport import PoolTransport
 
 __all__ = ["HTTPService"]
@@ -113,25 +113,21 @@ class HTTPService:
             "read": limits.first_token_s,
             "pool": None,  # waiting for one's turn is not the service's silence
         }
-        request = httpx.Request(
-            "POST",
-            self._url,
-            headers=self._headers,
-            content=body,
-            extensions={"timeout": timeouts},
-        )
         started_at = trio.current_time()
         deadline = started_at + limits.request_s
         response: httpx.Response | None = None
+        failure: ProviderError | None = None
         try:
             with trio.CancelScope(deadline=deadline):
-                response = await self._transport.handle_async_request(request)
-        except httpx.LocalProtocolError:
-            raise RequestRejected(  # not chained: the text of h11's error may quote a header
+                response = await self._send(body, timeouts)
+        except httpx.LocalProtocolError:  # not chained: the text of h11's error may quote a header
+            failure = RequestRejected(
                 f"{self.name}: this request is not legal HTTP", provider=self.name
-            ) from None
+            )
         except httpx.TransportError as exc:
-            raise self._translated(exc) from exc
+            failure = chained(self._translated(exc), exc, self.secrets)
+        if failure is not None:
+            raise failure
         if response is None:
             raise self._timed_out("request", limits.request_s)
         timeouts["read"] = None  # from here on the body bounds its own reads
@@ -167,6 +163,17 @@ class HTTPService:
         self._closed = True
         if self._own_transport is not None:
             await self._own_transport.aclose()
+
+    async def _send(self, body: bytes, timeouts: dict[str, float | None]) -> httpx.Response:
+        # Apart from `post`, whose frame is shown with its errors: the request shows its address, which may hold a key.
+        request = httpx.Request(
+            "POST",
+            self._url,
+            headers=self._headers,
+            content=body,
+            extensions={"timeout": timeouts},
+        )
+        return await self._transport.handle_async_request(request)
 
     async def _refusal(self, response: httpx.Response, answer: AnswerBody) -> ProviderError:
         body = bytearray()

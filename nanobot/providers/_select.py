@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 from msgspec import Struct, structs
 
+from nanobot._frames import forgetful
 from nanobot.config import (
     DIRECT_PRESET,
     Config,
@@ -85,6 +86,7 @@ class ModelSelection(Struct, frozen=True, kw_only=True):
     fallbacks: tuple[ModelSelection, ...] = ()
 
 
+@forgetful
 def select_model(
     config: Config,
     *,

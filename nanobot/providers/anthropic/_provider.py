@@ -6,6 +6,8 @@ from typing import Final
 
 import httpx
 
+from nanobot._frames import forgetful
+
 from .._answer_stream import AnswerStream
 from .._connection_count import ConnectionCount
 from .._endpoint import Endpoint
@@ -34,6 +36,7 @@ class AnthropicProvider:
       ConfigError: The endpoint cannot be used; the text names the setting.
     """
 
+    @forgetful
     def __init__(
         self, endpoint: Endpoint, *, transport: httpx.AsyncBaseTransport | None = None
     ) -> None:

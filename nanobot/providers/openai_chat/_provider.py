@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import httpx
 
+from nanobot._frames import forgetful
+
 from .._answer_stream import AnswerStream
 from .._connection_count import ConnectionCount
 from .._endpoint import Endpoint
@@ -32,6 +34,7 @@ class OpenAIChatProvider:
       ConfigError: The endpoint cannot be used; the text names the setting.
     """
 
+    @forgetful
     def __init__(
         self, endpoint: Endpoint, *, transport: httpx.AsyncBaseTransport | None = None
     ) -> None:
