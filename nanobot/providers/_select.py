@@ -307,6 +307,12 @@ def _endpoint(provider: Configured, place: str) -> Endpoint:
             raise ConfigError(
                 f"providers.{provider.name}.extraHeaders in {place} holds characters that cannot be sent."
             )
+    if settings.proxy and settings.proxy.startswith("socks"):  # other providers can still be used
+        raise ConfigError(
+            f"providers.{provider.name}.proxy in {place} is a SOCKS proxy, and models are asked through "
+            "HTTP proxies only: most programs that offer SOCKS offer an HTTP proxy too, often on the next "
+            "port; give its address, such as http://127.0.0.1:7890."
+        )
     timeouts = settings.timeouts
     return Endpoint(
         name=provider.name,
