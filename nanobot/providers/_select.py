@@ -21,7 +21,7 @@ from nanobot.errors import ConfigError, UnknownPreset, UsageError
 from ._catalog import EMBEDDED_MODEL, Kind, PromptProfile, ProviderEntry
 from ._configured import Configured, config_place, configured_providers, find_provider
 from ._endpoint import Endpoint, Timeouts
-from ._known_models import KnownModel, known_model
+from ._known_models import KnownModel, accepts_temperature, known_model
 from ._match import Match, match_provider
 from ._rate_gate import RateLimits
 
@@ -273,7 +273,7 @@ def _selection(
         preset=preset,
         max_tokens=most,
         context_window_tokens=window,
-        temperature=wish.temperature if known is None or known.accepts_temperature else None,
+        temperature=wish.temperature if accepts_temperature(match.model) else None,
         reasoning_effort=wish.reasoning_effort if reasons else None,
         prompt_profile=entry.prompt_profile,
         offers_tools=entry.offers_tools,

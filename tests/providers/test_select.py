@@ -107,7 +107,7 @@ def test_a_variable_of_two_entries_belongs_to_the_one_that_is_not_a_variant() ->
 def test_a_named_provider_without_a_model_serves_its_usual_one() -> None:
     tree = defaults(provider="deepseek")
     selection = selected(tree, env={"DEEPSEEK_API_KEY": "k", "OPENAI_API_KEY": "k"})
-    assert selection.display_model == "deepseek/deepseek-v4-flash"
+    assert selection.display_model == "deepseek/deepseek-flash"
     assert "DEEPSEEK_API_KEY" in refused(tree)
     assert "ollama/<model>" in refused(defaults(provider="ollama"))
     assert "There is no provider" in refused(defaults(provider="opnai"))
