@@ -81,7 +81,7 @@ class AnswerStream:
         deltas: list[Delta] = []
         while not deltas:
             if self._failure is not None:
-                await self._body.aclose()
+                self._body.close()
                 raise self._failure
             try:
                 await self._advance(deltas)
@@ -92,7 +92,7 @@ class AnswerStream:
 
     async def aclose(self) -> None:
         """Close the connection, unless the answer was read to its end. Idempotent; does not wait for the service."""
-        await self._body.aclose()
+        self._body.close()
 
     async def _advance(self, deltas: list[Delta]) -> None:
         received = await self._read()
