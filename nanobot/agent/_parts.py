@@ -49,6 +49,7 @@ class TurnParts:
         (`messages[-1]`).
       purse: What the turn may spend; None is no limit.
       model_preset: The preset's name, if the settings come from one.
+      join_deltas: Whether pieces of text that come in one batch are told as one.
     """
 
     provider: Provider
@@ -68,3 +69,4 @@ class TurnParts:
     user_message: Message | None = None
     purse: Purse | None = None
     model_preset: str | None = None
+    join_deltas: bool = False

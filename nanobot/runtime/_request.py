@@ -43,6 +43,8 @@ class RunOptions(TypedDict, total=False):
       deps: Anything; handed to tools as `RunContext.deps`, never stored.
       approver: Who decides on calls that need approval, instead of the bot's: `async def approver(request)` returns True
         or `Approved()`, False or `Denied(reason)`. It runs where hooks run.
+      join_deltas: Tell pieces of text that the model service sent at once as one `text.delta`, and those of reasoning so.
+        For readers that pay for each event, such as servers. Default False: an event for each piece.
     """
 
     session_key: str
@@ -61,6 +63,7 @@ class RunOptions(TypedDict, total=False):
     tools: Sequence[Tool] | None
     deps: Any
     approver: Approver | None
+    join_deltas: bool
 
 
 class RunRequest(Struct, frozen=True, kw_only=True):
@@ -83,6 +86,7 @@ class RunRequest(Struct, frozen=True, kw_only=True):
     tools: tuple[Tool, ...] = ()
     deps: Any = None
     approver: Approver | None = None
+    join_deltas: bool = False
 
 
 def make_request(message: str, options: RunOptions) -> RunRequest:

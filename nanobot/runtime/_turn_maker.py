@@ -226,6 +226,7 @@ class TurnMaker:
                     purse=purse,
                     user_message=user,
                     model_preset=selection.preset,
+                    join_deltas=request.join_deltas,
                 )
             )
             run.partial = lambda: turn.result("cancelled")
