@@ -258,6 +258,7 @@ class Chat:
             chat_id=self.chat_id,
             sender_id=turn.client_id or "user",
             approver=self._approver(turn),
+            join_deltas=True,
         ) as run:
             turn.run = run
             if turn.cancelled:
@@ -298,8 +299,7 @@ class Chat:
         return approve
 
     def _emit(self, frame: ChatFrame) -> None:
-        before = self.log.size
-        self.log.append(frame)
+        grown = self.log.append(frame)
         for watcher in self.watchers:
             watcher.chat_has_news(self.chat_id)
-        self._on_growth(self.log.size - before)
+        self._on_growth(grown)

@@ -50,6 +50,7 @@ from ._server_frames import (
     Chats as ChatsFrame,
 )
 from ._settings import GatewaySettings
+from ._wire import Wire, text_frame
 
 __all__ = ["GOING_AWAY", "TOO_SLOW", "Connection", "Floor"]
 
@@ -65,6 +66,9 @@ _OUTBOX: Final = 64
 
 _TURN_BYTES: Final = 64 * 1024
 """How much of one chat is sent before the next one of the same connection has its turn."""
+
+_SEND_BYTES: Final = 128 * 1024
+"""How much is handed to the kernel at once: a frame more or less does not change what that costs any more."""
 
 _REFUSALS: Final = 100
 """Frames in a row that may be refused for coming too often, before the connection is closed."""
@@ -119,7 +123,7 @@ class Connection:
     def __init__(
         self,
         websocket: WebSocketConnection,
-        stream: trio.abc.Stream,
+        wire: Wire,
         floor: Floor,
         client_id: str,
         *,
@@ -128,7 +132,7 @@ class Connection:
         settings = floor.settings
         self.client_id = client_id or f"anon-{secrets.token_hex(6)}"
         self._websocket = websocket
-        self._stream = stream
+        self._wire = wire
         self._floor = floor
         self._settings = settings
         self._rate = RateLimit(
@@ -190,52 +194,62 @@ class Connection:
             self._chats.clear()
 
     async def _write(self) -> None:
-        """Send answers first, then each chat in its turn, then the runtime's state."""
+        """Send what there is, many frames at a time, until the client is to be sent away."""
         while True:
-            if self._outbox:
-                await self._send(self._outbox.popleft())
-                self._room.notify()
-            elif self._news:
-                await self._send_news()
+            frames = self._gather()
+            if frames:
+                await self._send(frames)
+                if self._outbox or self._news:  # others have their turn before the rest
+                    await trio.lowlevel.checkpoint()
             elif self._farewell is not None:
                 raise self._farewell
-            elif (seen := self._runtime_seen) is not None:
-                self._runtime_seen = None
-                await self._send(seen)
             else:
                 await self._wake.notified()
 
-    async def _send_news(self) -> None:
+    def _gather(self) -> bytearray:
+        """The frames that are to be sent now: answers first, then each chat in its turn, then the runtime's state. About
+        as many as the kernel takes at once; what is left comes with the next.
+        """
+        frames = bytearray()
+        while self._outbox and len(frames) < _SEND_BYTES:
+            frames += text_frame(encode_frame(self._outbox.popleft()))
+            self._room.notify()
+        while self._news and len(frames) < _SEND_BYTES:
+            self._gather_news(frames)
+        if self._runtime_seen is not None and not frames and self._farewell is None:
+            frames += text_frame(encode_frame(self._runtime_seen))
+            self._runtime_seen = None
+        return frames
+
+    def _gather_news(self, frames: bytearray) -> None:
+        """The next chat that has news has its turn."""
         chat_id = next(iter(self._news))
         del self._news[chat_id]
         subscription = self._chats.get(chat_id)
         if subscription is None:
             return
+        log = subscription.chat.log
         try:
-            frames = subscription.chat.log.after(subscription.cursor, limit_bytes=_TURN_BYTES)
+            news = log.after(subscription.cursor, limit_bytes=_TURN_BYTES)
         except Behind:
             raise self._too_slow("it did not keep up with its chats") from None
-        for frame in frames:
-            subscription.cursor = (
-                frame.seq
-            )  # before the wait: the chat may be attached anew meanwhile
-            await self._send(frame)
-        current = self._chats.get(chat_id) is subscription
-        if current and subscription.cursor < subscription.chat.log.last:
+        for frame in news:
+            frames += text_frame(encode_frame(frame))
+            subscription.cursor = frame.seq
+        if subscription.cursor < log.last:
             self._news[chat_id] = None
 
-    async def _send(self, frame: ServerFrame) -> None:
-        with trio.move_on_after(self._settings.send_timeout_s) as sending:
-            await self._websocket.send_message(encode_frame(frame))
-        if sending.cancelled_caught:
+    async def _send(self, frames: bytearray) -> None:
+        if self._websocket.closed:  # nothing may follow the frame that closes
+            raise trio.ClosedResourceError
+        timeout_s = self._settings.send_timeout_s
+        if not await self._wire.send_frames(frames, timeout_s=timeout_s):
             # A frame was cut in the middle: nothing can follow it, not even the reason.
             self._floor.note_dropped()
             _log.warning(
-                "client %s took nothing for %g s and was dropped",
-                self.client_id,
-                self._settings.send_timeout_s,
+                "client %s took nothing for %g s and was dropped", self.client_id, timeout_s
             )
-            await trio.aclose_forcefully(self._stream)
+            await trio.aclose_forcefully(self._wire)
             raise trio.ClosedResourceError
 
     def _too_slow(self, what: str) -> _Leave:
@@ -249,7 +263,7 @@ class Connection:
             with trio.move_on_after(self._settings.ping_timeout_s) as waiting:
                 await self._websocket.ping()
             if waiting.cancelled_caught:
-                await trio.aclose_forcefully(self._stream)
+                await trio.aclose_forcefully(self._wire)
                 raise trio.ClosedResourceError
 
     async def _read(self) -> None:

@@ -26,6 +26,7 @@ from ._server_frames import RuntimeSeen
 from ._settings import GatewaySettings
 from ._tokens import Tokens
 from ._websocket import WebSocketDoor
+from ._wire import Wire
 
 __all__ = ["Gateway"]
 
@@ -162,11 +163,9 @@ class Gateway:
         )
 
     async def _serve_client(
-        self, websocket: WebSocketConnection, stream: trio.abc.Stream, handshake: Handshake
+        self, websocket: WebSocketConnection, wire: Wire, handshake: Handshake
     ) -> None:
-        connection = Connection(
-            websocket, stream, self, handshake.client_id, now=trio.current_time()
-        )
+        connection = Connection(websocket, wire, self, handshake.client_id, now=trio.current_time())
         self._connections[connection] = None
         try:
             if self.draining:

@@ -242,6 +242,6 @@ ServerFrame: TypeAlias = Ready | Attached | Error | Chats | Deleted | RuntimeSee
 _ENCODER: Final = msgspec.json.Encoder()
 
 
-def encode_frame(frame: ServerFrame) -> str:
-    """The frame as it goes over the wire."""
-    return _ENCODER.encode(frame).decode()
+def encode_frame(frame: ServerFrame) -> bytes:
+    """The frame as JSON."""
+    return _ENCODER.encode(frame)

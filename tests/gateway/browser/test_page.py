@@ -197,7 +197,7 @@ async def test_a_line_that_is_cut_again_and_again_loses_and_doubles_nothing(
         async def cut(what: str) -> None:
             if what == "cut":
                 for connection in list(stage.gateway._connections):
-                    await trio.aclose_forcefully(connection._stream)
+                    await trio.aclose_forcefully(connection._wire)
 
         told = await tell(browser, "cut_off", stage.page, cut)
     assert told["text"].strip() == "".join(words).strip()
