@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 import secrets
 from collections import deque
-from typing import Final, Protocol, assert_never
+from functools import partial
+from typing import Any, Final, Protocol, assert_never
 
 import trio
+from msgspec.structs import replace
 from trio_websocket import ConnectionClosed, WebSocketConnection
 
 from actors import TrioNotify
@@ -25,16 +27,24 @@ from ._client_frames import (
     ClientFrame,
     DeleteChat,
     Detach,
+    DiscardTemporaryChat,
+    ForkChat,
     FrameError,
     ListChats,
     NewChat,
+    NewTemporaryChat,
     Ping,
     Say,
     SearchChats,
+    SetSidebarState,
     UnwatchRuntime,
     WatchRuntime,
+    WebuiRequest,
     read_client_frame,
 )
+from ._commands import command_in, command_reply
+from ._forking import fork_session
+from ._media import MediaFolder, files_from_media
 from ._rate_limit import RateLimit
 from ._server_frames import (
     Attached,
@@ -44,12 +54,15 @@ from ._server_frames import (
     Ready,
     RuntimeSeen,
     ServerFrame,
+    SidebarState,
+    WebuiResponse,
     encode_frame,
 )
 from ._server_frames import (
     Chats as ChatsFrame,
 )
 from ._settings import GatewaySettings
+from ._sidebar import Sidebar
 from ._wire import Wire, text_frame
 
 __all__ = ["GOING_AWAY", "TOO_SLOW", "Connection", "Floor"]
@@ -75,6 +88,9 @@ _REFUSALS: Final = 100
 
 _BURST_S: Final = 3.0
 
+_IN_THREAD_FROM_CHARS: Final = 200_000
+"""Decoding that much takes about a millisecond, as long as all other clients would have to wait."""
+
 
 class Floor(Protocol):
     """What a connection needs of the gateway."""
@@ -86,11 +102,16 @@ class Floor(Protocol):
     @property
     def settings(self) -> GatewaySettings: ...
     @property
+    def media(self) -> MediaFolder: ...
+    @property
+    def sidebar(self) -> Sidebar: ...
+    @property
     def draining(self) -> bool: ...
 
     def watch_runtime(self, connection: Connection) -> None: ...
     def unwatch_runtime(self, connection: Connection) -> None: ...
     def note_dropped(self) -> None: ...
+    def tell_everyone(self, frame: ServerFrame) -> None: ...
 
 
 class _Leave(Exception):
@@ -140,6 +161,7 @@ class Connection:
         )
         self._refused = 0
         self._chats: dict[str, _Subscription] = {}
+        self._temporary: dict[str, Chat] = {}
         self._news: dict[str, None] = {}  # insertion-ordered: each chat has its turn
         self._outbox: deque[ServerFrame] = deque()
         self._runtime_seen: RuntimeSeen | None = None
@@ -177,6 +199,8 @@ class Connection:
             )
         )
         self._subscribe(chat, chat.log.last)
+        if self._floor.sidebar.state:
+            self._outbox.append(SidebarState(self._floor.sidebar.state))
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._read)
@@ -192,6 +216,12 @@ class Connection:
             for subscription in self._chats.values():
                 subscription.chat.watchers.pop(self, None)
             self._chats.clear()
+            if self._temporary:
+                with trio.CancelScope(
+                    shield=True
+                ):  # files are removed, which is no wait for anybody
+                    for chat_id in (*self._temporary,):
+                        await self._discard(chat_id)
 
     async def _write(self) -> None:
         """Send what there is, many frames at a time, until the client is to be sent away."""
@@ -295,36 +325,54 @@ class Connection:
         self._refused = 0
         if isinstance(message, bytes):
             raise FrameError("bad_frame", "frames are text, not binary")
-        await self._follow(read_client_frame(message))
+        if len(message) < _IN_THREAD_FROM_CHARS:
+            frame = read_client_frame(message)
+        else:
+            frame = await trio.to_thread.run_sync(read_client_frame, message)
+        await self._follow(frame)
 
     async def _follow(self, frame: ClientFrame) -> None:
         chats = self._floor.chats
         match frame:
-            case Say(content=content, turn_id=turn_id):
-                if self._floor.draining:
-                    raise FrameError("draining", "the server is shutting down", frame.chat_id)
-                chat = chats.get(frame.chat_id or self._own_chat)
-                if chat.chat_id not in self._chats:
+            case Say():
+                await self._say(frame)
+            case NewTemporaryChat():
+                chat = chats.make_temporary(new_chat_id(), self)
+                self._temporary[chat.chat_id] = chat
+                try:
                     self._attach(chat, chat.attach_here())
-                chat.say(content, turn_id=turn_id, client_id=self.client_id)
+                except FrameError:
+                    await self._discard(chat.chat_id)
+                    raise
+            case DiscardTemporaryChat(chat_id=chat_id):
+                if chat_id not in self._temporary:
+                    raise FrameError("no_such_chat", "there is no such temporary chat", chat_id)
+                await self._discard(chat_id)
+                self._answer(Deleted(chat_id))
+            case ForkChat():
+                chat_id = new_chat_id()
+                await trio.to_thread.run_sync(fork_session, self._floor.bot, frame, chat_id)
+                chat = chats.get(chat_id)
+                self._attach(chat, chat.attach_here())
+            case SetSidebarState(state=state):
+                await self._keep_sidebar(state)
+            case WebuiRequest():
+                await self._request(frame)
             case NewChat():
                 chat = chats.get(new_chat_id())
                 self._attach(chat, chat.attach_here())
             case Attach(chat_id=chat_id, epoch=epoch, after=after, history=history):
-                chat = chats.get(chat_id)
+                chat = self._chat(chat_id)
                 attached = chat.resume(epoch, after) if epoch else None
-                if attached is None and history:
+                if attached is None and history and not chat.temporary:
                     attached = await chat.attach_with_history(history)
                 self._attach(chat, attached or chat.attach_here())
             case Detach(chat_id=chat_id):
                 self._detach(chat_id)
             case Cancel(turn_id=turn_id):
-                found = chats.find(frame.chat_id or self._own_chat)
-                if found is not None:
-                    found.cancel(turn_id)
+                self._chat(frame.chat_id).cancel(turn_id)
             case Approval(request_id=request_id, decision=decision, reason=reason):
-                found = chats.find(frame.chat_id or self._own_chat)
-                if found is None or not found.decide(request_id, decision, reason):
+                if not self._chat(frame.chat_id).decide(request_id, decision, reason):
                     raise FrameError(
                         "no_such_request", "nothing waits for this decision", frame.chat_id
                     )
@@ -344,8 +392,60 @@ class Connection:
             case _:
                 assert_never(frame)
 
+    def _chat(self, chat_id: str) -> Chat:
+        """A chat that this client may use; "" is its own.
+
+        Raises:
+          FrameError: It is another connection's temporary one, of which nobody else may know.
+        """
+        chat = self._floor.chats.get(chat_id or self._own_chat)
+        if chat.owner not in (None, self):
+            raise FrameError("no_such_chat", "there is no such chat", chat_id)
+        return chat
+
+    async def _say(self, frame: Say) -> None:
+        if self._floor.draining:
+            raise FrameError("draining", "the server is shutting down", frame.chat_id)
+        chat = self._chat(frame.chat_id)
+        if frame.turn_id and chat.knows(frame.turn_id):
+            return  # before its files are written once more
+        if chat.chat_id not in self._chats:
+            self._attach(chat, chat.attach_here())
+        paths: tuple[str, ...] = ()
+        if frame.media:
+            files = await trio.to_thread.run_sync(files_from_media, frame.media, chat.chat_id)
+            keep = partial(self._floor.media.keep, temporary=chat.temporary)
+            paths = await trio.to_thread.run_sync(keep, files, chat.chat_id)
+        names = {"turn_id": frame.turn_id, "client_id": self.client_id}
+        if command := command_in(frame.content):
+            answer = await command_reply(command, chat, self._floor.bot)
+            chat.reply(frame.content, answer, **names)
+        else:
+            chat.say(frame.content, media=paths, **names)
+
+    async def _keep_sidebar(self, state: dict[str, Any]) -> None:
+        await trio.to_thread.run_sync(self._floor.sidebar.keep, state)
+        self._floor.tell_everyone(SidebarState(state))
+
+    async def _request(self, frame: WebuiRequest) -> None:
+        state = frame.payload.get("state")
+        if frame.action != "sidebar.update" or not isinstance(state, dict):
+            detail = {"status": 404, "message": "there is no such action here"}
+            self._answer(WebuiResponse(frame.request_id, ok=False, error=detail))
+            return
+        await self._keep_sidebar(state)
+        self._answer(WebuiResponse(frame.request_id, ok=True, result=state))
+
+    async def _discard(self, chat_id: str) -> None:
+        """End a temporary chat of this connection; nothing is left of it."""
+        chat = self._temporary.pop(chat_id)
+        chat.cancel()
+        self._detach(chat_id)
+        self._floor.chats.drop(chat_id)
+        await trio.to_thread.run_sync(self._floor.media.forget, chat_id)
+
     async def _delete(self, chat_id: str) -> None:
-        chat = self._floor.chats.find(chat_id)
+        chat = self._chat(chat_id) if self._floor.chats.find(chat_id) is not None else None
         if chat is not None:
             chat.cancel()
         await delete_session(self._floor.bot, chat_id)
@@ -357,6 +457,11 @@ class Connection:
         if chat is None or chat_id not in self._chats:
             self._answer(Deleted(chat_id))
 
+    def tell(self, frame: ServerFrame) -> None:
+        """Send a frame that answers nothing. A client with a full outbox goes without: it is behind anyway."""
+        if len(self._outbox) < _OUTBOX:
+            self._answer(frame)
+
     def chat_is_gone(self, chat_id: str) -> None:
         """Somebody deleted a chat that this connection is attached to."""
         self._detach(chat_id)
@@ -364,6 +469,8 @@ class Connection:
 
     def _attach(self, chat: Chat, attached: Attached) -> None:
         """Send the frames of a chat from here on. Its answer is sent before them."""
+        if chat.temporary:
+            attached = replace(attached, temporary=True)
         attached_to = len(self._chats)
         if (
             chat.chat_id not in self._chats

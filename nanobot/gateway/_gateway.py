@@ -21,9 +21,11 @@ from ._admission import Admission, Handshake
 from ._chats import Chats
 from ._connection import GOING_AWAY, Connection, new_chat_id
 from ._http import PageFile, make_app, read_page
+from ._media import MediaFolder
 from ._runtime_view import shown_statistics
-from ._server_frames import RuntimeSeen
+from ._server_frames import RuntimeSeen, ServerFrame
 from ._settings import GatewaySettings
+from ._sidebar import Sidebar
 from ._tokens import Tokens
 from ._websocket import WebSocketDoor
 from ._wire import Wire
@@ -61,6 +63,8 @@ class Gateway:
         self._left = TrioNotify()
         self._turns: trio.Nursery | None = None
         self.chats = Chats(bot, settings, self._spawn)
+        self.media = MediaFolder(bot.runtime.workspace)
+        self.sidebar = Sidebar(bot.runtime.workspace)
 
     def stop(self) -> None:
         """Begin to end: take no new messages and connections, let turns go on for `drain_s`, then leave."""
@@ -78,6 +82,7 @@ class Gateway:
         Cancellation: turns are cancelled, connections are cut.
         """
         page = await trio.to_thread.run_sync(read_page)
+        await trio.to_thread.run_sync(self.sidebar.read)
         http_socket = await _bound(self.settings.http_host, self.settings.http_port)
         with http_socket:
             listeners = await trio.open_tcp_listeners(
@@ -187,6 +192,11 @@ class Gateway:
     def note_dropped(self) -> None:
         """Count a client that did not keep up."""
         self._dropped += 1
+
+    def tell_everyone(self, frame: ServerFrame) -> None:
+        """Send a frame to all clients."""
+        for connection in self._connections:
+            connection.tell(frame)
 
     async def _look_at_runtime(self) -> None:
         while True:
