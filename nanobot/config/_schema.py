@@ -598,7 +598,7 @@ class WebSocketChannel(Section, frozen=True, kw_only=True):
     max_connections: Annotated[int, Meta(ge=1, description="Clients at once.")] = 2_000
     max_message_bytes: Annotated[
         int, Meta(ge=1_024, le=2**26, description="Longest frame of a client, in characters.")
-    ] = 1_048_576
+    ] = 37_748_736
     frames_per_s: Annotated[
         float, Meta(gt=0, description="Frames that a client may send each second.")
     ] = 20.0
