@@ -19,7 +19,7 @@ from nanobot.memory import Notes
 from nanobot.providers import Provider
 from nanobot.providers._select import ModelSelection, select_model
 from nanobot.runtime import Run, RunOptions, RunRequest, Runtime, check_approver, make_request
-from nanobot.sessions import SearchableStore, Unsaved, configured_store
+from nanobot.sessions import SearchableStore, Unsaved, configured_store, signals_of
 from nanobot.tools import Approver, Tool, Toolset
 from nanobot.tools.builtin import builtin_tools
 
@@ -77,9 +77,9 @@ class Nanobot:
             config, workspace, self._store, unsaved, toolset, tuple(hooks), approver, provider
         )
         self._engine = Engine(self._blueprint.make_runtime, self._store)
-        self.sessions = SessionsClient(
-            SessionWork(self._engine, self._blueprint), self._store, unsaved
-        )
+        work = SessionWork(self._engine, self._blueprint)
+        self.sessions = SessionsClient(work, self._store, unsaved)
+        signals_of(self._store).on_cancel(work.cancel_if_here())
         self.memory = MemoryClient(Notes(workspace / "memory"), self._blueprint.history_log)
         self.runtime = RuntimeClient(
             SessionWork(self._engine, self._blueprint),

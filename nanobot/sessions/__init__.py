@@ -6,6 +6,7 @@ from ._in_memory import InMemoryStore
 from ._lease import Lease, Leased, SessionFenced, SessionGone, open_lease
 from ._record import Compaction, Position, SessionRecord, session_metadata
 from ._search import SearchHit, SessionSearch
+from ._signals import SessionSignals, SessionWatch, signals_of
 from ._snapshot import SessionInfo, SessionSnapshot, snapshot_of
 from ._store import Durability, SearchableStore, SessionExists, SessionStore, read_soon
 from ._transcript import messages_from_transcript
@@ -29,13 +30,16 @@ __all__ = [
     "SessionInfo",
     "SessionRecord",
     "SessionSearch",
+    "SessionSignals",
     "SessionSnapshot",
     "SessionStore",
+    "SessionWatch",
     "Unsaved",
     "configured_store",
     "messages_from_transcript",
     "open_lease",
     "read_soon",
     "session_metadata",
+    "signals_of",
     "snapshot_of",
 ]
