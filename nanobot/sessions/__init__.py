@@ -4,6 +4,7 @@ from ._configured import DATABASE_NAME, configured_store
 from ._deferred import DeferredStore
 from ._in_memory import InMemoryStore
 from ._lease import Lease, Leased, SessionFenced, SessionGone, open_lease
+from ._migrate import Migrated, MigrationPhase, Totals, digest_of, migrate_sessions
 from ._record import Compaction, Position, SessionRecord, session_metadata
 from ._search import SearchHit, SessionSearch
 from ._signals import SessionSignals, SessionWatch, signals_of
@@ -20,6 +21,8 @@ __all__ = [
     "InMemoryStore",
     "Lease",
     "Leased",
+    "Migrated",
+    "MigrationPhase",
     "Pending",
     "Position",
     "SearchHit",
@@ -34,9 +37,12 @@ __all__ = [
     "SessionSnapshot",
     "SessionStore",
     "SessionWatch",
+    "Totals",
     "Unsaved",
     "configured_store",
+    "digest_of",
     "messages_from_transcript",
+    "migrate_sessions",
     "open_lease",
     "read_soon",
     "session_metadata",

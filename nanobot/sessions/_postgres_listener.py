@@ -117,15 +117,18 @@ class Listener:
 
     def _run(self) -> None:
         pause_s = _FIRST_PAUSE_S
+        told = False
         try:
             while not self._stopping:
                 try:
                     with connect(self._address) as connection:
                         self._connections.prepare(connection)
                         pause_s = _FIRST_PAUSE_S
+                        told = False
                         self._serve(connection)
                 except (psycopg.Error, StoreError) as error:
-                    if not self._stopping:
+                    if not self._stopping and not told:  # once, however long it lasts
+                        told = True
                         _log.warning(
                             "the session database %s cannot be listened to: %s",
                             self._address.shown,

@@ -77,9 +77,9 @@ def open_cluster() -> Iterator[Cluster]:
         pytest.skip("no PostgreSQL server programs (initdb) on this machine")
     as_user: list[str] = []
     if os.geteuid() == 0:  # which the server refuses
-        if shutil.which("runuser") is None or not _user_exists("postgres"):
+        if shutil.which("setpriv") is None or not _user_exists("postgres"):
             pytest.skip("a PostgreSQL server does not run as root, and there is no user postgres")
-        as_user = ["runuser", "-u", "postgres", "--"]
+        as_user = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
     folder = Path(tempfile.mkdtemp(prefix="nanobot-postgres-"))
     if as_user:
         shutil.chown(folder, "postgres")
