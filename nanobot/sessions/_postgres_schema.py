@@ -25,6 +25,7 @@ _MIGRATION_LOCK: Final = 0x6E616E6F626F74
 # lease: `attempt` grows with each request of its owner, so that one that arrives late does nothing.
 # waiter: in order of arrival. follower: who is told when a session is written.
 #
+# In PL/pgSQL even where it is a line: it keeps its plans, functions in SQL are planned at each call (PostgreSQL 15 and before).
 # Each function first takes the session's lock (an advisory one, of the transaction), so that what it looks at next is what the
 # one before has left. NOTIFY only if somebody waits or follows: it is what all transactions of a server queue up for.
 _V1: Final = r"""
@@ -75,14 +76,6 @@ CREATE TABLE nanobot_waiter (
 CREATE INDEX nanobot_waiter_by_owner ON nanobot_waiter (owner);
 CREATE TABLE nanobot_follower (digest bytea NOT NULL, owner bigint NOT NULL, PRIMARY KEY (digest, owner));
 
-CREATE FUNCTION nanobot_now() RETURNS bigint LANGUAGE sql AS $$
-    SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint
-$$;
-
-CREATE FUNCTION nanobot_words(p_words text) RETURNS tsvector LANGUAGE sql AS $$
-    SELECT array_to_tsvector(string_to_array(p_words, ' '))
-$$;
-
 CREATE FUNCTION nanobot_lock(p_lock bigint) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     IF current_setting('transaction_isolation') <> 'read committed' THEN
@@ -92,13 +85,15 @@ BEGIN
     PERFORM pg_advisory_xact_lock(p_lock);
 END $$;
 
-CREATE FUNCTION nanobot_tell(p_owner bigint, p_kind text, p_digest bytea) RETURNS void LANGUAGE sql AS $$
-    SELECT pg_notify('nanobot_' || p_owner, p_kind || encode(p_digest, 'hex'))
-$$;
+CREATE FUNCTION nanobot_tell(p_owner bigint, p_kind text, p_digest bytea) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM pg_notify('nanobot_' || p_owner, p_kind || encode(p_digest, 'hex'));
+END $$;
 
-CREATE FUNCTION nanobot_lives(p_owner bigint) RETURNS boolean LANGUAGE sql AS $$
-    SELECT EXISTS (SELECT 1 FROM nanobot_owner WHERE id = p_owner AND expires_at > clock_timestamp())
-$$;
+CREATE FUNCTION nanobot_lives(p_owner bigint) RETURNS boolean LANGUAGE plpgsql AS $$
+BEGIN
+    RETURN EXISTS (SELECT 1 FROM nanobot_owner WHERE id = p_owner AND expires_at > clock_timestamp());
+END $$;
 
 CREATE FUNCTION nanobot_introduce(p_owner bigint, p_timeout interval) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
@@ -109,10 +104,11 @@ BEGIN
     END IF;
 END $$;
 
-CREATE FUNCTION nanobot_first(p_digest bytea, p_me bigint) RETURNS bigint LANGUAGE sql AS $$
-    SELECT owner FROM nanobot_waiter
-    WHERE digest = p_digest AND (owner = p_me OR nanobot_lives(owner)) ORDER BY number LIMIT 1
-$$;
+CREATE FUNCTION nanobot_first(p_digest bytea, p_me bigint) RETURNS bigint LANGUAGE plpgsql AS $$
+BEGIN
+    RETURN (SELECT owner FROM nanobot_waiter
+        WHERE digest = p_digest AND (owner = p_me OR nanobot_lives(owner)) ORDER BY number LIMIT 1);
+END $$;
 
 -- Whoever is first in line is told that the session is free.
 CREATE FUNCTION nanobot_pass_on(p_digest bytea) RETURNS void LANGUAGE plpgsql AS $$
@@ -208,9 +204,10 @@ BEGIN
     WHERE m.session = s.id AND m.number > greatest(0, s.sequence - p_last, s.through - p_covered);
 END $$;
 
-CREATE FUNCTION nanobot_tell_followers(p_digest bytea) RETURNS void LANGUAGE sql AS $$
-    SELECT nanobot_tell(owner, 'm', p_digest) FROM nanobot_follower WHERE digest = p_digest
-$$;
+CREATE FUNCTION nanobot_tell_followers(p_digest bytea) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM nanobot_tell(owner, 'm', p_digest) FROM nanobot_follower WHERE digest = p_digest;
+END $$;
 
 -- Adds to the end of a session, creating it if needed. Under the session's lock.
 CREATE FUNCTION nanobot_write(
@@ -220,7 +217,7 @@ CREATE FUNCTION nanobot_write(
 ) LANGUAGE plpgsql AS $$
 DECLARE
     s nanobot_session;
-    written_at bigint := nanobot_now();
+    written_at bigint := (extract(epoch FROM clock_timestamp()) * 1000000)::bigint;
 BEGIN
     SELECT * INTO s FROM nanobot_session WHERE digest = p_digest;
     o_version := nextval('nanobot_number');
@@ -240,7 +237,7 @@ BEGIN
         WHERE id = s.id;
     END IF;
     INSERT INTO nanobot_message
-        SELECT s.id, s.sequence + place, p_token, body, nanobot_words(words)
+        SELECT s.id, s.sequence + place, p_token, body, array_to_tsvector(string_to_array(words, ' '))
         FROM unnest(p_bodies, p_words) WITH ORDINALITY AS added (body, words, place);
     PERFORM nanobot_tell_followers(p_digest);
 END $$;
