@@ -151,6 +151,38 @@ async def _entered(nursery: trio.Nursery, url: str) -> PostgresStore:
     return store
 
 
+async def test_a_session_is_handed_on_by_a_notification_and_nobody_looks_for_it(url: str) -> None:
+    """With leases for an hour, processes look after twelve minutes; this test has seconds."""
+    one = PostgresStore(url, lease_timeout_s=3600.0)
+    two = PostgresStore(url, lease_timeout_s=3600.0)
+    with open_proxy(url) as (proxy, through), trio.fail_after(20):
+        three = PostgresStore(through, lease_timeout_s=3600.0)
+        for give_back in ("with the write", "alone", "by closing"):
+            async with trio.open_nursery() as nursery:
+                leased = await one.acquire_lease("a")
+
+                async def wait(store: PostgresStore) -> None:
+                    async with open_lease(store, "a"):
+                        pass
+
+                for number, store in enumerate((two, three), start=1):
+                    nursery.start_soon(wait, store)
+                    await until(url, "SELECT count(*) FROM nanobot_waiter", number)
+                await trio.sleep(0.1)  # three has heard that it has to wait
+                asked = proxy.round_trips
+                await trio.sleep(0.3)
+                assert proxy.round_trips == asked
+                match give_back:
+                    case "with the write":
+                        await one.append(leased.lease, [UserMessage("x")], release=True)
+                    case "alone":
+                        await one.release_lease(leased.lease)
+                    case _:
+                        await one.aclose()
+        await two.aclose()
+        await three.aclose()
+
+
 async def test_who_gives_up_waiting_is_passed_over(url: str) -> None:
     async with opened(url) as one, opened(url) as two, opened(url) as three:
         async with trio.open_nursery() as nursery:
@@ -191,11 +223,13 @@ async def test_a_process_that_slept_past_its_lease_writes_nothing_when_it_wakes(
         assert await line_of(process) == "held"
         async with opened(url) as store:
             process.send_signal(signal.SIGSTOP)
-            async with open_lease(store, "a") as leased:
+            async with open_lease(store, "a") as leased:  # which has written nothing yet
+                process.send_signal(signal.SIGCONT)
+                output, _ = await trio.to_thread.run_sync(
+                    lambda: process.communicate("go on\n", 30)
+                )
+                assert output == "fenced\n"
                 await store.append(leased.lease, [UserMessage("from the second owner")])
-            process.send_signal(signal.SIGCONT)
-            output, _ = await trio.to_thread.run_sync(lambda: process.communicate("go on\n", 30))
-            assert output == "fenced\n"
             assert await contents(store, "a") == ["from the first owner", "from the second owner"]
 
 
