@@ -90,9 +90,9 @@ class Desk:
 
     def begin(self, row: KeyRow, lease: Lease, position: Position, waiter: Waiter) -> None:
         """Note that a lease was given."""
+        self.tenancies.begin(lease, waiter)  # first: `tokens` takes a lease without one for lost
         with self._lock:
             self._held[lease.token] = Held(row, lease, position, trio.Lock())
-        self.tenancies.begin(lease, waiter)
 
     def end(self, lease: Lease) -> Held | None:
         """Note that a lease is no longer used, and let the next one through; returns it, unless that was noted before."""
