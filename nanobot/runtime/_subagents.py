@@ -205,6 +205,8 @@ class Subagents:
     async def aclose(self) -> None:
         """Cancel all, and return when nothing of them is alive; see `Inbox.aclose`."""
         self._closed = True
+        if not self._alive:
+            return
         for subagent in tuple(self._alive):
             subagent.run.call.cancel()
         with trio.CancelScope(shield=True):

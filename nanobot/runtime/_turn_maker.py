@@ -150,15 +150,16 @@ class TurnMaker:
         started = trio.current_time()
         provider = self.providers.provider(selection)
         toolset = await self._offered(selection, request, lineage)
+        now = self._now()
         said = await user_message(
-            request.message, request.media, timestamp=self._now().isoformat(timespec="seconds")
+            request.message, request.media, timestamp=now.isoformat(timespec="seconds")
         )
         tally = lineage.tally or Tally(estimate_by_length)
         run.partial = lambda: _cancelled_before_turn(tally)
         async with self._session(request) as session:
             prompt = self._prompt(selection)
             note = turn_note(
-                now=self._now(),
+                now=now,
                 channel=request.channel,
                 chat_id=request.chat_id,
                 sender_id=request.sender_id,

@@ -3,7 +3,7 @@
 from ._configured import DATABASE_NAME, configured_store
 from ._deferred import DeferredStore
 from ._in_memory import InMemoryStore
-from ._lease import Lease, Leased, SessionFenced, SessionGone, open_lease
+from ._lease import Lease, Leased, SessionFenced, SessionGone, open_lease, release_lease
 from ._migrate import Migrated, MigrationPhase, Totals, digest_of, migrate_sessions
 from ._record import Compaction, Position, SessionRecord, session_metadata
 from ._search import SearchHit, SessionSearch
@@ -45,6 +45,7 @@ __all__ = [
     "migrate_sessions",
     "open_lease",
     "read_soon",
+    "release_lease",
     "session_metadata",
     "signals_of",
     "snapshot_of",
