@@ -73,13 +73,16 @@ async def work(kind: str, place: str, name: str, seconds: float) -> dict[str, An
             await all_sessions(time.perf_counter() + 0.5)  # connections, tables, caches
             took.clear()
             counted[:] = [0, 0]
+            server = _server_cpu_s(store)
             began, cpu = time.perf_counter(), time.process_time()
             await all_sessions(began + seconds)
             elapsed, cpu = time.perf_counter() - began, time.process_time() - cpu
+            server = _server_cpu_s(store) - server
     return {
         "turns": len(took),
         "elapsed_s": elapsed,
         "cpu_s": cpu,
+        "server_s": server,
         "took": took,
         "statements": counted[0],
         "background": counted[1],
@@ -144,7 +147,6 @@ def schema() -> Iterator[str]:
 
 def measured(kind: str, place: str, processes: int, seconds: float) -> dict[str, Any]:
     """Let so many processes take turns at once; returns what they did together."""
-    server = _server_cpu_s()
     running = [
         subprocess.Popen(
             [sys.executable, __file__, "--work", kind, place, str(number), str(seconds)],
@@ -170,24 +172,22 @@ def measured(kind: str, place: str, processes: int, seconds: float) -> dict[str,
     if place.startswith("postgresql"):
         facts["round_trips"] = round(sum(each["statements"] for each in done) / turns, 2)
         facts["in_background"] = round(sum(each["background"] for each in done) / turns, 2)
-        if server is not None:
-            # the processes' own beginnings are in it, too: some 50 ms each
-            facts["server_cpu_ms"] = round(((_server_cpu_s() or 0.0) - server) / turns * 1e3, 2)
+        facts["server_cpu_ms"] = round(sum(each["server_s"] for each in done) / turns * 1e3, 2)
     return facts
 
 
-def _server_cpu_s() -> float | None:
-    """CPU seconds of all PostgreSQL processes of this machine, ended ones included; None where that cannot be told."""
+def _server_cpu_s(store: SearchableStore) -> float:
+    """CPU seconds of the server's processes behind this process's connections; 0 if it is on another machine."""
+    connections = getattr(store, "_connections", None)
     ticks = 0
-    try:
-        for entry in Path("/proc").iterdir():
-            if entry.name.isdigit() and (entry / "comm").read_text().strip() == "postgres":
-                fields = (entry / "stat").read_text().rpartition(")")[2].split()
+    for connection in () if connections is None else tuple(connections._idle):
+        try:
+            process = Path("/proc", str(connection.info.backend_pid))
+            if (process / "comm").read_text().strip() == "postgres":
+                fields = (process / "stat").read_text().rpartition(")")[2].split()
                 ticks += int(fields[11]) + int(fields[12])
-                if fields[1] == "1" or "postmaster" in (entry / "cmdline").read_text():
-                    ticks += int(fields[13]) + int(fields[14])
-    except (OSError, IndexError, ValueError):
-        return None
+        except OSError:
+            return 0.0
     return ticks / os.sysconf("SC_CLK_TCK")
 
 

@@ -6,6 +6,8 @@ import os
 import signal
 import subprocess
 import sys
+import traceback
+import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
@@ -16,7 +18,7 @@ import trio
 
 from nanobot.errors import StoreError
 from nanobot.messages import AssistantMessage, Message, UserMessage
-from nanobot.sessions import SessionFenced, open_lease
+from nanobot.sessions import Lease, SessionFenced, open_lease
 from tests.sessions.loopback_proxy import open_proxy
 from tests.sessions.postgres_cluster import open_cluster
 from tests.sessions.postgres_server import new_schema, run_sql
@@ -261,6 +263,49 @@ async def test_the_clock_of_a_process_says_nothing_about_its_lease(url: str) -> 
                 assert waiting.cancelled_caught
                 output, _ = await trio.to_thread.run_sync(process.communicate, "go on\n")
                 assert output == "written\n"
+
+
+def test_a_forked_child_has_the_sessions_and_the_parent_its_leases(url: str) -> None:
+    store = PostgresStore(url, lease_timeout_s=LEASE_TIMEOUT_S)
+
+    async def in_the_child(lease: Lease) -> int:
+        with trio.fail_after(20):
+            with pytest.raises(SessionFenced):
+                await store.append(lease, [UserMessage("from the child, with the parent's lease")])
+            async with open_lease(store, "b") as leased:
+                await store.append(leased.lease, [UserMessage("from the child")])
+            await store.aclose()
+        return 0
+
+    async def in_the_parent() -> None:
+        with trio.fail_after(40):
+            async with open_lease(store, "a") as leased:
+                await store.append(leased.lease, [UserMessage("before the fork")])
+                pid = await trio.to_thread.run_sync(_forked, in_the_child, leased.lease)
+                _, status = await trio.to_thread.run_sync(os.waitpid, pid, 0)
+                assert os.waitstatus_to_exitcode(status) == 0
+                await store.append(leased.lease, [UserMessage("after it")])
+            assert await contents(store, "a") == ["before the fork", "after it"]
+            assert await contents(store, "b") == ["from the child"]
+            await store.aclose()
+
+    trio.run(in_the_parent)
+
+
+def _forked(main: Callable[[Lease], Awaitable[int]], lease: Lease) -> int:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # forking with threads is the point
+        pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            signal.set_wakeup_fd(-1)  # that of the parent's Trio run
+            code = trio.run(main, lease)
+        except BaseException:  # noqa: BLE001 - the forked child ends here, and says why
+            traceback.print_exc()
+        finally:
+            os._exit(code)
+    return pid
 
 
 # --- connections
