@@ -263,8 +263,8 @@ class AgentDefaults(Section, frozen=True, kw_only=True):
         Meta(description="`auto` ignores `timezone` and follows the system."),
     ] = "manual"
     idle_compact_after_minutes: Annotated[
-        _Count,
-        Meta(description="Minutes of silence after which a session is compacted; 0 never."),
+        float,
+        Meta(ge=0, description="Minutes of silence after which a session is compacted; 0 never."),
     ] = 15
     consolidation_ratio: Annotated[
         float,
@@ -364,7 +364,8 @@ class ProviderSettings(Section, frozen=True, kw_only=True):
         Mapping[str, str] | None, Meta(description="Query parameters to add to every request.")
     ] = None
     proxy: Annotated[
-        _ProxyUrl | None, Meta(description="Proxy to go through, http(s) or socks5.")
+        _ProxyUrl | None,
+        Meta(description="HTTP proxy to go through; a provider with a SOCKS proxy cannot be used."),
     ] = None
     thinking_style: Annotated[
         Literal["thinking_type", "enable_thinking", "reasoning_split"] | None,
