@@ -658,13 +658,17 @@ class SessionsSettings(Section, frozen=True, kw_only=True):
     durability: Annotated[
         Literal["commit", "fast"],
         Meta(
-            description="What a write to the local file survives when it has returned: a power cut too, "
+            description="What a write survives when it has returned: a power cut too, "
             "or only the death of the process, at a fraction of the time."
         ),
     ] = "commit"
     url: Annotated[
         _Secret | None, Meta(description="Address of the PostgreSQL server, with its password.")
     ] = None
+    max_connections: Annotated[
+        _Positive,
+        Meta(description="Most connections of one process to PostgreSQL, beside one that listens."),
+    ] = 10
     max_budget: Annotated[
         BudgetSettings, Meta(description="What all runs of one session together may spend.")
     ] = field(default_factory=BudgetSettings)
