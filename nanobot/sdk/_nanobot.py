@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from actors import CreditStream, Host, SyncHost, current_host, in_async_loop
 from nanobot.agent import AgentHook, RunResult, StreamEvent
-from nanobot.config import Config, load_config, workspace_path
+from nanobot.config import Config, Environment, load_config, workspace_path
 from nanobot.errors import ConfigError, InvalidArgument, UsageError
 from nanobot.memory import Notes
 from nanobot.providers import Provider
@@ -27,7 +27,7 @@ from nanobot.runtime import (
     follow,
     make_request,
 )
-from nanobot.sessions import SearchableStore, Unsaved, configured_store
+from nanobot.sessions import SearchableStore, Unsaved, configured_store, signals_of
 from nanobot.telemetry import Telemetry
 from nanobot.tools import Approver, Tool, Toolset
 from nanobot.tools.builtin import builtin_tools
@@ -97,9 +97,9 @@ class Nanobot:
             telemetry,
         )
         self._engine = Engine(self._blueprint.make_runtime, self._store)
-        self.sessions = SessionsClient(
-            SessionWork(self._engine, self._blueprint), self._store, unsaved
-        )
+        work = SessionWork(self._engine, self._blueprint)
+        self.sessions = SessionsClient(work, self._store, unsaved)
+        signals_of(self._store).on_cancel(work.cancel_if_here())
         self.memory = MemoryClient(Notes(workspace / "memory"), self._blueprint.history_log)
         self.runtime = RuntimeClient(
             SessionWork(self._engine, self._blueprint),
@@ -153,7 +153,7 @@ class Nanobot:
         if model is not None and model_preset is not None:
             raise InvalidArgument("model and model_preset are mutually exclusive")
         check_approver(approver)
-        env = dict(os.environ)
+        env = Environment(os.environ)
         config = load_config(None if config_path is None else Path(config_path), env=env)
         selection = select_model(config, model=model, model_preset=model_preset, env=env)
         if provider is None and selection.kind == "local":
