@@ -35,6 +35,7 @@ from ._events import (
 )
 from ._hook_context import ModelAnswer
 from ._hook_points import HookPoints
+from ._joined import joined
 from ._next_step import Step, next_step
 from ._parts import TurnParts
 from ._segment import Segment
@@ -116,6 +117,9 @@ class Iteration:
             await self._hooks.reach("before_iteration")
         use_tools = not self._closing
         nudges: tuple[Message, ...] = (_NO_MORE_TOOLS,) if self._closing else ()
+        if (answer := self._parts.answer) is not None:
+            reminder = answer.reminder(closing=self._closing)
+            nudges = nudges if reminder is None else (*nudges, reminder)
         rest: tuple[Message, ...] = ()
         continuations = empty_answers = 0
         while True:
@@ -151,6 +155,15 @@ class Iteration:
         await self._tell_text(text)
         if self._hooks is not None:
             await self._hooks.stream([text])
+
+    def restart(self) -> None:
+        """Make room for what is said in the model's place, as an answer of its own, once this one is kept."""
+        self.index += 1
+        self.segment = Segment()
+        self.round = None
+        self._calls, self._thinking, self._assembler = (), (), Assembler()
+        if self._hooks is not None:
+            self._hooks.context.restart_text(self.index, self.segment)
 
     async def end_text(self, *, resuming: bool) -> None:
         """Tell readers and hooks that no more text comes, and whether another answer follows."""
@@ -201,6 +214,7 @@ class Iteration:
             self._parts.toolset.specs,
             use_tools=use_tools,
             watch=tally,
+            output=None if self._parts.answer is None else self._parts.answer.format,
         )
         purse = self._parts.purse
         if purse is None:
@@ -273,7 +287,7 @@ class Iteration:
 
     async def _take(self, batch: Sequence[Delta]) -> None:
         said: list[str] = []
-        for delta in batch:
+        for delta in joined(batch) if self._parts.join_deltas else batch:
             if type(delta) is TextDelta:  # the frequent ones first, without pattern matching
                 if text := self.segment.next_text(delta.text):
                     await self._tell_text(text)

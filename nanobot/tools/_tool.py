@@ -58,6 +58,7 @@ class ToolTraits(Struct, frozen=True, kw_only=True):
         in the engine. Sync functions run in threads either way.
       bounds_result: The tool bounds its results itself; they are never cut.
       approval: Whether somebody is asked before each call. The configuration may say otherwise.
+      gives_answer: A call does nothing but give the run's answer, so nobody is ever asked about it.
     """
 
     timeout_s: float | None = None
@@ -66,6 +67,7 @@ class ToolTraits(Struct, frozen=True, kw_only=True):
     on_host: bool = True
     bounds_result: bool = False
     approval: ApprovalMode = "never"
+    gives_answer: bool = False
 
 
 class Tool(Protocol):
