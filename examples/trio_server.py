@@ -61,14 +61,15 @@ async def serve_one(bot: Nanobot, stream: trio.SocketStream) -> None:
         pass  # they hung up
 
 
-async def main(
+async def main(  # noqa: ASYNC128 - serve_tcp is the one that has started
     port: int = 4242,
     *,
     task_status: trio.TaskStatus[list[trio.SocketListener]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     async with Nanobot.from_config() as bot:
-        serve = partial(trio.serve_tcp, partial(serve_one, bot), port, host="127.0.0.1")
-        await serve(task_status=task_status)
+        await trio.serve_tcp(
+            partial(serve_one, bot), port, host="127.0.0.1", task_status=task_status
+        )
 
 
 if __name__ == "__main__":
