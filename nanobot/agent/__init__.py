@@ -18,16 +18,18 @@ from ._events import (
     StreamEvent,
     StreamEventType,
 )
-from ._hook import AgentHook
+from ._hook import AgentHook, HookOutcome
 from ._hook_context import AgentHookContext, HookToolCall, ModelAnswer
 from ._inbox import Inbox
 from ._journal import NO_JOURNAL, Journal
 from ._limits import Limits
 from ._model_settings import ModelSettings
+from ._output_type import OutputType, output_type_of
 from ._parts import TurnParts
 from ._result import RunResult, StopReason
 from ._tally import Estimate, Tally, estimate_by_length
 from ._turn import Turn
+from ._typed_answer import TypedAnswer
 
 __all__ = [
     "NOBODY",
@@ -52,6 +54,7 @@ __all__ = [
     "ConsumerStalled",
     "Emit",
     "Estimate",
+    "HookOutcome",
     "HookToolCall",
     "Inbox",
     "Journal",
@@ -59,6 +62,7 @@ __all__ = [
     "ModelAnswer",
     "ModelSettings",
     "Outcome",
+    "OutputType",
     "Purse",
     "RunResult",
     "StopReason",
@@ -67,5 +71,7 @@ __all__ = [
     "Tally",
     "Turn",
     "TurnParts",
+    "TypedAnswer",
     "estimate_by_length",
+    "output_type_of",
 ]

@@ -8,6 +8,7 @@ from typing import Final
 
 from nanobot.messages import Message
 from nanobot.providers import Provider
+from nanobot.telemetry import Telemetry
 from nanobot.tools import NO_APPROVAL, Approval, Cross, RunContext, Toolset, run_here
 
 from ._budget import Purse
@@ -18,6 +19,7 @@ from ._journal import NO_JOURNAL, Journal
 from ._limits import Limits
 from ._model_settings import ModelSettings
 from ._tally import Estimate, Tally, estimate_by_length
+from ._typed_answer import TypedAnswer
 
 __all__ = ["TurnParts"]
 
@@ -48,6 +50,8 @@ class TurnParts:
       user_message: What the journal gets for the user's message, if that is not what the model is shown
         (`messages[-1]`).
       purse: What the turn may spend; None is no limit.
+      telemetry: Who is told of iterations and hooks; None for nobody. Providers and tools tell of themselves.
+      answer: The type that the answer is to have; None for text. Its tool is in `toolset`.
       model_preset: The preset's name, if the settings come from one.
     """
 
@@ -67,4 +71,6 @@ class TurnParts:
     tally: Tally | None = None
     user_message: Message | None = None
     purse: Purse | None = None
+    telemetry: Telemetry | None = None
+    answer: TypedAnswer | None = None
     model_preset: str | None = None

@@ -3,7 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias
+
+from nanobot.errors import NoOutput
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar  # only there with a default, before Python 3.13
+
+    T_co = TypeVar("T_co", covariant=True, default=None)
+else:
+    from typing import TypeVar
+
+    T_co = TypeVar("T_co", covariant=True)
 
 __all__ = ["RunResult", "StopReason"]
 
@@ -21,10 +32,11 @@ StopReason: TypeAlias = Literal[
 
 
 @dataclass(slots=True)
-class RunResult:
+class RunResult(Generic[T_co]):
     """What a run hands back: the answer, and what it took to get it.
 
-    A model that failed is a result too: `error` is set, and `content` holds what arrived before the failure.
+    A model that failed is a result too: `error` is set, and `content` holds what arrived before the failure. For type
+    checkers it is `RunResult[T]` after `run(..., output_type=T)`, and `RunResult[None]` or just `RunResult` otherwise.
 
     Attributes:
       content: The final answer as text; after a failure or a cancel the part that was there.
@@ -42,7 +54,8 @@ class RunResult:
         for all of them, None if a price is not known), `persisted` (False if the turn could not be stored, and then
         `store_error` says why), and `subagents` (how many `runs` there were inside this one, and their part of the
         `usage`). If an exception was behind a failure, `exception_type`; if it was the model service's,
-        `retryable`, `status` (HTTP) and `retry_after_s` (how long it asked us to wait), None where it did not say.
+        `retryable`, `status` (HTTP) and `retry_after_s` (how long it asked us to wait), None where it did not say; if it was
+        an answer of the wrong type, `raw_output`.
     """
 
     content: str
@@ -52,3 +65,16 @@ class RunResult:
     stop_reason: str | None = None
     error: str | None = None
     metadata: dict[str, Any] = field(default_factory=dict)
+    _output: Any = field(default=None, repr=False)
+
+    @property
+    def output(self) -> T_co:
+        """The answer as a value of `output_type`; None for a run without one.
+
+        Raises:
+          NoOutput: The run failed, so there is none; its `raw` is what the model said.
+        """
+        if self.error is not None:
+            raise NoOutput(self.error, self.metadata.get("raw_output", self.content))
+        output: T_co = self._output
+        return output

@@ -263,8 +263,8 @@ class AgentDefaults(Section, frozen=True, kw_only=True):
         Meta(description="`auto` ignores `timezone` and follows the system."),
     ] = "manual"
     idle_compact_after_minutes: Annotated[
-        _Count,
-        Meta(description="Minutes of silence after which a session is compacted; 0 never."),
+        float,
+        Meta(ge=0, description="Minutes of silence after which a session is compacted; 0 never."),
     ] = 15
     consolidation_ratio: Annotated[
         float,

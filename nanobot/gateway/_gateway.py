@@ -38,7 +38,7 @@ _LEAVE_S: Final = 3.0
 
 
 class Gateway:
-    """Serves one bot over WebSocket and HTTP. Lives in one Trio run, in `serve`.
+    """Serves one bot over WebSocket and HTTP, and compacts its sessions while they are idle. Lives in one Trio run, in `serve`.
 
     Args:
       bot: Who answers. It is not closed at the end.
@@ -111,6 +111,7 @@ class Gateway:
                         handler_nursery=everything,
                     )
                 )
+                listening.start_soon(self.bot.runtime.compact_while_idle)
                 task_status.started(self.settings)
                 await self._stop.wait()
                 listening.cancel_scope.cancel()

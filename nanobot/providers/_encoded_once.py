@@ -17,7 +17,7 @@ _Tools = TypeVar("_Tools")
 class EncodedOnce(Generic[_Image, _Encoded, _Tools]):
     """What a message was encoded into stays with it for as long as it lives, as the sessions that are live keep theirs.
 
-    Where a request has images, its messages are encoded anew: a file may show something else by now.
+    A message that has parts is encoded anew each time: an image may be gone, or be another one.
 
     Args:
       format: Names the encoding: what has the same name encodes the same message into the same bytes.
@@ -38,12 +38,14 @@ class EncodedOnce(Generic[_Image, _Encoded, _Tools]):
         self._tools = tools
         self._last_tools: tuple[tuple[ToolSpec, ...], _Tools] | None = None
 
+    def fresh(self, messages: Sequence[Message]) -> list[Message]:
+        """Those that will have to be encoded, among them all that may refer to images."""
+        return [message for message in messages if self._format not in message.__dict__]
+
     def messages(self, messages: Sequence[Message], images: Mapping[str, _Image]) -> list[_Encoded]:
-        """Encode the messages of a request."""
-        if images:
-            return [self._message(message, images) for message in messages]
+        """Encode the messages of a request, with the images that were read for the `fresh` ones."""
         return [
-            message.__dict__.get(self._format) or self._kept(message, images)
+            message.__dict__.get(self._format) or self._encode(message, images)
             for message in messages
         ]
 
@@ -57,6 +59,10 @@ class EncodedOnce(Generic[_Image, _Encoded, _Tools]):
             self._last_tools = tools, encoded
         return encoded
 
-    def _kept(self, message: Message, images: Mapping[str, _Image]) -> _Encoded:
-        encoded = message.__dict__[self._format] = self._message(message, images)
+    def _encode(self, message: Message, images: Mapping[str, _Image]) -> _Encoded:
+        encoded = self._message(message, images)
+        if isinstance(
+            message.content, str
+        ):  # what is in a file may be something else the next time
+            message.__dict__[self._format] = encoded
         return encoded

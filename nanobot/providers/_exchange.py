@@ -89,20 +89,22 @@ class Exchange:
         self._begun = False
         self.complete = False
         self.origin = origin
-        self.phase: _Phase = "connect"
+        self.phase: _Phase = "read"
         self.connection: HTTPConnection | None = None
         self.scope: trio.CancelScope | None = None
         self.sent_at = 0.0
 
+    def bounded(self, limits: ExchangeLimits) -> trio.CancelScope:
+        """The scope of everything up to the head of the response, bounded for a connection that is there already."""
+        self.scope = trio.CancelScope(deadline=_deadline(limits.read_s, limits))
+        return self.scope
+
     def enter(self, phase: _Phase, limit_s: float | None, limits: ExchangeLimits) -> None:
         """Do the next thing, for so long."""
+        changes = self.phase != phase
         self.phase = phase
-        assert self.scope is not None
-        deadline = limits.deadline
-        if limit_s is not None:
-            deadline = min(deadline, trio.current_time() + limit_s)
-        if deadline != self.scope.deadline:
-            self.scope.deadline = deadline
+        if changes and self.scope is not None:
+            self.scope.deadline = _deadline(limit_s, limits)
 
     def read_nowait(self) -> bytes:
         """Return what of the body came with the head, the first time; b"" if nothing did, and later.
@@ -179,3 +181,9 @@ class Exchange:
         else:
             connection.close()
             self._pool.take_back(self, None)
+
+
+def _deadline(limit_s: float | None, limits: ExchangeLimits) -> float:
+    if limit_s is None:
+        return limits.deadline
+    return min(limits.deadline, trio.current_time() + limit_s)

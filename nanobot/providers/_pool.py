@@ -127,8 +127,7 @@ class ConnectionPool:
         exchange = Exchange(self, head.origin)
         self._in_flight.add(exchange)
         try:
-            with trio.CancelScope() as scope:
-                exchange.scope = scope
+            with exchange.bounded(limits) as scope:
                 await self._exchange_heads(exchange, head, body, limits)
             exchange.scope = None
             if scope.cancelled_caught:
@@ -238,14 +237,15 @@ class ConnectionPool:
         limits: ExchangeLimits,
     ) -> None:
         exchange.sent_at = trio.current_time()
-        exchange.enter("write", limits.write_s, limits)
         encoded = head.encoded(body, connection.forward_headers)
-        if len(body) <= _ONE_WRITE_BYTES:
+        if len(body) <= _ONE_WRITE_BYTES:  # which takes no time
+            exchange.enter("read", limits.read_s, limits)
             await connection.send(encoded + body)
         else:
+            exchange.enter("write", limits.write_s, limits)
             await connection.send(encoded)
             await connection.send(body)
-        exchange.enter("read", limits.read_s, limits)
+            exchange.enter("read", limits.read_s, limits)
         exchange.head = await connection.receive_head(bodyless=head.bodyless)
 
     def take_back(self, exchange: Exchange, connection: HTTPConnection | None) -> None:

@@ -9,7 +9,7 @@ from typing import Any, TypedDict
 
 from msgspec import Struct
 
-from nanobot.agent import AgentHook, Budget
+from nanobot.agent import AgentHook, Budget, OutputType, output_type_of
 from nanobot.errors import InvalidArgument
 from nanobot.messages import Message
 from nanobot.sessions import messages_from_transcript
@@ -43,6 +43,7 @@ class RunOptions(TypedDict, total=False):
       deps: Anything; handed to tools as `RunContext.deps`, never stored.
       approver: Who decides on calls that need approval, instead of the bot's: `async def approver(request)` returns True
         or `Approved()`, False or `Denied(reason)`. It runs where hooks run.
+      output_retries: Answers of the wrong type that are sent back to the model before the run fails. Default 2.
     """
 
     session_key: str
@@ -61,6 +62,7 @@ class RunOptions(TypedDict, total=False):
     tools: Sequence[Tool] | None
     deps: Any
     approver: Approver | None
+    output_retries: int
 
 
 class RunRequest(Struct, frozen=True, kw_only=True):
@@ -83,14 +85,17 @@ class RunRequest(Struct, frozen=True, kw_only=True):
     tools: tuple[Tool, ...] = ()
     deps: Any = None
     approver: Approver | None = None
+    output: OutputType | None = None
+    output_retries: int = 2
 
 
-def make_request(message: str, options: RunOptions) -> RunRequest:
-    """Check a caller's arguments.
+def make_request(message: str, options: RunOptions, output_type: Any = None) -> RunRequest:
+    """Check a caller's arguments. `output_type` is the type that the answer is to have; None for text.
 
     Raises:
       InvalidArgument: One has a value that cannot be used; it is a `ValueError` too.
       InvalidMessage: A message of `history` cannot be read; names its index and field.
+      UsageError: There is no JSON of that type.
       TypeError: There is no such argument.
     """
     unknown = options.keys() - RunOptions.__annotations__.keys()
@@ -111,6 +116,9 @@ def make_request(message: str, options: RunOptions) -> RunRequest:
     max_iterations = options.get("max_iterations")
     if max_iterations is not None and max_iterations < 1:
         raise InvalidArgument(f"max_iterations must be at least 1, not {max_iterations}")
+    output_retries = options.get("output_retries", 2)
+    if type(output_retries) is not int or output_retries < 0:
+        raise InvalidArgument(f"output_retries must be a number >= 0, not {output_retries!r}")
     max_budget = options.get("max_budget")
     if max_budget is not None and not isinstance(max_budget, Budget):
         raise InvalidArgument(
@@ -134,6 +142,8 @@ def make_request(message: str, options: RunOptions) -> RunRequest:
     checked["media"] = tuple(os.fspath(path) for path in media or ())
     checked["hooks"] = tuple(options.get("hooks") or ())
     checked["tools"] = tuple(options.get("tools") or ())
+    if output_type is not None:
+        checked["output"] = output_type_of(output_type)
     return RunRequest(message=message, **checked)
 
 

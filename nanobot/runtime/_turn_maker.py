@@ -23,6 +23,7 @@ from nanobot.agent import (
     Tally,
     Turn,
     TurnParts,
+    TypedAnswer,
     estimate_by_length,
 )
 from nanobot.context import (
@@ -43,8 +44,11 @@ from nanobot.memory import HistoryLog
 from nanobot.messages import Message, UserMessage
 from nanobot.providers import Provider
 from nanobot.providers._select import ModelSelection
+from nanobot.providers._traced import TracedProvider
 from nanobot.sessions import SessionRecord, SessionStore, Unsaved
+from nanobot.telemetry import Telemetry
 from nanobot.tools import Approval, Cross, RunContext, Toolset, Workspace, bounded, run_here
+from nanobot.tools._traced import traced
 
 from ._compaction import Compactor
 from ._history_view import HistoryView
@@ -55,6 +59,7 @@ from ._open_sessions import OpenSession, OpenSessions, SessionOutOfReach
 from ._providers import Providers
 from ._request import RunRequest
 from ._run import Run
+from ._run_trace import follow
 from ._spending import Budgets, Spent, note_spending, purse_of, spent_by
 from ._subagents import ROOT, Lineage, Places, Subagents
 
@@ -62,7 +67,6 @@ __all__ = ["TurnMaker"]
 
 _NO_BUDGETS: Final = Budgets()
 _UNCALIBRATED: Final = Calibration()
-_REMEMBERED_SUMMARIES: Final = 1_000  # as many as are among the entries that are shown
 _CALIBRATED_MODELS: Final = 100  # overrides are any string; past so many, all are learned again
 
 
@@ -85,6 +89,7 @@ class TurnMaker:
       history_log: Where notes on compacted sessions go.
       now: The time, in the zone that the user lives in.
       providers: The model services.
+      telemetry: Who is told of runs; None for nobody.
 
     Attributes:
       sessions: The sessions that are open here; its `forget` is to be called when an actor passes away.
@@ -110,6 +115,7 @@ class TurnMaker:
         now: Callable[[], datetime],
         providers: Providers,
         budgets: Budgets = _NO_BUDGETS,
+        telemetry: Telemetry | None = None,
     ) -> None:
         self._counter = LazyCounter()
         self.sessions = OpenSessions(store, unsaved, self._counter)
@@ -124,11 +130,11 @@ class TurnMaker:
         self._max_subagent_depth = max_subagent_depth
         self._ratio = consolidation_ratio
         self._history_log = history_log
-        self._noted: dict[int, None] = {}  # entries of the history that summaries were made into
         self._now = now
         self._calibrations: dict[str, Calibration] = {}
         self._budgets = budgets
         self.providers = providers
+        self._telemetry = telemetry
 
     async def carry_out(
         self,
@@ -139,7 +145,7 @@ class TurnMaker:
         host: Host,
         submit: Callable[[Run], object],
         lineage: Lineage = ROOT,
-    ) -> RunResult:
+    ) -> RunResult[Any]:
         """Run one turn. `submit` posts the runs of its subagents; `lineage` is what it inherits if it is one itself.
 
         Raises:
@@ -147,10 +153,15 @@ class TurnMaker:
           ConfigError: The provider cannot be used.
           StoreError: The session cannot be read, and the run is ephemeral. Another one goes on without it.
         """
+        if run.trace is not None:
+            run.trace.begun()
         started = trio.current_time()
-        provider = self.providers.provider(selection)
+        provider = self._provider(selection)
         toolset = await self._offered(selection, request, lineage)
         now = self._now()
+        answer = _typed_answer(request, selection)
+        if answer is not None and answer.tool is not None:
+            toolset = toolset.with_tools([answer.tool])
         said = await user_message(
             request.message, request.media, timestamp=now.isoformat(timespec="seconds")
         )
@@ -172,12 +183,14 @@ class TurnMaker:
             await count_ahead(opening, count)
             fixed_tokens = messages_tokens(opening, count) + self.tools.tokens_of(toolset, count)
             spent = await self._spent(request)
-            purse = self._purse(request, selection, spent)
+            purse = lineage.purse
+            if not lineage.depth:
+                purse = self._purse(request, selection, spent, tally)
             compactor = self._compactor(provider, selection, fixed_tokens, count, tally, purse)
             limits = self._limits_for(request, trio.current_time() - started)
             match session:
                 case OpenSession():
-                    limits = await _compacted(compactor, session, limits, tally)
+                    limits = await _compacted(compactor, session, limits)
                     history = session.history()
                 case SessionOutOfReach():
                     history = session.view
@@ -198,6 +211,7 @@ class TurnMaker:
                 lineage=lineage,
                 places=lineage.places or Places(self._max_subagents),
                 tally=tally,
+                purse=purse,
                 hooks=hooks,
                 make=self._maker_of_subagents(selection, home, host, submit),
                 submit=submit,
@@ -214,18 +228,22 @@ class TurnMaker:
                         reasoning_effort=selection.reasoning_effort,
                     ),
                     messages=history.shown(opening, compactor.budget),
-                    toolset=toolset,
+                    toolset=toolset
+                    if self._telemetry is None
+                    else traced(toolset, self._telemetry),
                     tool_context=replace(tool_context, spawner=subagents),
                     limits=limits,
                     hooks=hooks,
                     emit=run.events or NOBODY,
                     journal=NO_JOURNAL if isinstance(session, HistoryView) else session,
-                    cross=_cross(home, host, run),
+                    cross=_cross(home, host, run, self._telemetry),
                     approval=self._approval_for(request),
                     inbox=subagents,
                     tally=tally,
                     purse=purse,
                     user_message=user,
+                    telemetry=self._telemetry,
+                    answer=answer,
                     model_preset=selection.preset,
                 )
             )
@@ -255,10 +273,13 @@ class TurnMaker:
         """What makes the runs of subagents: turns like any other, with the model and the host of the run they are in."""
 
         def make(request: RunRequest, lineage: Lineage) -> Run:
-            return Run(
+            run = Run(
                 request.session_key,
                 lambda run: self.carry_out(run, request, selection, home, host, submit, lineage),
             )
+            if self._telemetry is not None:
+                follow(self._telemetry, run, request, selection)
+            return run
 
         return make
 
@@ -313,15 +334,9 @@ class TurnMaker:
             prompt.history,
             key,
             known="" if view.compaction is None else view.compaction.summary,
-            known_cursors=self._noted,
             limit_tokens=recent_history_tokens(selection.context_window_tokens),
         )
         return [UserMessage(text)] if text else []
-
-    def _note_summary(self, cursor: int) -> None:
-        self._noted[cursor] = None
-        if len(self._noted) > _REMEMBERED_SUMMARIES:
-            del self._noted[next(iter(self._noted))]
 
     async def _spent(self, request: RunRequest) -> Spent:
         """What the session has spent; looked up only where there is a budget for it."""
@@ -329,10 +344,16 @@ class TurnMaker:
             return Spent()
         return spent_by(await self.sessions.metadata(request.session_key))
 
-    def _purse(self, request: RunRequest, selection: ModelSelection, spent: Spent) -> Purse | None:
+    def _purse(
+        self, request: RunRequest, selection: ModelSelection, spent: Spent, tally: Tally
+    ) -> Purse | None:
+        """What a run and its subagents may spend."""
         run = request.max_budget or self._budgets.run
         ratio = self._calibrations.get(selection.model, _UNCALIBRATED).ratio
-        return purse_of(run, self._budgets.session, spent, selection, ratio=ratio)
+        purse = purse_of(run, self._budgets.session, spent, selection, ratio=ratio)
+        if purse is not None:
+            purse.join(tally)
+        return purse
 
     def _compactor(
         self,
@@ -351,10 +372,14 @@ class TurnMaker:
             calibration=self._calibrations.get(selection.model, _UNCALIBRATED),
             count=count,
             history_log=self._history_log,
-            on_noted=self._note_summary,
             tally=tally,
             purse=purse,
+            telemetry=self._telemetry,
         )
+
+    def _provider(self, selection: ModelSelection) -> Provider:
+        provider = self.providers.provider(selection)
+        return provider if self._telemetry is None else TracedProvider(provider, self._telemetry)
 
     async def _compactor_alone(self, selection: ModelSelection) -> Compactor:
         """A compactor for a run without a turn."""
@@ -362,7 +387,7 @@ class TurnMaker:
         opening = shown_messages(await self._prompt(selection).text(), ())
         tools = self.tools.tokens_of(self.tools.now, count) if selection.offers_tools else 0
         return self._compactor(
-            self.providers.provider(selection),
+            self._provider(selection),
             selection,
             messages_tokens(opening, count) + tools,
             count,
@@ -401,6 +426,17 @@ class TurnMaker:
         )
 
 
+def _typed_answer(request: RunRequest, selection: ModelSelection) -> TypedAnswer | None:
+    if request.output is None:
+        return None
+    return TypedAnswer(
+        request.output,
+        retries=request.output_retries,
+        offers_tools=selection.offers_tools,
+        enforces_schemas=selection.enforces_schemas,
+    )
+
+
 def _bounded_for(context: RunContext, limits: Limits) -> Callable[[str, str], Awaitable[str]]:
     """What cuts the report of a subagent that is too long, as results of tools are cut."""
 
@@ -410,9 +446,7 @@ def _bounded_for(context: RunContext, limits: Limits) -> Callable[[str, str], Aw
     return bounded_report
 
 
-async def _compacted(
-    compactor: Compactor, session: OpenSession, limits: Limits, tally: Tally
-) -> Limits:
+async def _compacted(compactor: Compactor, session: OpenSession, limits: Limits) -> Limits:
     """Compact the session if it must be, and return what is left of the run's limits for its turn."""
     if limits.timeout_s is None:
         await compactor.before_turn(session)
@@ -420,8 +454,6 @@ async def _compacted(
     started = trio.current_time()
     with trio.move_on_after(limits.timeout_s):
         await compactor.before_turn(session)
-    if not tally.request_count:
-        return limits
     left_s = limits.timeout_s - (trio.current_time() - started)
     return replace(limits, timeout_s=max(left_s, 1e-9))  # the turn itself says that time is over
 
@@ -435,11 +467,18 @@ def _cancelled_before_turn(tally: Tally) -> RunResult:
     )
 
 
-def _cross(home: Home, host: Host, run: Run) -> Cross:
+def _cross(home: Home, host: Host, run: Run, telemetry: Telemetry | None) -> Cross:
     """The way from the engine to the caller's loop, in the caller's context."""
     if getattr(host, "local", False):
         return run_here
     context = run.call.context
+    if telemetry is not None:
+
+        async def traced_cross(function, /, *args):  # type: ignore[no-untyped-def]  # as below
+            here = telemetry.here()
+            return await call_host(home, host, context, telemetry.within, here, function, *args)
+
+        return traced_cross
 
     async def cross(function, /, *args):  # type: ignore[no-untyped-def]  # typed by the Protocol it fills
         return await call_host(home, host, context, function, *args)

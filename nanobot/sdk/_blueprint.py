@@ -28,6 +28,7 @@ from nanobot.runtime import (
     retry_policy,
 )
 from nanobot.sessions import SessionStore, Unsaved
+from nanobot.telemetry import Telemetry
 from nanobot.tools import (
     Approval,
     Approver,
@@ -62,6 +63,7 @@ class Blueprint:
         hooks: tuple[AgentHook, ...],
         approver: Approver | None,
         provider: Provider | None,
+        telemetry: Telemetry | None,
     ) -> None:
         self._defaults = defaults = config.agents.defaults
         self._given = toolset
@@ -74,6 +76,7 @@ class Blueprint:
         self._approval = Approval(approver, config.tools.approval)
         self._unwarned = config.tools.approval
         self._provider = provider
+        self.telemetry = telemetry
         self._workspace = Workspace(
             workspace,
             restrict=config.tools.restrict_to_workspace is not False,
@@ -123,6 +126,7 @@ class Blueprint:
             now=self._now,
             providers=Providers(self._provider, self._retry_policy),
             budgets=self._budgets,
+            telemetry=self.telemetry,
         )
         end = _End(maker.providers, servers, self._store)
         runtime = Runtime(

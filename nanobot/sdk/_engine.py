@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import TypeVarTuple, Unpack
+from typing import Any, TypeVarTuple, Unpack
 
 import trio
 
@@ -75,7 +75,7 @@ class Engine:
                 self._runtime.start()
             return self._runtime
 
-    async def run(self, runtime: Runtime, run: Run) -> RunResult:
+    async def run(self, runtime: Runtime, run: Run) -> RunResult[Any]:
         """Post a run and wait for its result. A cancelled caller takes the run with it, and leaves when it has ended."""
         try:
             await ask(runtime.home, run.call, lambda _: runtime.submit(run))
@@ -83,7 +83,7 @@ class Engine:
             pass  # told apart below
         return settled_result(run)
 
-    def run_sync(self, runtime: Runtime, run: Run, host: SyncHost) -> RunResult:
+    def run_sync(self, runtime: Runtime, run: Run, host: SyncHost) -> RunResult[Any]:
         """Blocking `run`. Ctrl-C takes the run with it."""
         try:
             ask_sync(runtime.home, run.call, lambda _: runtime.submit(run), host=host)
@@ -98,7 +98,7 @@ class Engine:
         except (BotClosed, CallCancelled, HomeGone, Stopped):
             pass  # a cancelled caller is told by its own cancellation
 
-    async def result(self, runtime: Runtime, run: Run) -> RunResult:
+    async def result(self, runtime: Runtime, run: Run) -> RunResult[Any]:
         """Wait for the result of a run that was posted. A cancelled caller just leaves."""
         if not run.settled:
             refuse_if_forked(runtime)
@@ -109,7 +109,7 @@ class Engine:
                 _do_if_alive(runtime, runtime.stop_awaiting, run)
         return settled_result(run)
 
-    def result_sync(self, runtime: Runtime, run: Run, host: SyncHost) -> RunResult:
+    def result_sync(self, runtime: Runtime, run: Run, host: SyncHost) -> RunResult[Any]:
         """Block until a run that was posted has its result. Ctrl-C takes the run with it."""
         if not run.settled:
             refuse_if_forked(runtime)
@@ -210,7 +210,7 @@ def refuse_if_forked(runtime: Runtime) -> None:
         )
 
 
-def settled_result(run: Run) -> RunResult:
+def settled_result(run: Run) -> RunResult[Any]:
     """The result of a settled run; a cancelled one has one too, with what there was.
 
     Raises:

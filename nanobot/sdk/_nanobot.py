@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Self, Unpack
+from typing import Any, Self, TypeVar, Unpack, overload
 
 from msgspec.structs import replace
 
@@ -18,8 +18,17 @@ from nanobot.errors import ConfigError, InvalidArgument, UsageError
 from nanobot.memory import Notes
 from nanobot.providers import Provider
 from nanobot.providers._select import ModelSelection, select_model
-from nanobot.runtime import Run, RunOptions, RunRequest, Runtime, check_approver, make_request
+from nanobot.runtime import (
+    Run,
+    RunOptions,
+    RunRequest,
+    Runtime,
+    check_approver,
+    follow,
+    make_request,
+)
 from nanobot.sessions import SearchableStore, Unsaved, configured_store
+from nanobot.telemetry import Telemetry
 from nanobot.tools import Approver, Tool, Toolset
 from nanobot.tools.builtin import builtin_tools
 
@@ -36,6 +45,8 @@ from ._sync_stream import SyncEventStream
 
 __all__ = ["Nanobot"]
 
+T = TypeVar("T")
+
 
 class Nanobot:
     """One configured agent. Make it with `Nanobot.from_config()`; close it with `aclose()`, `async with` or `with`.
@@ -47,7 +58,7 @@ class Nanobot:
     Attributes:
       sessions: The conversations: `ingest`, `get`, `list`, `export`, `clear`, `delete`, `flush`, `restore`, `fork`, `search`.
       memory: What outlives sessions: `read`, `write`, `append_history`, `read_history`.
-      runtime: What runs: `model`, `workspace`; `statistics`; `compact_session`, `compact_idle_session`,
+      runtime: What runs: `model`, `workspace`; `statistics`; `connect`; `compact_session`, `compact_idle_session`,
         `compact_while_idle`.
     """
 
@@ -63,6 +74,7 @@ class Nanobot:
         tools: Sequence[Tool],
         hooks: Sequence[AgentHook],
         approver: Approver | None,
+        telemetry: Telemetry | None,
     ) -> None:
         """Use `Nanobot.from_config()`."""
         self._config = config
@@ -74,7 +86,15 @@ class Nanobot:
         if not config.agents.defaults.max_subagent_depth:
             toolset = toolset.without("spawn")
         self._blueprint = Blueprint(
-            config, workspace, self._store, unsaved, toolset, tuple(hooks), approver, provider
+            config,
+            workspace,
+            self._store,
+            unsaved,
+            toolset,
+            tuple(hooks),
+            approver,
+            provider,
+            telemetry,
         )
         self._engine = Engine(self._blueprint.make_runtime, self._store)
         self.sessions = SessionsClient(
@@ -102,6 +122,7 @@ class Nanobot:
         tools: Sequence[Tool] = (),
         hooks: Sequence[AgentHook] = (),
         approver: Approver | None = None,
+        telemetry: Telemetry | None = None,
     ) -> Self:
         """Make a bot from a configuration file. Reads the file and creates the workspace; starts nothing.
 
@@ -118,6 +139,8 @@ class Nanobot:
           approver: Who decides on calls of tools that need approval, unless a run brings its own; without anybody they
             are denied. A function of one `ApprovalRequest`, async or not, that returns True or `Approved()`, False or
             `Denied(reason)`. It runs where hooks run: in the loop, thread and context of whoever started the run.
+          telemetry: Who is told of runs while they run, such as `nanobot.telemetry.OpenTelemetry()`; None for nobody, which
+            costs nothing.
 
         Raises:
           InvalidArgument: Both `model` and `model_preset` were given, or the approver is no function (a `ValueError`;
@@ -136,7 +159,13 @@ class Nanobot:
         if provider is None and selection.kind == "local":
             _require_embedded_model()
         if provider is not None:  # what is known of the configured one does not hold for it
-            selection = replace(selection, prompt_profile="full", offers_tools=True, notice="")
+            selection = replace(
+                selection,
+                prompt_profile="full",
+                offers_tools=True,
+                enforces_schemas=False,
+                notice="",
+            )
         folder = workspace_path(
             config.agents.defaults.workspace if workspace is None else os.fspath(workspace), env
         )
@@ -154,19 +183,40 @@ class Nanobot:
             tools=tools,
             hooks=hooks,
             approver=approver,
+            telemetry=telemetry,
         )
 
     @property
     def tools(self) -> Toolset:
-        """The tools that every run offers to the model. Those of MCP servers are among them once the first run, which
-        starts the servers, has got to know them.
+        """The tools that every run offers to the model. Those of MCP servers are among them once the servers have been
+        started, by the first run or by `await bot.runtime.connect()`.
         """
         return self._blueprint.tools(self._engine.runtime)
 
-    async def run(self, message: str, **options: Unpack[RunOptions]) -> RunResult:
+    @overload
+    async def run(
+        self, message: str, *, output_type: None = None, **options: Unpack[RunOptions]
+    ) -> RunResult: ...
+    @overload
+    async def run(
+        self, message: str, *, output_type: type[T], **options: Unpack[RunOptions]
+    ) -> RunResult[T]: ...
+    @overload
+    async def run(
+        self, message: str, *, output_type: Any, **options: Unpack[RunOptions]
+    ) -> RunResult[Any]: ...
+    async def run(
+        self, message: str, *, output_type: Any = None, **options: Unpack[RunOptions]
+    ) -> RunResult[Any]:
         """Run the agent once and return its result.
 
         A model or provider that failed is a result too, with `error` set. The keyword arguments are described at `RunOptions`.
+
+        Args:
+          message: What the user says.
+          output_type: The type that the answer is to have, as `result.output`: a msgspec Struct, a dataclass, a TypedDict, a
+            pydantic model, or a list, dict, Literal or union of such. A wrong answer is sent back to the model
+            `output_retries` times; then the run has failed, and `metadata["raw_output"]` is what the model said.
 
         Raises:
           InvalidArgument, UnknownPreset, UsageError: The call cannot be meant like this.
@@ -175,24 +225,40 @@ class Nanobot:
 
         Cancellation: the run is cancelled with its caller, who gets out when nothing of the run is alive.
         """
-        request, selection = self._request(message, options)
+        request, selection = self._request(message, options, output_type)
         runtime = self._engine.open()
         return await self._engine.run(
             runtime, self._make_run(runtime, request, selection, None, None)
         )
 
-    async def run_streamed(self, message: str, **options: Unpack[RunOptions]) -> RunStream:
+    @overload
+    async def run_streamed(
+        self, message: str, *, output_type: None = None, **options: Unpack[RunOptions]
+    ) -> RunStream: ...
+    @overload
+    async def run_streamed(
+        self, message: str, *, output_type: type[T], **options: Unpack[RunOptions]
+    ) -> RunStream[T]: ...
+    @overload
+    async def run_streamed(
+        self, message: str, *, output_type: Any, **options: Unpack[RunOptions]
+    ) -> RunStream[Any]: ...
+    async def run_streamed(
+        self, message: str, *, output_type: Any = None, **options: Unpack[RunOptions]
+    ) -> RunStream[Any]:
         """Start a run and return a handle on it. Takes and raises the same as `run`."""
-        request, selection = self._request(message, options)
+        request, selection = self._request(message, options, output_type)
         runtime, run, stream = self._start(request, selection)
         return RunStream(self._engine, runtime, run, stream)
 
-    def stream(self, message: str, **options: Unpack[RunOptions]) -> EventStream:
+    def stream(
+        self, message: str, *, output_type: Any = None, **options: Unpack[RunOptions]
+    ) -> EventStream:
         """Iterate over the events of a run, which starts with the first. Takes the same as `run`.
 
         Leaving the iteration early cancels the run. Raises as `run` does; what only the run can tell, after `run.failed`.
         """
-        request, selection = self._request(message, options)
+        request, selection = self._request(message, options, output_type)
 
         def start() -> EventReader:
             runtime, run, stream = self._start(request, selection)
@@ -200,12 +266,26 @@ class Nanobot:
 
         return EventStream(start)
 
-    def run_sync(self, message: str, **options: Unpack[RunOptions]) -> RunResult:
+    @overload
+    def run_sync(
+        self, message: str, *, output_type: None = None, **options: Unpack[RunOptions]
+    ) -> RunResult: ...
+    @overload
+    def run_sync(
+        self, message: str, *, output_type: type[T], **options: Unpack[RunOptions]
+    ) -> RunResult[T]: ...
+    @overload
+    def run_sync(
+        self, message: str, *, output_type: Any, **options: Unpack[RunOptions]
+    ) -> RunResult[Any]: ...
+    def run_sync(
+        self, message: str, *, output_type: Any = None, **options: Unpack[RunOptions]
+    ) -> RunResult[Any]:
         """Run the agent once, blocking; for programs without an event loop. Takes and raises the same as `run`.
 
         Async hooks and tools run in this thread, in an asyncio loop. Ctrl-C cancels the run, waits for its end, and is raised.
         """
-        request, selection = self._request(message, options)
+        request, selection = self._request(message, options, output_type)
         runtime, host = self._open_sync("run_sync", "run")
         try:
             return self._engine.run_sync(
@@ -214,9 +294,23 @@ class Nanobot:
         finally:
             host.close()
 
-    def stream_sync(self, message: str, **options: Unpack[RunOptions]) -> SyncEventStream:
+    @overload
+    def stream_sync(
+        self, message: str, *, output_type: None = None, **options: Unpack[RunOptions]
+    ) -> SyncEventStream: ...
+    @overload
+    def stream_sync(
+        self, message: str, *, output_type: type[T], **options: Unpack[RunOptions]
+    ) -> SyncEventStream[T]: ...
+    @overload
+    def stream_sync(
+        self, message: str, *, output_type: Any, **options: Unpack[RunOptions]
+    ) -> SyncEventStream[Any]: ...
+    def stream_sync(
+        self, message: str, *, output_type: Any = None, **options: Unpack[RunOptions]
+    ) -> SyncEventStream[Any]:
         """Iterate over the events of a run, blocking. Takes the same as `run`. Leaving early cancels the run."""
-        request, selection = self._request(message, options)
+        request, selection = self._request(message, options, output_type)
         runtime, host = self._open_sync("stream_sync", "stream")
         runtime, run, stream = self._start(request, selection, host)
         return SyncEventStream(self._engine, runtime, run, stream, host)
@@ -253,8 +347,10 @@ class Nanobot:
     ) -> None:
         self.close()
 
-    def _request(self, message: str, options: RunOptions) -> tuple[RunRequest, ModelSelection]:
-        request = make_request(message, options)
+    def _request(
+        self, message: str, options: RunOptions, output_type: Any
+    ) -> tuple[RunRequest, ModelSelection]:
+        request = make_request(message, options, output_type)
         if request.model is None and request.model_preset is None:
             return request, self._selection
         return request, select_model(
@@ -295,6 +391,8 @@ class Nanobot:
             stream=stream,
         )
         self._blueprint.turns.follow(run)
+        if self._blueprint.telemetry is not None:
+            follow(self._blueprint.telemetry, run, request, selection)
         return run
 
     def _open_sync(self, name: str, instead: str) -> tuple[Runtime, SyncHost]:

@@ -87,6 +87,8 @@ class SessionWork:
                         return
                     except NanobotError as error:
                         _log.warning("session %.200r was left as it is: %s", key, error)
+                    except Exception:  # noqa: BLE001 - a provider of somebody else; a server must not end by it
+                        _log.exception("session %.200r was left as it is", key)
             finally:
                 idle.unwatch()
 

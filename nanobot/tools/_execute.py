@@ -77,9 +77,9 @@ def prepare(
         if (passing := no_failure(error)) is not None:
             raise passing from None
         return failed(call, _told(error), exception=error)
-    return PreparedCall(
-        call, tool, arguments, approval.needed(tool.spec.name, tool.traits.approval)
-    )
+    traits = tool.traits
+    asked = not traits.gives_answer and approval.needed(tool.spec.name, traits.approval)
+    return PreparedCall(call, tool, arguments, asked)
 
 
 async def ask_about(
@@ -137,7 +137,7 @@ async def perform(
         elapsed_s = trio.current_time() - started
         return failed(call, _told(error), outcome=outcome, exception=error, elapsed_s=elapsed_s)
     finally:
-        state.abandoned = True
+        state.cancel.request()
     elapsed_s = trio.current_time() - started
     if deadline.cancelled_caught:
         return failed(call, _timed_out(state, timeout_s), outcome="timed_out", elapsed_s=elapsed_s)

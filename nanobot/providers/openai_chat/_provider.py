@@ -64,7 +64,7 @@ class OpenAIChatProvider:
         """
         endpoint = self._endpoint
         quirks = endpoint.quirks
-        images = await read_images(request.messages)
+        images = await read_images(self._encoded.fresh(request.messages))
         body = encode_body(
             request,
             self._encoded.messages(request.messages, images),

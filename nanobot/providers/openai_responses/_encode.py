@@ -137,6 +137,15 @@ def encode_body(
     if effort is not None and (known is None or known.reasoning not in ("none", "always")):
         least = effort == "none" and reasons_always(request.model)
         fields["reasoning"] = _reasoning_settings("low" if least else effort)
+    if request.output is not None:
+        fields["text"] = {
+            "format": {
+                "type": "json_schema",
+                "name": request.output.name,
+                "schema": request.output.schema,
+                "strict": True,
+            }
+        }
     if reasons:
         fields["include"] = ["reasoning.encrypted_content"]
     fields["store"] = False

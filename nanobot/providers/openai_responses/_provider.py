@@ -60,7 +60,7 @@ class OpenAIResponsesProvider:
         Cancellation closes the connection before it propagates.
         """
         endpoint = self._endpoint
-        images = await read_images(request.messages)
+        images = await read_images(self._encoded.fresh(request.messages))
         body = encode_body(
             request,
             self._encoded.messages(request.messages, images),
