@@ -35,6 +35,7 @@ from ._events import (
 )
 from ._hook_context import ModelAnswer
 from ._hook_points import HookPoints
+from ._joined import joined
 from ._next_step import Step, next_step
 from ._parts import TurnParts
 from ._segment import Segment
@@ -286,7 +287,7 @@ class Iteration:
 
     async def _take(self, batch: Sequence[Delta]) -> None:
         said: list[str] = []
-        for delta in batch:
+        for delta in joined(batch) if self._parts.join_deltas else batch:
             if type(delta) is TextDelta:  # the frequent ones first, without pattern matching
                 if text := self.segment.next_text(delta.text):
                     await self._tell_text(text)

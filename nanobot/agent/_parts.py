@@ -53,6 +53,7 @@ class TurnParts:
       telemetry: Who is told of iterations and hooks; None for nobody. Providers and tools tell of themselves.
       answer: The type that the answer is to have; None for text. Its tool is in `toolset`.
       model_preset: The preset's name, if the settings come from one.
+      join_deltas: Whether pieces of text that come in one batch are told as one.
     """
 
     provider: Provider
@@ -74,3 +75,4 @@ class TurnParts:
     telemetry: Telemetry | None = None
     answer: TypedAnswer | None = None
     model_preset: str | None = None
+    join_deltas: bool = False

@@ -598,7 +598,7 @@ class WebSocketChannel(Section, frozen=True, kw_only=True):
     max_connections: Annotated[int, Meta(ge=1, description="Clients at once.")] = 2_000
     max_message_bytes: Annotated[
         int, Meta(ge=1_024, le=2**26, description="Longest frame of a client, in characters.")
-    ] = 1_048_576
+    ] = 37_748_736
     frames_per_s: Annotated[
         float, Meta(gt=0, description="Frames that a client may send each second.")
     ] = 20.0
@@ -658,13 +658,17 @@ class SessionsSettings(Section, frozen=True, kw_only=True):
     durability: Annotated[
         Literal["commit", "fast"],
         Meta(
-            description="What a write to the local file survives when it has returned: a power cut too, "
+            description="What a write survives when it has returned: a power cut too, "
             "or only the death of the process, at a fraction of the time."
         ),
     ] = "commit"
     url: Annotated[
         _Secret | None, Meta(description="Address of the PostgreSQL server, with its password.")
     ] = None
+    max_connections: Annotated[
+        _Positive,
+        Meta(description="Most connections of one process to PostgreSQL, beside one that listens."),
+    ] = 10
     max_budget: Annotated[
         BudgetSettings, Meta(description="What all runs of one session together may spend.")
     ] = field(default_factory=BudgetSettings)

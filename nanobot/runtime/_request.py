@@ -44,6 +44,8 @@ class RunOptions(TypedDict, total=False):
       approver: Who decides on calls that need approval, instead of the bot's: `async def approver(request)` returns True
         or `Approved()`, False or `Denied(reason)`. It runs where hooks run.
       output_retries: Answers of the wrong type that are sent back to the model before the run fails. Default 2.
+      join_deltas: Tell pieces of text that the model service sent at once as one `text.delta`, and those of reasoning so.
+        For readers that pay for each event, such as servers. Default False: an event for each piece.
     """
 
     session_key: str
@@ -63,6 +65,7 @@ class RunOptions(TypedDict, total=False):
     deps: Any
     approver: Approver | None
     output_retries: int
+    join_deltas: bool
 
 
 class RunRequest(Struct, frozen=True, kw_only=True):
@@ -87,6 +90,7 @@ class RunRequest(Struct, frozen=True, kw_only=True):
     approver: Approver | None = None
     output: OutputType | None = None
     output_retries: int = 2
+    join_deltas: bool = False
 
 
 def make_request(message: str, options: RunOptions, output_type: Any = None) -> RunRequest:

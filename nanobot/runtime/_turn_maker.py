@@ -245,6 +245,7 @@ class TurnMaker:
                     telemetry=self._telemetry,
                     answer=answer,
                     model_preset=selection.preset,
+                    join_deltas=request.join_deltas,
                 )
             )
             run.partial = lambda: turn.result("cancelled")

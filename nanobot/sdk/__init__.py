@@ -5,6 +5,7 @@ from ._memory_client import MemoryClient
 from ._nanobot import Nanobot
 from ._run_stream import EventReader, RunStream
 from ._runtime_client import RuntimeClient
+from ._session_events import SessionEvent, SessionEvents
 from ._sessions_client import SessionsClient
 from ._sync_stream import SyncEventStream
 
@@ -15,6 +16,8 @@ __all__ = [
     "Nanobot",
     "RunStream",
     "RuntimeClient",
+    "SessionEvent",
+    "SessionEvents",
     "SessionsClient",
     "SyncEventStream",
 ]

@@ -27,7 +27,7 @@ from nanobot.runtime import (
     follow,
     make_request,
 )
-from nanobot.sessions import SearchableStore, Unsaved, configured_store
+from nanobot.sessions import SearchableStore, Unsaved, configured_store, signals_of
 from nanobot.telemetry import Telemetry
 from nanobot.tools import Approver, Tool, Toolset
 from nanobot.tools.builtin import builtin_tools
@@ -97,9 +97,9 @@ class Nanobot:
             telemetry,
         )
         self._engine = Engine(self._blueprint.make_runtime, self._store)
-        self.sessions = SessionsClient(
-            SessionWork(self._engine, self._blueprint), self._store, unsaved
-        )
+        work = SessionWork(self._engine, self._blueprint)
+        self.sessions = SessionsClient(work, self._store, unsaved)
+        signals_of(self._store).on_cancel(work.cancel_if_here())
         self.memory = MemoryClient(Notes(workspace / "memory"), self._blueprint.history_log)
         self.runtime = RuntimeClient(
             SessionWork(self._engine, self._blueprint),
