@@ -57,7 +57,7 @@ class Stepwise(Generic[T]):
             except GeneratorExit:
                 self._take(lambda _: steps.close(), None)
                 raise
-            except BaseException as error:  # noqa: BLE001 - handed on, into what is awaited
+            except BaseException as error:  # noqa: ASYNC103, BLE001 - handed on, into what is awaited
                 given, step = error, steps.throw
 
     def _take(self, step: Callable[[Any], Any], given: Any) -> Any:
