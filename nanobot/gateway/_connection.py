@@ -337,13 +337,10 @@ class Connection:
             case Say():
                 await self._say(frame)
             case NewTemporaryChat():
-                chat = chats.make_temporary(new_chat_id(), self)
-                self._temporary[chat.chat_id] = chat
-                try:
-                    self._attach(chat, chat.attach_here())
-                except FrameError:
-                    await self._discard(chat.chat_id)
-                    raise
+                chat_id = new_chat_id()
+                self._check_room(chat_id)
+                chat = self._temporary[chat_id] = chats.make_temporary(chat_id, self)
+                self._attach(chat, chat.attach_here())
             case DiscardTemporaryChat(chat_id=chat_id):
                 if chat_id not in self._temporary:
                     raise FrameError("no_such_chat", "there is no such temporary chat", chat_id)
@@ -471,18 +468,23 @@ class Connection:
         """Send the frames of a chat from here on. Its answer is sent before them."""
         if chat.temporary:
             attached = replace(attached, temporary=True)
+        self._check_room(chat.chat_id)
+        self._answer(attached)
+        self._subscribe(chat, attached.seq)
+
+    def _check_room(self, chat_id: str) -> None:
+        """Refuse one chat more than a connection may be attached to.
+
+        Raises:
+          FrameError: It would be.
+        """
         attached_to = len(self._chats)
-        if (
-            chat.chat_id not in self._chats
-            and attached_to >= self._settings.max_chats_per_connection
-        ):
+        if chat_id not in self._chats and attached_to >= self._settings.max_chats_per_connection:
             raise FrameError(
                 "too_many_chats",
                 f"a connection may be attached to {attached_to} chats; detach from one",
-                chat.chat_id,
+                chat_id,
             )
-        self._answer(attached)
-        self._subscribe(chat, attached.seq)
 
     def _subscribe(self, chat: Chat, cursor: int) -> None:
         self._chats[chat.chat_id] = _Subscription(chat, cursor)
