@@ -70,7 +70,7 @@ async def line_of(process: subprocess.Popen[str]) -> str:
 async def opened(url: str, **options: object) -> AsyncIterator[PostgresStore]:
     store = PostgresStore(url, lease_timeout_s=LEASE_TIMEOUT_S, **options)  # type: ignore[arg-type]  # by name
     try:
-        with trio.fail_after(60):
+        with trio.fail_after(60):  # noqa: ASYNC100 - what it bounds is the block
             yield store
     finally:
         await store.aclose()
@@ -301,7 +301,7 @@ def _forked(main: Callable[[Lease], Awaitable[int]], lease: Lease) -> int:
         try:
             signal.set_wakeup_fd(-1)  # that of the parent's Trio run
             code = trio.run(main, lease)
-        except BaseException:  # noqa: BLE001 - the forked child ends here, and says why
+        except BaseException:  # noqa: BLE001, ASYNC103 - the forked child ends here, and says why
             traceback.print_exc()
         finally:
             os._exit(code)
