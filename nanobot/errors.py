@@ -9,6 +9,7 @@ NanobotError
 │   ├── SessionExists          … by a new session under a key that is taken (in nanobot.sessions)
 │   └── UnknownPreset          … by naming a preset that is not configured (also a KeyError)
 ├── ConfigError                the configuration cannot be used (also a ValueError)
+├── SessionBusy                a run was not taken in, because its session is busy; it may be later
 ├── ProviderError              the model service failed us
 │   ├── AuthenticationFailed   … it does not accept our key (401, 403)
 │   ├── RequestRejected        … it will never accept this request (400, 404, 413, 422)
@@ -45,6 +46,7 @@ __all__ = [
     "RateLimited",
     "RequestRejected",
     "ServiceUnavailable",
+    "SessionBusy",
     "StoreError",
     "TimeoutPhase",
     "ToolError",
@@ -95,6 +97,20 @@ class UnknownPreset(UsageError, KeyError):
 
 class ConfigError(NanobotError, ValueError):
     """The configuration cannot be used; the message says what to set and where."""
+
+
+class SessionBusy(NanobotError):
+    """A run was not taken in, because its session is busy: `on_busy="reject"`, or too many runs wait there already.
+
+    Attributes:
+      session_key: The session.
+      queued: How many runs wait there, the one that is in its turn not among them.
+    """
+
+    def __init__(self, message: str, *, session_key: str, queued: int) -> None:
+        super().__init__(message)
+        self.session_key = session_key
+        self.queued = queued
 
 
 class ProviderError(NanobotError):

@@ -41,7 +41,8 @@ class RunResult:
         `finish_reason`, `attempts` (a dict for each attempt at a request, see `Attempt`), `cost` (US dollars by list price
         for all of them, None if a price is not known), `persisted` (False if the turn could not be stored, and then
         `store_error` says why), and `subagents` (how many `runs` there were inside this one, and their part of the
-        `usage`). If an exception was behind a failure, `exception_type`; if it was the model service's,
+        `usage`). `replaced` is True if another run took the place of this one, `steered` if the message went into the turn of
+        another, whose result this is. If an exception was behind a failure, `exception_type`; if it was the model service's,
         `retryable`, `status` (HTTP) and `retry_after_s` (how long it asked us to wait), None where it did not say.
     """
 

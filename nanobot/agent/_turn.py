@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import trio
 
+from nanobot.context import shown_messages
 from nanobot.errors import StoreError
 from nanobot.messages import Message
 
@@ -157,7 +158,7 @@ class Turn:
             await self._hooks.start()
         for index in count():
             closing = index >= self._parts.limits.max_iterations
-            if self._parts.inbox.expecting:
+            if self._parts.inbox.ready or (closing and self._parts.inbox.expecting):
                 await self._take_in(everything=closing)
             iteration = self._open_iteration(index, closing=closing)
             step = await iteration.answer()
@@ -206,7 +207,7 @@ class Turn:
         if everything:
             await self._parts.inbox.wait()
         if messages := await self._parts.inbox.take():
-            self._transcript.extend(messages)
+            self._transcript.extend(shown_messages("", messages))
             await self._record(messages)
 
     async def _wait_for_the_rest(self, iteration: Iteration) -> None:

@@ -233,6 +233,16 @@ class AgentDefaults(Section, frozen=True, kw_only=True):
     max_tool_iterations: Annotated[_Positive, Meta(description="Most model calls of one run.")] = (
         200
     )
+    max_concurrent_runs: Annotated[
+        _Positive | None,
+        Meta(
+            description="Most turns at the same time, shared fairly among tenants; null is no limit."
+        ),
+    ] = None
+    max_queued_runs: Annotated[
+        _Positive,
+        Meta(description="Most runs that wait for one session; a further one is refused."),
+    ] = 1000
     max_concurrent_subagents: Annotated[
         _Positive, Meta(description="Most subagents of one run that work at the same time.")
     ] = 1

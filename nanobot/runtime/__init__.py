@@ -3,7 +3,7 @@
 from ._offered import OfferedTools
 from ._providers import Providers, retry_policy
 from ._request import RunOptions, RunRequest, check_approver, make_request
-from ._run import CURRENT_RUN, Run
+from ._run import CURRENT_RUN, OnBusy, Run
 from ._runtime import Runtime, closed
 from ._spending import Budgets
 from ._statistics import (
@@ -11,11 +11,13 @@ from ._statistics import (
     LiveRun,
     LockState,
     LockWaiter,
+    PlaceState,
     RuntimeStatistics,
     SessionLoad,
     TurnCounter,
     TurnTotals,
 )
+from ._steering import Steering
 from ._turn_maker import TurnMaker
 
 __all__ = [
@@ -26,6 +28,8 @@ __all__ = [
     "LockState",
     "LockWaiter",
     "OfferedTools",
+    "OnBusy",
+    "PlaceState",
     "Providers",
     "Run",
     "RunOptions",
@@ -33,6 +37,7 @@ __all__ = [
     "Runtime",
     "RuntimeStatistics",
     "SessionLoad",
+    "Steering",
     "TurnCounter",
     "TurnMaker",
     "TurnTotals",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, TypedDict, get_args
 
 from msgspec import Struct
 
@@ -14,6 +14,8 @@ from nanobot.errors import InvalidArgument
 from nanobot.messages import Message
 from nanobot.sessions import messages_from_transcript
 from nanobot.tools import Approver, Tool
+
+from ._run import OnBusy
 
 __all__ = ["RunOptions", "RunRequest", "check_approver", "make_request"]
 
@@ -43,6 +45,12 @@ class RunOptions(TypedDict, total=False):
       deps: Anything; handed to tools as `RunContext.deps`, never stored.
       approver: Who decides on calls that need approval, instead of the bot's: `async def approver(request)` returns True
         or `Approved()`, False or `Denied(reason)`. It runs where hooks run.
+      on_busy: What to do if the session has another run. "wait" (the default): this one comes when those before it have
+        ended. "reject": raise `SessionBusy`. "replace": cancel the run that is in its turn, and be the next. "steer": the
+        message goes into the turn that is running, before the model is asked again, and the result is that turn's; if it
+        ends before, the message gets a turn of its own. What is set beside it counts for a turn of its own only.
+      tenant: On whose account the run takes one of the places of `agents.defaults.maxConcurrentRuns`, which are shared
+        fairly. By default each session counts for itself.
     """
 
     session_key: str
@@ -61,6 +69,8 @@ class RunOptions(TypedDict, total=False):
     tools: Sequence[Tool] | None
     deps: Any
     approver: Approver | None
+    on_busy: OnBusy
+    tenant: str | None
 
 
 class RunRequest(Struct, frozen=True, kw_only=True):
@@ -83,6 +93,8 @@ class RunRequest(Struct, frozen=True, kw_only=True):
     tools: tuple[Tool, ...] = ()
     deps: Any = None
     approver: Approver | None = None
+    on_busy: OnBusy = "wait"
+    tenant: str | None = None
 
 
 def make_request(message: str, options: RunOptions) -> RunRequest:
@@ -120,6 +132,7 @@ def make_request(message: str, options: RunOptions) -> RunRequest:
         if not isinstance(hook, AgentHook):
             raise InvalidArgument(f"hooks must be AgentHook instances, not {hook!r}")
     check_approver(options.get("approver"))
+    _check_queueing(options)
     checked: dict[str, Any] = {**options}
     media = options.get("media")
     if isinstance(media, str):
@@ -135,6 +148,23 @@ def make_request(message: str, options: RunOptions) -> RunRequest:
     checked["hooks"] = tuple(options.get("hooks") or ())
     checked["tools"] = tuple(options.get("tools") or ())
     return RunRequest(message=message, **checked)
+
+
+def _check_queueing(options: RunOptions) -> None:
+    tenant = options.get("tenant")
+    if tenant is not None and not isinstance(tenant, str):
+        raise InvalidArgument(f"tenant must be a string, not {type(tenant).__name__}")
+    on_busy = options.get("on_busy", "wait")
+    if on_busy not in get_args(OnBusy):
+        known = ", ".join(repr(policy) for policy in get_args(OnBusy))
+        raise InvalidArgument(f"on_busy must be one of {known}, not {on_busy!r:.200}")
+    if on_busy == "steer":
+        for name in ("model", "model_preset", "ephemeral", "history"):
+            if options.get(name):
+                raise InvalidArgument(
+                    f"{name} cannot go with on_busy='steer': the turn that is running has its own model, and keeps what"
+                    " is said in it"
+                )
 
 
 def check_approver(approver: object) -> None:

@@ -56,7 +56,9 @@ from ._providers import Providers
 from ._request import RunRequest
 from ._run import Run
 from ._spending import Budgets, Spent, note_spending, purse_of, spent_by
+from ._steering import Steering
 from ._subagents import ROOT, Lineage, Places, Subagents
+from ._turn_inbox import TurnInbox
 
 __all__ = ["TurnMaker"]
 
@@ -85,6 +87,7 @@ class TurnMaker:
       history_log: Where notes on compacted sessions go.
       now: The time, in the zone that the user lives in.
       providers: The model services.
+      steering: The runs that steer the turns of others.
 
     Attributes:
       sessions: The sessions that are open here; its `forget` is to be called when an actor passes away.
@@ -109,6 +112,7 @@ class TurnMaker:
         history_log: HistoryLog,
         now: Callable[[], datetime],
         providers: Providers,
+        steering: Steering,
         budgets: Budgets = _NO_BUDGETS,
     ) -> None:
         self._counter = LazyCounter()
@@ -129,6 +133,7 @@ class TurnMaker:
         self._calibrations: dict[str, Calibration] = {}
         self._budgets = budgets
         self.providers = providers
+        self._steering = steering
 
     async def carry_out(
         self,
@@ -150,21 +155,12 @@ class TurnMaker:
         started = trio.current_time()
         provider = self.providers.provider(selection)
         toolset = await self._offered(selection, request, lineage)
-        said = await user_message(
-            request.message, request.media, timestamp=self._now().isoformat(timespec="seconds")
-        )
+        said = await self._said(request)
         tally = lineage.tally or Tally(estimate_by_length)
         run.partial = lambda: _cancelled_before_turn(tally)
         async with self._session(request) as session:
             prompt = self._prompt(selection)
-            note = turn_note(
-                now=self._now(),
-                channel=request.channel,
-                chat_id=request.chat_id,
-                sender_id=request.sender_id,
-                compact=prompt.profile.compact_note,
-            )
-            user = with_turn_note(said, note)
+            user = with_turn_note(said, self._note(request, prompt))
             count = await self._counter()
             opening = shown_messages(await prompt.text(), (), user)
             opening[-1:-1] = self._recent(prompt, request.session_key, selection, session)
@@ -221,7 +217,11 @@ class TurnMaker:
                     journal=NO_JOURNAL if isinstance(session, HistoryView) else session,
                     cross=_cross(home, host, run),
                     approval=self._approval_for(request),
-                    inbox=subagents,
+                    inbox=subagents
+                    if isinstance(
+                        session, HistoryView
+                    )  # it keeps nothing, and so not what steers it
+                    else TurnInbox(subagents, self._steering, run),
                     tally=tally,
                     purse=purse,
                     user_message=user,
@@ -243,6 +243,30 @@ class TurnMaker:
                 estimated = min(history.tokens, compactor.budget) + fixed_tokens
                 self._learn(selection.model, estimated, tally.usage.prompt_tokens - counted)
             return result
+
+    async def steering_message(self, request: RunRequest, selection: ModelSelection) -> UserMessage:
+        """What a run says that steers the turn of another, as it is stored.
+
+        Raises:
+          UsageError: A file that goes with the message cannot be read.
+        """
+        return with_turn_note(
+            await self._said(request), self._note(request, self._prompt(selection))
+        )
+
+    async def _said(self, request: RunRequest) -> UserMessage:
+        return await user_message(
+            request.message, request.media, timestamp=self._now().isoformat(timespec="seconds")
+        )
+
+    def _note(self, request: RunRequest, prompt: SystemPrompt) -> str:
+        return turn_note(
+            now=self._now(),
+            channel=request.channel,
+            chat_id=request.chat_id,
+            sender_id=request.sender_id,
+            compact=prompt.profile.compact_note,
+        )
 
     def _maker_of_subagents(
         self,

@@ -23,6 +23,7 @@ from nanobot.runtime import (
     OfferedTools,
     Providers,
     Runtime,
+    Steering,
     TurnCounter,
     TurnMaker,
     retry_policy,
@@ -107,6 +108,7 @@ class Blueprint:
             for profile in (FULL, COMPACT)
         }
         servers = McpServers(self._mcp_servers, home=home, taken=self.toolset.names)
+        steering = Steering()
         maker = TurnMaker(
             store=self._store,
             unsaved=self._unsaved,
@@ -122,6 +124,7 @@ class Blueprint:
             history_log=self.history_log,
             now=self._now,
             providers=Providers(self._provider, self._retry_policy),
+            steering=steering,
             budgets=self._budgets,
         )
         end = _End(maker.providers, servers, self._store)
@@ -131,6 +134,9 @@ class Blueprint:
             on_stop=end.stop,
             on_close=end.note_close,
             on_passing=maker.sessions.forget,
+            max_concurrent_runs=self._defaults.max_concurrent_runs,
+            max_queued_runs=self._defaults.max_queued_runs,
+            steering=steering,
         )
         self._makers[runtime] = maker
         self._warn_of_rules_without_a_tool()

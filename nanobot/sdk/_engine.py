@@ -222,8 +222,12 @@ def settled_result(run: Run) -> RunResult:
         return run.call.result()
     except CallCancelled as cancelled:
         if run.partial is not None:
-            return run.partial()
-        return RunResult(content="", stop_reason="cancelled", error=str(cancelled))
+            result = run.partial()
+        else:
+            result = RunResult(content="", stop_reason="cancelled", error=str(cancelled))
+        if run.replaced:
+            result.metadata["replaced"] = True
+        return result
     except Stopped as stopped:
         raise BotClosed(
             "this run was stopped before its end: the bot was closed, or the event loop in which it lived has ended"

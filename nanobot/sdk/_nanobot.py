@@ -171,6 +171,7 @@ class Nanobot:
         Raises:
           InvalidArgument, UnknownPreset, UsageError: The call cannot be meant like this.
           BotClosed: The bot was closed.
+          SessionBusy: The session has another run, and `on_busy` is "reject"; or too many wait for it already.
           Exception: A bug, or a hook that reraises.
 
         Cancellation: the run is cancelled with its caller, who gets out when nothing of the run is alive.
@@ -279,8 +280,9 @@ class Nanobot:
         stream: CreditStream[StreamEvent] | None,
         host: Host | None,
     ) -> Run:
+        maker = self._blueprint.turn_maker(runtime)
         body = partial(
-            self._blueprint.turn_maker(runtime).carry_out,
+            maker.carry_out,
             request=request,
             selection=selection,
             home=runtime.home,
@@ -293,6 +295,11 @@ class Nanobot:
             exclusive=self._blueprint.overrides_are_exclusive
             and (request.model is not None or request.model_preset is not None),
             stream=stream,
+            on_busy=request.on_busy,
+            tenant=request.tenant,
+            said=partial(maker.steering_message, request, selection)
+            if request.on_busy == "steer"
+            else None,
         )
         self._blueprint.turns.follow(run)
         return run
