@@ -28,7 +28,7 @@ if TYPE_CHECKING:
         StreamEvent,
         StreamEventType,
     )
-    from .sdk import Nanobot, RunStream
+    from .sdk import Job, JobOutcome, Nanobot, RunStream
     from .sessions import SessionInfo, SessionSnapshot
     from .tools import ApprovalRequest, Approved, Denied, RunContext, tool
 
@@ -48,6 +48,8 @@ __all__ = [
     "Approved",
     "Budget",
     "Denied",
+    "Job",
+    "JobOutcome",
     "Nanobot",
     "RunContext",
     "RunResult",
@@ -61,6 +63,8 @@ __all__ = [
 ]
 
 _SOURCES = {
+    "Job": "nanobot.sdk",
+    "JobOutcome": "nanobot.sdk",
     "Nanobot": "nanobot.sdk",
     "RunStream": "nanobot.sdk",
     "SessionInfo": "nanobot.sessions",

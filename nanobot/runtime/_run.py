@@ -33,8 +33,9 @@ class Run:
 
     `parent` is the run in whose code this one was started, if that is still running; it was found through a contextvar, so
     it follows tasks, threads and hooks. `partial` gives what there is of a result, once the turn has begun. `posted_at` is when
-    it was made, and `waiting_since` since when it waits for the lock, both on the monotonic clock. `awaits_place` says whether it waits for one of
-    `maxConcurrentRuns`, `replaced` whether another run took its place, and `host` is the run whose turn it has steered.
+    it was made, and `waiting_since` since when it waits for the lock, both on the monotonic clock. `awaits_place` says
+    whether it waits for one of `maxConcurrentRuns`, `replaced` whether another run took its place, and `host` is the run
+    whose turn it has steered.
     """
 
     __slots__ = (

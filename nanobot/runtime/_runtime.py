@@ -240,7 +240,8 @@ class Runtime:
                     nursery.start_soon(self._on_start)
                 early, self._early = self._early, []
                 for run in early:
-                    self._post(run, self._directory)
+                    if not run.settled:  # else it was cancelled while it waited
+                        self._post(run, self._directory)
                 companions, self._companions = self._companions, []
                 for call in companions:
                     call.context.run(nursery.start_soon, call.run)

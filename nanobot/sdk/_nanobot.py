@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -26,7 +26,9 @@ from nanobot.tools.builtin import builtin_tools
 from ._blueprint import Blueprint
 from ._engine import Engine
 from ._event_stream import EventStream
+from ._jobs import CONCURRENCY, Job, Jobs, Posted, Progress
 from ._memory_client import MemoryClient
+from ._run_many import RunMany, SyncRunMany
 from ._run_stream import EventReader, RunStream
 from ._runtime_client import RuntimeClient
 from ._session_work import SessionWork
@@ -222,6 +224,55 @@ class Nanobot:
         runtime, run, stream = self._start(request, selection, host)
         return SyncEventStream(self._engine, runtime, run, stream, host)
 
+    def run_many(
+        self,
+        jobs: Iterable[str | Job],
+        *,
+        concurrency: int = CONCURRENCY,
+        on_progress: Callable[[Progress], object] | None = None,
+        **options: Unpack[RunOptions],
+    ) -> RunMany:
+        """Run many jobs, so many at once, and iterate over their outcomes as they come.
+
+            async for outcome in bot.run_many(questions, concurrency=20):
+                print(outcome.index, outcome.result.content if outcome.ok else outcome.error)
+
+        A job that fails, or raises, is an outcome like any other and stops nobody. `await bot.run_many(…).results()` gives all
+        of them in the order of the jobs.
+
+        Args:
+          jobs: Messages, or dicts of a `message` and keyword arguments of `run`. They are taken one by one, when there is room.
+          concurrency: How many runs go on at once.
+          on_progress: A plain function that is called for each outcome, in the loop of whoever iterates, right before the
+            outcome is handed out. What it raises ends the iteration.
+          **options: As for `run`, for all jobs; those of a job go before them. A job without a `session_key` has a session
+            of its own: see `JobOutcome.session_key`.
+
+        Raises:
+          InvalidArgument: `concurrency` is not at least 1, or `jobs` is one message.
+
+        Cancellation: leaving the iteration early cancels what runs, as does `aclose()`, which waits for the end of it.
+        """
+        return RunMany(
+            self._engine, Jobs(jobs, options, concurrency, on_progress, partial(self._post, None))
+        )
+
+    def run_many_sync(
+        self,
+        jobs: Iterable[str | Job],
+        *,
+        concurrency: int = CONCURRENCY,
+        on_progress: Callable[[Progress], object] | None = None,
+        **options: Unpack[RunOptions],
+    ) -> SyncRunMany:
+        """Blocking `run_many`, for programs without an event loop."""
+        _, host = self._open_sync("run_many_sync", "run_many")
+        return SyncRunMany(
+            self._engine,
+            Jobs(jobs, options, concurrency, on_progress, partial(self._post, host)),
+            host,
+        )
+
     async def aclose(self, *, drain_s: float = 0.0) -> None:
         """Close the bot: refuse new runs, give the live ones `drain_s` seconds, cancel the rest, close connections and
         processes, and return when nothing of the bot is alive. Idempotent. Sessions can still be read.
@@ -271,6 +322,14 @@ class Nanobot:
         stream.may_wait = lambda: not runtime.contended(run)
         runtime.home.do(runtime.submit, run)
         return runtime, run, stream
+
+    def _post(self, host: Host | None, message: str, options: RunOptions) -> Posted:
+        """Start a run whose events nobody reads."""
+        request, selection = self._request(message, options)
+        runtime = self._engine.open()
+        run = self._make_run(runtime, request, selection, None, host)
+        runtime.home.do(runtime.submit, run)
+        return Posted(runtime, run)
 
     def _make_run(
         self,
