@@ -28,9 +28,9 @@ if TYPE_CHECKING:
         StreamEvent,
         StreamEventType,
     )
-    from .sdk import Job, JobOutcome, Nanobot, RunStream
+    from .sdk import Job, JobOutcome, Nanobot, PendingApproval, RunStream
     from .sessions import SessionInfo, SessionSnapshot
-    from .tools import ApprovalRequest, Approved, Denied, RunContext, tool
+    from .tools import ApprovalRequest, Approved, Denied, Park, RunContext, tool
 
 __all__ = [
     "STREAM_EVENT_REASONING_COMPLETED",
@@ -51,6 +51,8 @@ __all__ = [
     "Job",
     "JobOutcome",
     "Nanobot",
+    "Park",
+    "PendingApproval",
     "RunContext",
     "RunResult",
     "RunStream",
@@ -66,6 +68,8 @@ _SOURCES = {
     "Job": "nanobot.sdk",
     "JobOutcome": "nanobot.sdk",
     "Nanobot": "nanobot.sdk",
+    "Park": "nanobot.tools",
+    "PendingApproval": "nanobot.sdk",
     "RunStream": "nanobot.sdk",
     "SessionInfo": "nanobot.sessions",
     "SessionSnapshot": "nanobot.sessions",

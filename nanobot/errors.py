@@ -6,6 +6,8 @@ NanobotError
 │   ├── InvalidMessage         … by a transcript with a message that cannot be kept (also a ValueError)
 │   ├── BotClosed              … by using a bot after `aclose()`
 │   ├── NestedRunRefused       … by a nested run that could only deadlock
+│   ├── NothingToResume        … by going on with a turn that is over, or waits for a decision
+│   ├── ApprovalGone           … by deciding about what nobody waits for any more
 │   ├── SessionExists          … by a new session under a key that is taken (in nanobot.sessions)
 │   └── UnknownPreset          … by naming a preset that is not configured (also a KeyError)
 ├── ConfigError                the configuration cannot be used (also a ValueError)
@@ -31,6 +33,7 @@ from __future__ import annotations
 from typing import Literal
 
 __all__ = [
+    "ApprovalGone",
     "AuthenticationFailed",
     "BotClosed",
     "ConfigError",
@@ -40,6 +43,7 @@ __all__ = [
     "MalformedStream",
     "NanobotError",
     "NestedRunRefused",
+    "NothingToResume",
     "OutOfCredit",
     "ProviderError",
     "ProviderTimeout",
@@ -80,6 +84,34 @@ class BotClosed(UsageError):
 
 class NestedRunRefused(UsageError):
     """A run started inside another run would wait for something that waits for it."""
+
+
+class NothingToResume(UsageError):
+    """There is no turn to go on with: the last one has its answer, or it waits for a decision.
+
+    Attributes:
+      approval_id: What the turn waits for; None if there is none.
+    """
+
+    def __init__(self, message: str, *, approval_id: str | None = None) -> None:
+        super().__init__(message)
+        self.approval_id = approval_id
+
+
+class ApprovalGone(UsageError):
+    """Nobody waits for this decision: somebody decided before, it has expired, or its turn is over.
+
+    Attributes:
+      approval_id: The approval.
+      reason: Which of these.
+    """
+
+    def __init__(
+        self, message: str, *, approval_id: str, reason: Literal["unknown", "decided", "expired"]
+    ) -> None:
+        super().__init__(message)
+        self.approval_id = approval_id
+        self.reason: Literal["unknown", "decided", "expired"] = reason
 
 
 class UnknownPreset(UsageError, KeyError):

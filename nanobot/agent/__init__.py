@@ -24,6 +24,7 @@ from ._inbox import Inbox
 from ._journal import NO_JOURNAL, Journal
 from ._limits import Limits
 from ._model_settings import ModelSettings
+from ._open_turn import OpenCalls, OpenTurn, WaitingApproval, open_turn_from_bytes, settled
 from ._parts import TurnParts
 from ._result import RunResult, StopReason
 from ._tally import Estimate, Tally, estimate_by_length
@@ -58,6 +59,8 @@ __all__ = [
     "Limits",
     "ModelAnswer",
     "ModelSettings",
+    "OpenCalls",
+    "OpenTurn",
     "Outcome",
     "Purse",
     "RunResult",
@@ -67,5 +70,8 @@ __all__ = [
     "Tally",
     "Turn",
     "TurnParts",
+    "WaitingApproval",
     "estimate_by_length",
+    "open_turn_from_bytes",
+    "settled",
 ]

@@ -1,8 +1,10 @@
 """The live system: one actor per session, the lock that override runs take, and what a run needs to be carried out."""
 
 from ._offered import OfferedTools
+from ._open_sessions import OPEN_TURN
 from ._providers import Providers, retry_policy
-from ._request import RunOptions, RunRequest, check_approver, make_request
+from ._request import DEFAULT_SESSION_KEY, RunOptions, RunRequest, check_approver, make_request
+from ._resume import REMEMBERED_OPTIONS
 from ._run import CURRENT_RUN, OnBusy, Run
 from ._runtime import Runtime, closed
 from ._spending import Budgets
@@ -22,7 +24,10 @@ from ._turn_maker import TurnMaker
 
 __all__ = [
     "CURRENT_RUN",
+    "DEFAULT_SESSION_KEY",
     "LATENCY_BOUNDS_S",
+    "OPEN_TURN",
+    "REMEMBERED_OPTIONS",
     "Budgets",
     "LiveRun",
     "LockState",

@@ -17,7 +17,7 @@ from nanobot.tools import Approver, Tool
 
 from ._run import OnBusy
 
-__all__ = ["RunOptions", "RunRequest", "check_approver", "make_request"]
+__all__ = ["DEFAULT_SESSION_KEY", "RunOptions", "RunRequest", "check_approver", "make_request"]
 
 DEFAULT_SESSION_KEY = "sdk:default"
 
@@ -51,6 +51,9 @@ class RunOptions(TypedDict, total=False):
         ends before, the message gets a turn of its own. What is set beside it counts for a turn of its own only.
       tenant: On whose account the run takes one of the places of `agents.defaults.maxConcurrentRuns`, which are shared
         fairly. By default each session counts for itself.
+      resumable: Write down each call of a tool before it begins, so that `bot.resume` can go on with the turn after a crash
+        and no call is run twice, unless its tool is `idempotent` or only reads. Costs a write for each such call. Default
+        `agents.defaults.resumable`, which is False.
     """
 
     session_key: str
@@ -71,10 +74,11 @@ class RunOptions(TypedDict, total=False):
     approver: Approver | None
     on_busy: OnBusy
     tenant: str | None
+    resumable: bool
 
 
 class RunRequest(Struct, frozen=True, kw_only=True):
-    """A checked request; the fields are those of `RunOptions`."""
+    """A checked request; the fields are those of `RunOptions`. `resumes`: it goes on with a turn, and has no message."""
 
     message: str
     session_key: str = DEFAULT_SESSION_KEY
@@ -95,6 +99,8 @@ class RunRequest(Struct, frozen=True, kw_only=True):
     approver: Approver | None = None
     on_busy: OnBusy = "wait"
     tenant: str | None = None
+    resumable: bool | None = None
+    resumes: bool = False
 
 
 def make_request(message: str, options: RunOptions) -> RunRequest:
@@ -154,6 +160,11 @@ def _check_queueing(options: RunOptions) -> None:
     tenant = options.get("tenant")
     if tenant is not None and not isinstance(tenant, str):
         raise InvalidArgument(f"tenant must be a string, not {type(tenant).__name__}")
+    resumable = options.get("resumable")
+    if resumable is not None and not isinstance(resumable, bool):
+        raise InvalidArgument(f"resumable must be True or False, not {resumable!r:.200}")
+    if resumable and options.get("ephemeral"):
+        raise InvalidArgument("a run that leaves no trace (ephemeral=True) cannot be resumable")
     on_busy = options.get("on_busy", "wait")
     if on_busy not in get_args(OnBusy):
         known = ", ".join(repr(policy) for policy in get_args(OnBusy))

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import math
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
+from functools import partial
 from typing import Any, Final
 
 import trio
@@ -18,6 +21,7 @@ from nanobot.agent import (
     AgentHook,
     Limits,
     ModelSettings,
+    OpenTurn,
     Purse,
     RunResult,
     Tally,
@@ -39,8 +43,9 @@ from nanobot.context import (
     user_message,
     with_turn_note,
 )
+from nanobot.errors import StoreError
 from nanobot.memory import HistoryLog
-from nanobot.messages import Message, UserMessage
+from nanobot.messages import OPENING, Message, UserMessage
 from nanobot.providers import Provider
 from nanobot.providers._select import ModelSelection
 from nanobot.sessions import SessionRecord, SessionStore, Unsaved
@@ -54,6 +59,7 @@ from ._offered import OfferedTools
 from ._open_sessions import OpenSession, OpenSessions, SessionOutOfReach
 from ._providers import Providers
 from ._request import RunRequest
+from ._resume import options_of, turn_to_resume
 from ._run import Run
 from ._spending import Budgets, Spent, note_spending, purse_of, spent_by
 from ._steering import Steering
@@ -61,6 +67,8 @@ from ._subagents import ROOT, Lineage, Places, Subagents
 from ._turn_inbox import TurnInbox
 
 __all__ = ["TurnMaker"]
+
+_log = logging.getLogger("nanobot.sessions")
 
 _NO_BUDGETS: Final = Budgets()
 _UNCALIBRATED: Final = Calibration()
@@ -88,6 +96,7 @@ class TurnMaker:
       now: The time, in the zone that the user lives in.
       providers: The model services.
       steering: The runs that steer the turns of others.
+      resumable: Whether turns can go on after a crash unless their request says otherwise.
 
     Attributes:
       sessions: The sessions that are open here; its `forget` is to be called when an actor passes away.
@@ -113,6 +122,7 @@ class TurnMaker:
         now: Callable[[], datetime],
         providers: Providers,
         steering: Steering,
+        resumable: bool = False,
         budgets: Budgets = _NO_BUDGETS,
     ) -> None:
         self._counter = LazyCounter()
@@ -134,6 +144,7 @@ class TurnMaker:
         self._budgets = budgets
         self.providers = providers
         self._steering = steering
+        self._resumable = resumable
 
     async def carry_out(
         self,
@@ -150,20 +161,26 @@ class TurnMaker:
         Raises:
           UsageError: A file that goes with the message cannot be read, or two tools have one name.
           ConfigError: The provider cannot be used.
-          StoreError: The session cannot be read, and the run is ephemeral. Another one goes on without it.
+          StoreError: The session cannot be read, and the run is ephemeral or goes on with a turn. Another one goes on
+            without it.
+          NothingToResume: There is no turn to go on with.
         """
         started = trio.current_time()
         provider = self.providers.provider(selection)
         toolset = await self._offered(selection, request, lineage)
-        said = await self._said(request)
+        said = None if request.resumes else await self._said(request)
         tally = lineage.tally or Tally(estimate_by_length)
         run.partial = lambda: _cancelled_before_turn(tally)
         async with self._session(request) as session:
+            state = await self._open_turn(request, session)
             prompt = self._prompt(selection)
-            user = with_turn_note(said, self._note(request, prompt))
+            user = None if said is None else with_turn_note(said, self._note(request, prompt))
             count = await self._counter()
             opening = shown_messages(await prompt.text(), (), user)
-            opening[-1:-1] = self._recent(prompt, request.session_key, selection, session)
+            before_user = len(opening) if user is None else len(opening) - 1
+            opening[before_user:before_user] = self._recent(
+                prompt, request.session_key, selection, session
+            )
             await count_ahead(opening, count)
             fixed_tokens = messages_tokens(opening, count) + self.tools.tokens_of(toolset, count)
             spent = await self._spent(request)
@@ -172,7 +189,8 @@ class TurnMaker:
             limits = self._limits_for(request, trio.current_time() - started)
             match session:
                 case OpenSession():
-                    limits = await _compacted(compactor, session, limits, tally)
+                    if not request.resumes:  # a turn is compacted as a whole
+                        limits = await _compacted(compactor, session, limits, tally)
                     history = session.history()
                 case SessionOutOfReach():
                     history = session.view
@@ -208,7 +226,7 @@ class TurnMaker:
                         temperature=selection.temperature,
                         reasoning_effort=selection.reasoning_effort,
                     ),
-                    messages=history.shown(opening, compactor.budget),
+                    messages=_shown(history, opening, user, compactor.budget),
                     toolset=toolset,
                     tool_context=replace(tool_context, spawner=subagents),
                     limits=limits,
@@ -216,7 +234,7 @@ class TurnMaker:
                     emit=run.events or NOBODY,
                     journal=NO_JOURNAL if isinstance(session, HistoryView) else session,
                     cross=_cross(home, host, run),
-                    approval=self._approval_for(request),
+                    approval=self._approval_for(request, may_park=isinstance(session, OpenSession)),
                     inbox=subagents
                     if isinstance(
                         session, HistoryView
@@ -226,6 +244,9 @@ class TurnMaker:
                     purse=purse,
                     user_message=user,
                     model_preset=selection.preset,
+                    open_turn=state,
+                    resumes=request.resumes,
+                    options=partial(options_of, request),
                 )
             )
             run.partial = lambda: turn.result("cancelled")
@@ -319,6 +340,8 @@ class TurnMaker:
     ) -> AbstractAsyncContextManager[OpenSession | SessionOutOfReach | HistoryView]:
         """The session, to be written to; only what is in it, or what was given in its place, if the run is ephemeral."""
         key = request.session_key
+        if request.resumes:
+            return self.sessions.open(key)
         if request.history is not None:
             return self.sessions.given(request.history)
         return self.sessions.peek(key) if request.ephemeral else self.sessions.open_if_possible(key)
@@ -401,10 +424,30 @@ class TurnMaker:
         toolset = await self.tools.ready(request.tools, within_s)
         return toolset.without("spawn") if lineage.depth >= self._max_subagent_depth else toolset
 
-    def _approval_for(self, request: RunRequest) -> Approval:
-        if request.approver is None:
+    def _approval_for(self, request: RunRequest, *, may_park: bool) -> Approval:
+        if request.approver is None and may_park == self._approval.may_park:
             return self._approval
-        return replace(self._approval, approver=request.approver)
+        approver = self._approval.approver if request.approver is None else request.approver
+        return replace(self._approval, approver=approver, may_park=may_park)
+
+    async def _open_turn(
+        self, request: RunRequest, session: OpenSession | SessionOutOfReach | HistoryView
+    ) -> OpenTurn | None:
+        """What is kept of the turn while it is open. One that was left open is given up, unless this run goes on with it."""
+        if not isinstance(session, OpenSession):
+            return None
+        if request.resumes:
+            state = turn_to_resume(
+                session.key, session.open_turn(), session.history().said, now=time.time()
+            )
+            return state if state.options else replace(state, options=options_of(request))
+        if session.has_open_turn:
+            try:
+                await session.give_up_turn()
+            except StoreError as error:
+                _log.error("session %.200r: its open turn is lost: %s", session.key, error)
+        resumable = self._resumable if request.resumable is None else request.resumable
+        return OpenTurn(options=options_of(request)) if resumable else None
 
     def _learn(self, model: str, estimated: int, reported: int) -> None:
         """Set what a service counted for one request against what was estimated."""
@@ -431,6 +474,15 @@ def _bounded_for(context: RunContext, limits: Limits) -> Callable[[str, str], Aw
         return str(await bounded(text, name, context, limits.max_tool_result_chars))
 
     return bounded_report
+
+
+def _shown(
+    history: HistoryView, opening: list[Message], user: UserMessage | None, budget: int
+) -> list[Message]:
+    """The messages of a turn's first request; of one that goes on, the user's message is in the history."""
+    if user is not None:
+        return history.shown(opening, budget)
+    return history.shown([*opening, OPENING], budget)[:-1]
 
 
 async def _compacted(

@@ -72,7 +72,13 @@ class Blueprint:
         self._store = store
         self._unsaved = unsaved
         self._hooks = hooks
-        self._approval = Approval(approver, config.tools.approval)
+        self._approval = Approval(
+            approver,
+            config.tools.approval,
+            may_park=True,
+            park_unattended=config.tools.park_for_approval,
+            expires_s=config.tools.approval_expires_after_hours * 3600.0,
+        )
         self._unwarned = config.tools.approval
         self._provider = provider
         self._workspace = Workspace(
@@ -125,6 +131,7 @@ class Blueprint:
             now=self._now,
             providers=Providers(self._provider, self._retry_policy),
             steering=steering,
+            resumable=self._defaults.resumable,
             budgets=self._budgets,
         )
         end = _End(maker.providers, servers, self._store)

@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Self, Unpack
+from typing import Any, Self, Unpack
 
+import trio
 from msgspec.structs import replace
 
 from actors import CreditStream, Host, SyncHost, current_host, in_async_loop
@@ -18,16 +19,27 @@ from nanobot.errors import ConfigError, InvalidArgument, UsageError
 from nanobot.memory import Notes
 from nanobot.providers import Provider
 from nanobot.providers._select import ModelSelection, select_model
-from nanobot.runtime import Run, RunOptions, RunRequest, Runtime, check_approver, make_request
-from nanobot.sessions import SearchableStore, Unsaved, configured_store
+from nanobot.runtime import (
+    DEFAULT_SESSION_KEY,
+    OPEN_TURN,
+    Run,
+    RunOptions,
+    RunRequest,
+    Runtime,
+    check_approver,
+    make_request,
+)
+from nanobot.sessions import SearchableStore, SessionStore, Unsaved, configured_store
 from nanobot.tools import Approver, Tool, Toolset
 from nanobot.tools.builtin import builtin_tools
 
+from ._approvals_client import ApprovalsClient
 from ._blueprint import Blueprint
 from ._engine import Engine
 from ._event_stream import EventStream
 from ._jobs import CONCURRENCY, Job, Jobs, Posted, Progress
 from ._memory_client import MemoryClient
+from ._resume_options import ResumeOptions, Slips, remembered_options
 from ._run_many import RunMany, SyncRunMany
 from ._run_stream import EventReader, RunStream
 from ._runtime_client import RuntimeClient
@@ -48,6 +60,7 @@ class Nanobot:
 
     Attributes:
       sessions: The conversations: `ingest`, `get`, `list`, `export`, `clear`, `delete`, `flush`, `restore`, `fork`, `search`.
+      approvals: What parked turns wait for: `list`, `get`, `approve`, `deny`.
       memory: What outlives sessions: `read`, `write`, `append_history`, `read_history`.
       runtime: What runs: `model`, `workspace`; `statistics`; `compact_session`, `compact_idle_session`,
         `compact_while_idle`.
@@ -82,6 +95,7 @@ class Nanobot:
         self.sessions = SessionsClient(
             SessionWork(self._engine, self._blueprint), self._store, unsaved
         )
+        self.approvals = ApprovalsClient(self._store)
         self.memory = MemoryClient(Notes(workspace / "memory"), self._blueprint.history_log)
         self.runtime = RuntimeClient(
             SessionWork(self._engine, self._blueprint),
@@ -224,6 +238,64 @@ class Nanobot:
         runtime, run, stream = self._start(request, selection, host)
         return SyncEventStream(self._engine, runtime, run, stream, host)
 
+    async def resume(
+        self, session_key: str = DEFAULT_SESSION_KEY, **options: Unpack[ResumeOptions]
+    ) -> RunResult:
+        """Go on with the turn of a session that was parked for an approval, or interrupted by a crash, and return its result.
+
+        What has been decided is carried out: an approved call is run, a denied one is not, and no call that has ended is run
+        again. A call that may have run and nobody knows is run again only if its tool is `idempotent` or only reads; of
+        any other the model is told that it was interrupted. How much is known after a crash depends on `resumable`: see
+        docs/approval.md. The run has the channel, sender, model and `max_iterations` of the one that began the turn;
+        what lives in a program has to be given again.
+
+        Args:
+          session_key: The session.
+          **options: `hooks`, `tools`, `deps`, `approver`, `timeout_s`, `max_iterations`, `max_budget`, `model`,
+            `model_preset` and `tenant`, as for `run`.
+
+        Raises:
+          NothingToResume: There is no such turn, or nobody has decided yet what it waits for.
+          StoreError: The session cannot be read.
+          BotClosed, UsageError: As `run`.
+
+        Cancellation: as `run`.
+        """
+        runtime = self._engine.open()
+        stored = await self._engine.look_up(
+            runtime, partial(_open_turns_soon, self._store, session_key)
+        )
+        request, selection = self._resume_request(session_key, stored, options)
+        return await self._engine.run(
+            runtime, self._make_run(runtime, request, selection, None, None)
+        )
+
+    async def resume_streamed(
+        self, session_key: str = DEFAULT_SESSION_KEY, **options: Unpack[ResumeOptions]
+    ) -> RunStream:
+        """`resume`, with a handle on the run as from `run_streamed`."""
+        runtime = self._engine.open()
+        stored = await self._engine.look_up(
+            runtime, partial(_open_turns_soon, self._store, session_key)
+        )
+        request, selection = self._resume_request(session_key, stored, options)
+        runtime, run, stream = self._start(request, selection)
+        return RunStream(self._engine, runtime, run, stream)
+
+    def resume_sync(
+        self, session_key: str = DEFAULT_SESSION_KEY, **options: Unpack[ResumeOptions]
+    ) -> RunResult:
+        """Blocking `resume`, for programs without an event loop."""
+        runtime, host = self._open_sync("resume_sync", "resume")
+        try:
+            stored = self._store.list_slips(OPEN_TURN, key=session_key)
+            request, selection = self._resume_request(session_key, stored, options)
+            return self._engine.run_sync(
+                runtime, self._make_run(runtime, request, selection, None, host), host
+            )
+        finally:
+            host.close()
+
     def run_many(
         self,
         jobs: Iterable[str | Job],
@@ -313,6 +385,20 @@ class Nanobot:
             self._config, model=request.model, model_preset=request.model_preset, env=self._env
         )
 
+    def _resume_request(
+        self, key: str, stored: Slips, options: ResumeOptions
+    ) -> tuple[RunRequest, ModelSelection]:
+        unknown = options.keys() - ResumeOptions.__annotations__.keys()
+        if unknown:
+            known = ", ".join(sorted(ResumeOptions.__annotations__))
+            raise TypeError(f"unknown argument {sorted(unknown)[0]!r}; there are: {known}")
+        kept = remembered_options(stored)
+        if options.get("model") is not None or options.get("model_preset") is not None:
+            kept = {name: kept[name] for name in kept if name not in ("model", "model_preset")}
+        merged: dict[str, Any] = {**kept, **options, "session_key": key}
+        request, selection = self._request("", merged)  # type: ignore[arg-type]  # checked there
+        return replace(request, resumes=True), selection
+
     def _start(
         self, request: RunRequest, selection: ModelSelection, host: Host | None = None
     ) -> tuple[Runtime, Run, CreditStream[StreamEvent]]:
@@ -369,6 +455,17 @@ class Nanobot:
                 f"{name}() would block the event loop here; use `await bot.{instead}(...)`"
             )
         return self._engine.open(), SyncHost()
+
+
+async def _open_turns_soon(store: SessionStore, key: str) -> Slips:
+    """Read what is kept of a session's open turn, in a thread only if the store blocks."""
+    if not isinstance(key, str):
+        raise InvalidArgument(f"session_key must be a string, not {type(key).__name__}")
+    if not store.blocks:
+        return store.list_slips(OPEN_TURN, key=key)
+    return await trio.to_thread.run_sync(
+        partial(store.list_slips, OPEN_TURN, key=key), abandon_on_cancel=True
+    )
 
 
 def _require_embedded_model() -> None:
