@@ -59,8 +59,7 @@ class TurnTranslator:
             case "text.delta":
                 return [Delta(chat_id, turn_id, stream_id=stream_id, text=event.delta)]
             case "text.completed":
-                if not event.resuming:
-                    self._last_text = event.content
+                self._last_text = event.content
                 return [
                     StreamEnd(chat_id, turn_id, stream_id=stream_id, resuming=bool(event.resuming))
                 ]

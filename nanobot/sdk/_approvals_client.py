@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from typing import Any, Final, Literal, TypeAlias
 
@@ -9,13 +10,15 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from nanobot.agent import OpenTurn, WaitingApproval, open_turn_from_bytes
-from nanobot.errors import ApprovalGone, InvalidArgument
+from nanobot.errors import ApprovalGone, InvalidArgument, StoreError
 from nanobot.runtime import OPEN_TURN
 from nanobot.sessions import SessionStore
 from nanobot.sessions._sqlite_rows import json_bytes
 from nanobot.tools import Approved, Decision, Denied
 
 __all__ = ["ApprovalState", "ApprovalsClient", "PendingApproval"]
+
+_log = logging.getLogger("nanobot.approval")
 
 ApprovalState: TypeAlias = Literal["waiting", "approved", "denied", "expired"]
 
@@ -138,7 +141,11 @@ class ApprovalsClient:
     def _waiting(self, key: str | None) -> _Found:
         found: _Found = []
         for session_key, body in self._store.list_slips(OPEN_TURN, key=key):
-            turn = open_turn_from_bytes(body)
+            try:
+                turn = open_turn_from_bytes(body)
+            except StoreError as error:  # of this session: the others are none the worse for it
+                _log.error("session %.200r: %s", session_key, error)
+                continue
             if turn.waiting is not None and not turn.consumed:
                 found.append((session_key, body, turn, turn.waiting))
         return found

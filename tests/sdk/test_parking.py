@@ -7,17 +7,26 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 import trio
 import trio.lowlevel
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from nanobot import ApprovalRequest, Approved, Denied, Nanobot, Park, RunResult, tool
-from nanobot.agent import AgentHook, AgentHookContext, HookToolCall
-from nanobot.errors import ApprovalGone, InvalidArgument, NothingToResume
-from nanobot.messages import ToolMessage, UserMessage, check, messages_from_openai
+from nanobot.agent import AgentHook, AgentHookContext, HookToolCall, OpenCalls, OpenTurn
+from nanobot.errors import ApprovalGone, InvalidArgument, NothingToResume, StoreError
+from nanobot.messages import (
+    AssistantMessage,
+    Message,
+    ToolCall,
+    ToolMessage,
+    UserMessage,
+    check,
+    messages_from_openai,
+)
 from nanobot.providers import ModelRequest
-from nanobot.sessions import InMemoryStore
+from nanobot.sessions import InMemoryStore, Position, open_lease
 from nanobot.testing import Answer, ScriptedProvider, no_leaks
 from tests.sdk.bots import NOTHING, rest_of
 
@@ -466,3 +475,113 @@ def test_cancelled_at_any_moment_a_call_is_run_once_or_said_to_be_unknown(
 
     with no_leaks():
         host.run(story)
+
+
+# After a crash
+
+
+class Dying(InMemoryStore):
+    """A store that fails from its nth write on."""
+
+    def __init__(self, fails_at: int) -> None:
+        super().__init__()
+        self.fails_at = fails_at
+        self.writes = 0
+
+    async def append(self, *args: Any, **options: Any) -> Position:
+        self.writes += 1
+        if self.writes >= self.fails_at:
+            raise StoreError("the disk is full")
+        return await super().append(*args, **options)
+
+
+async def test_a_call_that_cannot_be_written_down_is_not_run(home: Path) -> None:
+    shop = Shop()
+    async with make(home, shop, Dying(2)) as bot:
+        result = await bot.run("do look:1 note:1", session_key="a", resumable=True)
+        assert (result.stop_reason, result.metadata["persisted"]) == ("error", False)
+        assert "could not be written down: the disk is full" in str(result.error)
+        assert shop.done == ["look 1"]
+    async with make(home, shop, Dying(2)) as bot:  # and a run that is not resumable goes on
+        result = await bot.run("do note:2", session_key="a")
+        assert (result.content, result.metadata["persisted"]) == ("note=ok", False)
+    async with make(home, shop, Dying(2)) as bot:
+        result = await bot.run("do pay:1", session_key="a", approver=Park())
+        assert (result.stop_reason, bot.approvals.list()) == ("error", [])
+        assert "could not be parked: the disk is full" in str(result.error)
+
+
+async def test_a_run_that_nobody_asked_to_be_resumable_writes_no_more_than_before(
+    home: Path,
+) -> None:
+    for resumable, writes in ((False, 3), (True, 5)):
+        shop, store = Shop(), Dying(1_000)
+        async with make(home, shop, store) as bot:
+            text = "do note:1 look:1 note:2"
+            result = await bot.run(text, session_key="a", resumable=resumable)
+            assert result.content == "note=ok; look=ok; note=ok"
+            assert store.writes == writes  # and one more before each call that may not be repeated
+            assert store.list_slips("turn") == ()
+
+
+async def left_open(store: InMemoryStore, *said: Message, slip: OpenTurn | None = None) -> None:
+    """Leave a session as a process does that was killed."""
+    slips = {} if slip is None else {"turn": msgspec.json.encode(slip)}
+    async with open_lease(store, "a") as leased:
+        await store.append(leased.lease, said, slips=slips)
+
+
+ANSWER = AssistantMessage(
+    "On it.", tuple(ToolCall(str(n), "note", f'{{"what": "{n}"}}') for n in range(3))
+)
+
+
+async def test_a_turn_goes_on_where_its_process_was_killed(home: Path) -> None:
+    shop, store = Shop(), InMemoryStore()
+    calls = OpenCalls(ANSWER, (ToolMessage("0", "note", "noted"), None, None), (True, True, False))
+    await left_open(store, UserMessage("do it"), slip=OpenTurn({"channel": "sms"}, 0, calls))
+    async with make(home, shop, store) as bot:
+        stream = await bot.resume_streamed("a")
+        events = [event async for event in stream.stream_events()]
+        result = await stream.wait()
+        assert events[0].metadata["channel"] == "sms"
+        assert [e.arguments for e in events if e.type == "tool.started"] == [{"what": "2"}]
+        assert result.content == "note=ok; note=interrupted_may_have_run; note=ok"
+        assert shop.done == ["note 2"]
+        assert store.list_slips("turn") == ()
+
+
+async def test_a_turn_of_which_only_the_history_is_known_goes_on_with_a_warning(
+    home: Path,
+) -> None:
+    shop, store = Shop(), InMemoryStore()
+    await left_open(store, UserMessage("hello"))
+    async with make(home, shop, store) as bot:
+        assert (await bot.resume("a")).content == "hello"
+        roles = [(m["role"], str(m["content"])[:14]) for m in stored(bot)]
+        assert roles == [("user", "hello"), ("user", "[from nanobot,"), ("assistant", "hello")]
+        with pytest.raises(NothingToResume):
+            await bot.resume("a")
+        with pytest.raises(NothingToResume):
+            await bot.resume("nobody")
+        assert bot.sessions.get("nobody") is None
+
+
+async def test_an_open_turn_that_cannot_be_read_is_said_and_holds_up_nothing(
+    home: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    calls = OpenCalls(ANSWER, (None,), (False,))  # for three calls
+    for slip in (b"{not json", msgspec.json.encode(OpenTurn(calls=calls))):
+        shop, store = Shop(), InMemoryStore()
+        async with open_lease(store, "a") as leased:
+            await store.append(leased.lease, [UserMessage("x")], slips={"turn": slip})
+        async with make(home, shop, store) as bot:
+            await bot.run("do pay:1", session_key="b", approver=Park())
+            assert [waiting.session_key for waiting in bot.approvals.list()] == ["b"]
+            assert "left open cannot be read" in caplog.text
+            with pytest.raises(StoreError, match="left open cannot be read"):
+                await bot.resume("a")
+            assert (await bot.run("hello", session_key="a")).error is None
+            assert len(store.list_slips("turn")) == 1
+            assert "it is given up" in caplog.text
+            caplog.clear()
