@@ -19,7 +19,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check
 # folders that hold Python now; worked out only when a check asks for it
-CODE = $(foreach folder,actors nanobot tests benchmarks docs,$(if $(shell find $(folder) -name '*.py' 2>/dev/null),$(folder)))
+CODE = $(foreach folder,actors nanobot tests benchmarks docs examples,$(if $(shell find $(folder) -name '*.py' 2>/dev/null),$(folder)))
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-all check lint shape types async-rules layers docs bench bench-peers format clean

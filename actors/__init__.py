@@ -2,6 +2,8 @@
 callers under trio, asyncio or no loop at all can use alike.
 """
 
+import logging
+
 from ._ask import ask, ask_sync, cancel_soon, wait_settled, wait_settled_sync
 from ._call import Call, CallState
 from ._call_host import call_host
@@ -75,3 +77,5 @@ __all__ = [
     "wait_settled",
     "wait_settled_sync",
 ]
+
+logging.getLogger("actors").addHandler(logging.NullHandler())  # silent unless its user asks

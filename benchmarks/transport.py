@@ -26,6 +26,8 @@ from importlib.metadata import version
 import httpx
 import trio
 
+from nanobot.providers._pool import ConnectionPool
+from nanobot.providers._request_head import RequestHead
 from nanobot.providers._transport import PoolTransport
 
 Subject = Callable[[str], Awaitable[None]]
@@ -115,16 +117,15 @@ def under_client(client: httpx.AsyncClient) -> Subject:
     return once
 
 
-def directly(pool: PoolTransport) -> Subject:
-    headers = httpx.Headers(HEADERS)
+def directly(pool: ConnectionPool) -> Subject:
+    headers = httpx.Headers(HEADERS).raw
+    heads: dict[str, RequestHead] = {}
 
     async def once(url: str) -> None:
-        request = httpx.Request("POST", url, headers=headers, content=BODY)
-        response = await pool.handle_async_request(request)
-        assert isinstance(response.stream, httpx.AsyncByteStream)
-        async for _ in response.stream:
+        head = heads.get(url) or heads.setdefault(url, RequestHead("POST", httpx.URL(url), headers))
+        exchange = await pool.exchange(head, BODY)
+        while await exchange.read():
             pass
-        await response.stream.aclose()
 
     return once
 

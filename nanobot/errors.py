@@ -21,6 +21,7 @@ NanobotError
 │   ├── ConnectionFailed       … it cannot be reached, or hung up on us
 │   ├── ProviderTimeout        … it went silent past a named limit
 │   └── MalformedStream        … it sent bytes we cannot parse
+├── NoOutput                   the model gave no answer of the type that was asked for
 ├── ToolError                  a tool failed; the model is told and may try again
 │   └── ToolTimedOut           … by taking longer than it may; its result has the outcome `timed_out`
 └── StoreError                 sessions could not be read or written
@@ -30,6 +31,7 @@ NanobotError
 
 from __future__ import annotations
 
+import logging
 from typing import Literal
 
 __all__ = [
@@ -43,6 +45,7 @@ __all__ = [
     "MalformedStream",
     "NanobotError",
     "NestedRunRefused",
+    "NoOutput",
     "NothingToResume",
     "OutOfCredit",
     "ProviderError",
@@ -58,6 +61,9 @@ __all__ = [
     "UnknownPreset",
     "UsageError",
 ]
+
+# A library says nothing unless its user asks. Here, because whatever logs imports this module first.
+logging.getLogger("nanobot").addHandler(logging.NullHandler())
 
 TimeoutPhase = Literal["connect", "first_token", "between_tokens", "request"]
 
@@ -219,6 +225,20 @@ class MalformedStream(ProviderError):
     """The service sent bytes that we cannot parse; `body_excerpt` shows where."""
 
     retryable = True
+
+
+class NoOutput(NanobotError):
+    """A run was to give an answer of some type (`output_type=`) and gave none.
+
+    Attributes:
+      raw: What the model said last, as text; "" if it said nothing.
+      problem: What was wrong with it.
+    """
+
+    def __init__(self, problem: str, raw: str = "") -> None:
+        super().__init__(problem)
+        self.problem = problem
+        self.raw = raw
 
 
 class ToolError(NanobotError):

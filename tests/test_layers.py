@@ -21,7 +21,7 @@ DOOR = "nanobot"  # `nanobot/__init__.py`: what users import, and no layer below
 LAYERS: tuple[frozenset[str], ...] = (  # from the ground up
     frozenset({"actors"}),
     frozenset({"_version", "errors", "messages"}),
-    frozenset({"config"}),
+    frozenset({"config", "telemetry"}),
     frozenset({"memory", "providers", "sessions", "tools"}),
     frozenset({"context"}),
     frozenset({"agent"}),
@@ -29,7 +29,7 @@ LAYERS: tuple[frozenset[str], ...] = (  # from the ground up
     frozenset({"sdk", "testing"}),
     frozenset({DOOR}),
     frozenset({"cli", "gateway", "server"}),
-    frozenset({"__main__"}),
+    frozenset({"__main__", "_pytest_plugin"}),
 )
 
 # Arrows between neighbors of one layer. Each points one way, so none of them can close a circle.

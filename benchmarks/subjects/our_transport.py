@@ -1,4 +1,4 @@
-"""One request by way of our transport, called directly, with no agent around it."""
+"""One request by way of our connection pool, called directly, with no agent around it."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from _request import BODY, HEADERS, url_of
 from _rounds import load
 from _trio_rounds import trio_rounds
 
-from nanobot.providers._transport import PoolTransport
+from nanobot.providers._pool import ConnectionPool
+from nanobot.providers._request_head import RequestHead
 
 
 async def main() -> None:
     wanted = load()
-    url, headers = httpx.URL(url_of(wanted)), httpx.Headers(HEADERS)
-    async with PoolTransport() as pool:
+    headers = httpx.Headers(HEADERS).raw
+    head = RequestHead("POST", httpx.URL(url_of(wanted)), headers)
+    pool = ConnectionPool()
 
-        async def ask(_key: str, _text: str) -> None:
-            request = httpx.Request("POST", url, headers=headers, content=BODY)
-            response = await pool.handle_async_request(request)
-            assert isinstance(response.stream, httpx.AsyncByteStream)
-            async for _ in response.stream:
-                pass
-            await response.stream.aclose()
+    async def ask(_key: str, _text: str) -> None:
+        exchange = await pool.exchange(head, BODY)
+        while await exchange.read():
+            pass
 
-        await trio_rounds(ask, wanted)
+    await trio_rounds(ask, wanted)
+    await pool.aclose()
 
 
 trio.run(main)

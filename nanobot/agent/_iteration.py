@@ -116,6 +116,9 @@ class Iteration:
             await self._hooks.reach("before_iteration")
         use_tools = not self._closing
         nudges: tuple[Message, ...] = (_NO_MORE_TOOLS,) if self._closing else ()
+        if (answer := self._parts.answer) is not None:
+            reminder = answer.reminder(closing=self._closing)
+            nudges = nudges if reminder is None else (*nudges, reminder)
         rest: tuple[Message, ...] = ()
         continuations = empty_answers = 0
         while True:
@@ -164,6 +167,15 @@ class Iteration:
         await self._tell_text(text)
         if self._hooks is not None:
             await self._hooks.stream([text])
+
+    def restart(self) -> None:
+        """Make room for what is said in the model's place, as an answer of its own, once this one is kept."""
+        self.index += 1
+        self.segment = Segment()
+        self.round = None
+        self._calls, self._thinking, self._assembler = (), (), Assembler()
+        if self._hooks is not None:
+            self._hooks.context.restart_text(self.index, self.segment)
 
     async def end_text(self, *, resuming: bool) -> None:
         """Tell readers and hooks that no more text comes, and whether another answer follows."""
@@ -214,6 +226,7 @@ class Iteration:
             self._parts.toolset.specs,
             use_tools=use_tools,
             watch=tally,
+            output=None if self._parts.answer is None else self._parts.answer.format,
         )
         if self._parts.purse is not None:
             try:

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from nanobot.messages import Message
 from nanobot.providers import Provider
+from nanobot.telemetry import Telemetry
 from nanobot.tools import NO_APPROVAL, Approval, Cross, RunContext, Toolset, run_here
 
 from ._budget import Purse
@@ -19,6 +20,7 @@ from ._limits import Limits
 from ._model_settings import ModelSettings
 from ._open_turn import OpenTurn
 from ._tally import Estimate, Tally, estimate_by_length
+from ._typed_answer import TypedAnswer
 
 __all__ = ["TurnParts"]
 
@@ -49,6 +51,8 @@ class TurnParts:
       user_message: What the journal gets for the user's message, if that is not what the model is shown
         (`messages[-1]`).
       purse: What the turn may spend; None is no limit.
+      telemetry: Who is told of iterations and hooks; None for nobody. Providers and tools tell of themselves.
+      answer: The type that the answer is to have; None for text. Its tool is in `toolset`.
       model_preset: The preset's name, if the settings come from one.
       open_turn: What the journal is to keep of the turn while it is open, so that another process can go on with it; None is
         nothing. It costs a write before each call of a tool that may not be run twice.
@@ -73,6 +77,8 @@ class TurnParts:
     tally: Tally | None = None
     user_message: Message | None = None
     purse: Purse | None = None
+    telemetry: Telemetry | None = None
+    answer: TypedAnswer | None = None
     model_preset: str | None = None
     open_turn: OpenTurn | None = None
     resumes: bool = False

@@ -148,6 +148,24 @@ class ToolRound:
         """Names of the tools that did what they were asked, in the order of the calls."""
         return [result.message.name for result in self._batch.results if result.ok]
 
+    @property
+    def failed(self) -> list[tuple[str, str]]:
+        """Name and outcome of the calls that did not do what they were asked, in the order of the calls."""
+        return [
+            (result.message.name, result.message.outcome)
+            for result in self._batch.results
+            if not result.ok
+        ]
+
+    def refused(self, name: str) -> tuple[ToolCall, str] | None:
+        """The last call of that tool, and why it failed; None if none did."""
+        for call, result in zip(
+            reversed(self._batch.calls), reversed(self._batch.results), strict=True
+        ):
+            if call.name == name and not result.ok:
+                return call, result.error or result.message.outcome
+        return None
+
     def tell_the_rest(self) -> None:
         """Say what became of the calls that were announced and whose end was not told, because the turn ends now."""
         for index in list(self._announced):

@@ -13,7 +13,7 @@ import trio
 from msgspec.structs import replace
 
 from nanobot.context import shown_messages
-from nanobot.errors import StoreError
+from nanobot.errors import NoOutput, StoreError
 from nanobot.messages import AssistantMessage, Message
 
 from ._emit import ConsumerStalled
@@ -34,6 +34,8 @@ from ._parts import TurnParts
 from ._result import RunResult, StopReason
 from ._tally import Tally
 from ._transcript import Transcript
+from ._turn_trace import TurnTrace
+from ._typed_answer import FINAL_ANSWER, TypedAnswer
 
 __all__ = ["Turn"]
 
@@ -66,7 +68,10 @@ class Turn:
         self._hooks: HookPoints | None = None
         if parts.hooks:
             context = AgentHookContext(parts.tool_context.session_key, parts.tool_context.deps)
-            self._hooks = HookPoints(parts.hooks, parts.cross, context)
+            self._hooks = HookPoints(parts.hooks, parts.cross, context, parts.telemetry)
+        self._trace: TurnTrace | None = None
+        if parts.telemetry is not None:
+            self._trace = TurnTrace(parts.telemetry, self._hooks)
         self._transcript = Transcript(parts.messages, context)
         self._tally = parts.tally or Tally(parts.estimate)
         self._iteration: Iteration | None = None
@@ -77,11 +82,11 @@ class Turn:
         self._store_error = ""
         self._withheld = False
         self._finally_reached = False
-        self._result: RunResult | None = None
+        self._result: RunResult[Any] | None = None
         self._state = parts.open_turn  # what the journal keeps, or is to keep, of the turn
         self._parked: WaitingApproval | None = None
 
-    async def run(self) -> RunResult:
+    async def run(self) -> RunResult[Any]:
         """Run the turn; return its result, also if the model failed, time ran out or the reader stalled.
 
         Raises:
@@ -106,9 +111,14 @@ class Turn:
             else:
                 await self._fail("error", str(error) or type(error).__name__, error)  # noqa: ASYNC102
             raise
+        finally:
+            if self._trace is not None:
+                result = self._result
+                failed = result is not None and result.error is not None
+                self._trace.close("error" if failed else None)
         return self._complete(stop_reason)
 
-    def result(self, stop_reason: StopReason, error: str | None = None) -> RunResult:
+    def result(self, stop_reason: StopReason, error: str | None = None) -> RunResult[Any]:
         """What stands: the result of a turn that has ended, else what it would be if the turn ended now, for this
         reason.
 
@@ -189,7 +199,12 @@ class Turn:
                         if iteration.round.parked is not None:
                             await self._park(iteration)
                             return "parked"
+                    if self._trace is not None:
+                        self._trace.ran_tools(iteration.round)
                     await self._keep(iteration.messages(iteration.segment.text))
+                    answer = self._parts.answer
+                    if answer is not None and await self._gave(answer, iteration, closing):
+                        return "completed"
                     if self._hooks is not None:
                         await self._hooks.reach("after_iteration")
                 case Step.FILTERED:
@@ -198,6 +213,8 @@ class Turn:
                     )
                 case _ if not closing and self._parts.inbox.expecting:
                     await self._wait_for_the_rest(iteration)
+                case _ if not await self._fits(iteration, closing):
+                    continue
                 case _:
                     empty = step is Step.GIVE_UP
                     if empty and closing:
@@ -210,6 +227,8 @@ class Turn:
         raise AssertionError("count() never ends")
 
     def _open_iteration(self, index: int, *, closing: bool) -> Iteration:
+        if self._trace is not None:
+            self._trace.open_iteration(index, closing=closing)
         self._iteration = self._open = Iteration(
             index,
             closing=closing,
@@ -309,6 +328,54 @@ class Turn:
             await self._hooks.reach("after_iteration")
         await self._parts.inbox.wait()
 
+    async def _fits(self, iteration: Iteration, closing: bool) -> bool:
+        """Whether the text is an answer as it was asked for; if not, the model is told what is wrong with it.
+
+        Raises:
+          TurnStopped: It was told often enough.
+        """
+        answer = self._parts.answer
+        if answer is None or (problem := answer.accept(iteration.segment.text)) is None:
+            return True
+        correction = answer.try_again(problem)
+        if correction is None:
+            await self._conclude(iteration, "error")
+            raise self._without_output(answer, problem)
+        await iteration.end_text(resuming=True)
+        await self._keep((*iteration.messages(iteration.segment.text), correction))
+        if self._hooks is not None:
+            await self._hooks.reach("after_iteration")
+        return False
+
+    async def _gave(self, answer: TypedAnswer, iteration: Iteration, closing: bool) -> bool:
+        """Whether the answer was given by a call that has just ended; if so, it is said in the model's place.
+
+        Raises:
+          TurnStopped: It did not fit, and the model was told often enough.
+        """
+        assert iteration.round is not None
+        if answer.given is None:
+            wrong = iteration.round.refused(FINAL_ANSWER)
+            if wrong is None or answer.refused():
+                return False
+            call, problem = wrong
+            self._content = await self._presentable(call.arguments)
+            raise self._without_output(answer, problem)
+        given, answer.given = answer.given, None
+        if self._parts.inbox.expecting and not closing:
+            await self._parts.inbox.wait()  # what others found may change the answer
+            return False
+        iteration.restart()
+        self._open = iteration
+        await iteration.say(given)
+        answer.accept(given)
+        await self._conclude(iteration, "completed")
+        return True
+
+    def _without_output(self, answer: TypedAnswer, problem: str) -> TurnStopped:
+        error = NoOutput(answer.failure(problem), self._content)
+        return TurnStopped("error", str(error), error)
+
     async def _conclude(self, iteration: Iteration, stop_reason: StopReason) -> None:
         """Make the text the answer: through the hooks, into the journal, then to the reader."""
         await iteration.end_text(resuming=False)
@@ -321,6 +388,13 @@ class Turn:
                 raise
             self._hooks.context.final_content = content
             self._hooks.context.stop_reason = stop_reason
+        answer = self._parts.answer
+        # What hooks took out of the text must not come back in the output.
+        changed = content != iteration.segment.text and stop_reason != "error"
+        if answer is not None and changed and (problem := answer.accept(content)) is not None:
+            self._content = content
+            await self._keep(iteration.messages(content))
+            raise self._without_output(answer, f"hooks changed it ({problem})")
         self._content = content
         await self._keep(iteration.messages(content), over=True)
         await iteration.tell_text_completed(content, resuming=False)
@@ -330,13 +404,17 @@ class Turn:
     async def _tell_hooks_of_the_end(self) -> None:
         if self._hooks is not None:
             self._hooks.context.usage = self._tally.usage.to_dict()
+            if self._parts.answer is not None:
+                self._hooks.context.output = self._parts.answer.output
             await self._hooks.reach("after_run")
             self._finally_reached = True
             with self._settling():  # what others open in `before_run` they close here
                 await self._hooks.reach("on_finally")
 
-    def _complete(self, stop_reason: StopReason) -> RunResult:
+    def _complete(self, stop_reason: StopReason) -> RunResult[Any]:
         self._result = result = self.result(stop_reason)
+        if self._parts.answer is not None:
+            result._output = self._parts.answer.output
         if self._parts.emit.wanted:
             self._parts.emit.nowait(
                 StreamEvent(
@@ -352,7 +430,7 @@ class Turn:
 
     async def _fail(
         self, stop_reason: StopReason, error: str, exception: BaseException | None
-    ) -> RunResult:
+    ) -> RunResult[Any]:
         """End a turn that did not get to its answer: keep what there is, tell hooks, tell the reader."""
         await self._salvage()
         await self._parts.inbox.aclose()  # before the result: it counts what subagents have cost
@@ -404,7 +482,7 @@ class Turn:
         return ""
 
     async def _tell_hooks_of_failure(
-        self, hooks: HookPoints, result: RunResult, exception: BaseException | None
+        self, hooks: HookPoints, result: RunResult[Any], exception: BaseException | None
     ) -> None:
         context = hooks.context
         context.final_content = result.content
@@ -424,7 +502,12 @@ class Turn:
         assert self._open is not None
         kept_open, index = self._state is not None, self._open.index
         if self._open.round is not None:
-            self._tools_used += self._open.round.succeeded
+            used = self._open.round.succeeded
+            self._tools_used += (
+                used
+                if self._parts.answer is None
+                else [name for name in used if name != FINAL_ANSWER]
+            )
         self._open = None
         self._transcript.extend(messages)
         if self._state is not None:

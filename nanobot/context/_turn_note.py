@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Final
 
 __all__ = ["CHANNEL_HINTS", "turn_note"]
@@ -83,6 +84,7 @@ def _offset(offset: timedelta) -> str:
     return f"UTC{'+' if minutes > 0 else '-'}{hours:02}:{minutes_left:02}"
 
 
+@lru_cache(maxsize=1_000)
 def _label(label: str) -> str:
     line = " ".join("".join(char if char.isprintable() else " " for char in label[:1000]).split())
     return line if len(line) <= _LABEL_CHARS else line[: _LABEL_CHARS - 1] + "…"

@@ -1,4 +1,8 @@
-"""The four kinds of history entry, and the parts they are made of."""
+"""The four kinds of history entry, and the parts they are made of.
+
+Messages never change. Their `__dict__` (hence `dict=True`) is for what others work out of them once, and is no part of them:
+it is not compared, encoded or copied.
+"""
 
 from __future__ import annotations
 
@@ -75,7 +79,9 @@ class ThinkingBlock(Struct, frozen=True, omit_defaults=True):
     payload: dict[str, Any] = field(default_factory=dict)
 
 
-class SystemMessage(Struct, frozen=True, tag_field="role", tag="system", omit_defaults=True):
+class SystemMessage(
+    Struct, frozen=True, tag_field="role", tag="system", omit_defaults=True, dict=True
+):
     """Standing instructions. A stored history may contain some; the prompt's own is never stored."""
 
     content: str
@@ -83,7 +89,7 @@ class SystemMessage(Struct, frozen=True, tag_field="role", tag="system", omit_de
     metadata: dict[str, Any] = field(default_factory=dict)
 
 
-class UserMessage(Struct, frozen=True, tag_field="role", tag="user", omit_defaults=True):
+class UserMessage(Struct, frozen=True, tag_field="role", tag="user", omit_defaults=True, dict=True):
     """What the user said, without anything that was added for the model."""
 
     content: str | tuple[Part, ...]
@@ -92,7 +98,9 @@ class UserMessage(Struct, frozen=True, tag_field="role", tag="user", omit_defaul
     metadata: dict[str, Any] = field(default_factory=dict)
 
 
-class AssistantMessage(Struct, frozen=True, tag_field="role", tag="assistant", omit_defaults=True):
+class AssistantMessage(
+    Struct, frozen=True, tag_field="role", tag="assistant", omit_defaults=True, dict=True
+):
     """What the model said: text, reasoning and the tool calls it asked for.
 
     `interrupted` marks a partial answer kept after a cancel, a crash or a failed stream.
@@ -107,7 +115,7 @@ class AssistantMessage(Struct, frozen=True, tag_field="role", tag="assistant", o
     metadata: dict[str, Any] = field(default_factory=dict)
 
 
-class ToolMessage(Struct, frozen=True, tag_field="role", tag="tool", omit_defaults=True):
+class ToolMessage(Struct, frozen=True, tag_field="role", tag="tool", omit_defaults=True, dict=True):
     """Our answer to one tool call, joined to it by `tool_call_id`."""
 
     tool_call_id: str

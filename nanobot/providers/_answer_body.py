@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 import httpx
@@ -11,13 +11,10 @@ import trio
 from nanobot.errors import ConnectionFailed, ProviderTimeout, TimeoutPhase
 
 from ._endpoint import Timeouts
+from ._exchange import Exchange
 from ._http_errors import without_secrets
-from ._transport import PooledStream
 
 __all__ = ["AnswerBody"]
-
-_CLOSE_WITHIN_S: Final = 5.0
-"""Our own transport closes at once; this bounds one that was handed in."""
 
 _END_WITHIN_S: Final = 0.25
 """The few bytes that end an HTTP body follow the last event at once. A server that does not send them costs a
@@ -25,14 +22,13 @@ connection, and must not cost the caller time."""
 
 
 class AnswerBody:
-    """Owns the connection of one response until the body is at its end or `aclose` was called, whatever comes
+    """Owns the connection of one response until the body is at its end or `close` was called, whatever comes
     first.
 
     Args:
-      response: Accepted, body unread.
+      exchange: Accepted, body unread.
       provider: Name of the provider, for errors.
       timeouts: The endpoint's limits.
-      sent_at: Trio time at which the request was sent; the first silence counts from there.
       deadline: Trio time by which the whole answer must be there.
       secrets: Texts that must not appear in errors.
 
@@ -43,33 +39,25 @@ class AnswerBody:
 
     def __init__(
         self,
-        response: httpx.Response,
+        exchange: Exchange,
         *,
         provider: str,
         timeouts: Timeouts,
-        sent_at: float,
         deadline: float,
         secrets: Sequence[str] = (),
     ) -> None:
-        assert isinstance(response.stream, httpx.AsyncByteStream)
         self.provider = provider
         self.secrets = secrets
-        self.content_type = (
-            response.headers.get("content-type", "").partition(";")[0].strip().lower()
-        )
+        content_type = exchange.head.headers.get("content-type", "")
+        self.content_type = content_type.partition(";")[0].strip().lower()
         self.bytes_read = 0
-        self._response = response
-        self._pieces: AsyncIterator[bytes] = aiter(response.stream)
-        # Our own transport lets go of a connection without waiting; others need a shield and a bound for it.
-        self._pooled = response.stream if isinstance(response.stream, PooledStream) else None
+        self._exchange = exchange
         self._timeouts = timeouts
-        self._sent_at = sent_at
         self._deadline = deadline
-        self._ended = False
-        self._closed = False
 
     async def read(self, *, within_s: float | None = None) -> bytes:
-        """Return what one network read brought, or b"" at the end of the body.
+        """Return what one network read brought, or b"" at the end of the body. Not always a checkpoint: what came with the
+        head of the response is there at once.
 
         Args:
           within_s: Bounds this read instead of the endpoint's limit for silence.
@@ -80,8 +68,14 @@ class AnswerBody:
 
         After an error or a cancellation the connection is closed.
         """
-        if self._ended:
-            return b""
+        exchange = self._exchange
+        try:
+            received = exchange.read_nowait()
+        except httpx.TransportError as exc:
+            raise self._failed(exc) from exc
+        if received or exchange.complete:
+            self.bytes_read += len(received)
+            return received
         limits = self._timeouts
         phase: TimeoutPhase = "between_tokens" if self.bytes_read else "first_token"
         if self.bytes_read:
@@ -89,28 +83,17 @@ class AnswerBody:
             deadline = trio.current_time() + limit_s
         else:
             limit_s = limits.first_token_s
-            deadline = self._sent_at + limit_s
+            deadline = exchange.sent_at + limit_s
         if deadline >= self._deadline:
             phase, limit_s, deadline = "request", limits.request_s, self._deadline
-        received = b""
         try:
             with trio.CancelScope(deadline=deadline) as scope:
-                received = await anext(self._pieces, b"")
-        except (httpx.TransportError, httpx.StreamError) as exc:
-            await self.aclose()
-            reason = without_secrets(str(exc), self.secrets) or type(exc).__name__
-            raise ConnectionFailed(f"{self.provider}: {reason}", provider=self.provider) from exc
-        except BaseException:
-            await self.aclose()
-            raise
+                received = await exchange.read()
+        except httpx.TransportError as exc:
+            raise self._failed(exc) from exc
         if scope.cancelled_caught:
-            await self.aclose()
             raise self._timed_out(phase, limit_s)
-        if received:
-            self.bytes_read += len(received)
-        else:
-            self._ended = True
-            await self.aclose()
+        self.bytes_read += len(received)
         return received
 
     async def finish(self) -> None:
@@ -119,32 +102,25 @@ class AnswerBody:
 
         Never raises but for a cancellation; either way the connection is not ours any more.
         """
-        if self._pooled is not None and self._pooled.complete:
+        exchange = self._exchange
+        if exchange.complete:
             return
         try:
             with trio.move_on_after(_END_WITHIN_S):
-                while not self._ended:
-                    self._ended = not await anext(self._pieces, b"")
+                while await exchange.read():
+                    pass
         except httpx.TransportError:
             pass  # what was asked for is here
         finally:
-            await self.aclose()
+            exchange.discard()
 
-    async def aclose(self) -> None:
-        """Close the connection, unless the body was read to its end. Idempotent; bounded, also when cancelled."""
-        if self._closed:
-            return
-        self._closed = True
-        if self._pooled is not None:
-            self._pooled.discard()
-            return
-        with trio.move_on_after(_CLOSE_WITHIN_S, shield=True):
-            try:
-                close_pieces = getattr(self._pieces, "aclose", None)
-                if close_pieces is not None:  # a generator of somebody else's transport
-                    await close_pieces()
-            finally:
-                await self._response.aclose()
+    def close(self) -> None:
+        """Close the connection, unless the body was read to its end. Idempotent."""
+        self._exchange.discard()
+
+    def _failed(self, exc: httpx.TransportError) -> ConnectionFailed:
+        reason = without_secrets(str(exc), self.secrets) or type(exc).__name__
+        return ConnectionFailed(f"{self.provider}: {reason}", provider=self.provider)
 
     def _timed_out(self, phase: TimeoutPhase, limit_s: float) -> ProviderTimeout:
         what = {

@@ -80,7 +80,7 @@ class AnswerStream:
         deltas: list[Delta] = []
         while not deltas:
             if self._failure is not None:
-                await self._body.aclose()
+                self._body.close()
                 raise self._failure
             try:
                 received = await self._read()
@@ -97,7 +97,7 @@ class AnswerStream:
 
     async def aclose(self) -> None:
         """Close the connection, unless the answer was read to its end. Idempotent; does not wait for the service."""
-        await self._body.aclose()
+        self._body.close()
 
     async def _read(self) -> bytes:
         if self._decoder.finish_reason is None:

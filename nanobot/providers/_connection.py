@@ -1,7 +1,6 @@
 """One socket that speaks HTTP/1.1 as a client.
 
-h11 decides what may be sent and what was received; this file moves the bytes. Closing is synchronous, so that a
-cancelled task can close its connection on the way out without another await. Trio only.
+Closing is synchronous, so that a cancelled task can close its connection on the way out without another await. Trio only.
 
 Errors are httpx's, because that is what whoever holds an `httpx.AsyncBaseTransport` expects.
 """
@@ -12,24 +11,18 @@ import contextlib
 import os
 import socket
 import ssl
-from collections.abc import AsyncIterable
 from typing import Final
 
-import h11
 import httpx
 import trio
 from msgspec import Struct
 
+from ._http1 import NotHTTP, ResponseHead, ResponseReader, encode_head
+from ._wire import PlainWire, TLSWire, Wire
+
 __all__ = ["HTTPConnection", "HTTPProxy", "open_connection"]
 
 _READ_BYTES: Final = 64 * 1024
-_ONE_WRITE_BYTES: Final = 64 * 1024
-"""Up to here a body is copied behind its head to be sent with one system call; a larger one follows without the
-copy."""
-
-_CLOSE_BODY_WITHIN_S: Final = 5.0
-"""How long a request body that is somebody's generator may take to clean up after itself."""
-
 _KEEPALIVE_OPTIONS: Final = tuple(
     (socket.IPPROTO_TCP, getattr(socket, name), value)
     for name, value in (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 4))
@@ -54,127 +47,103 @@ class HTTPConnection:
 
     An exchange is `send`, `receive_head`, then `receive_body` until `complete`. Only then may
     `start_next_exchange` try to make the connection ready for another. After any error or cancellation the only
-    thing left to do is `close`.
+    thing left to do is `close`. The caller bounds the time.
 
     Attributes:
       answered: Whether any byte of the current response has arrived.
-      complete: Whether the current response was read to its end.
       expires_at: Trio time after which an idle connection is not used again; its owner's business.
       forward_headers: Set when requests go to a proxy that forwards them: what to tell it with each.
     """
 
     __slots__ = (
-        "_failure",
-        "_h11",
-        "_socket",
-        "_stream",
+        "_reader",
+        "_wire",
         "_write_failed",
         "answered",
-        "complete",
         "expires_at",
         "forward_headers",
     )
 
     def __init__(
-        self,
-        stream: trio.abc.Stream,
-        sock: trio.socket.SocketType,
-        *,
-        forward_headers: tuple[tuple[bytes, bytes], ...] | None = None,
+        self, wire: Wire, *, forward_headers: tuple[tuple[bytes, bytes], ...] | None = None
     ) -> None:
-        self._stream = stream
-        self._socket = sock
-        self._h11 = h11.Connection(h11.CLIENT)
+        self._wire = wire
+        self._reader = ResponseReader()
         self._write_failed = False
-        self._failure: h11.RemoteProtocolError | None = None
         self.answered = False
-        self.complete = False
         self.expires_at = 0.0
         self.forward_headers = forward_headers
 
-    async def send(
-        self, head: h11.Request, body: bytes | AsyncIterable[bytes], limit_s: float | None
-    ) -> None:
-        """Send one request. `limit_s` bounds each write.
+    @property
+    def complete(self) -> bool:
+        """Whether the current response was read to its end."""
+        return self._reader.complete
+
+    async def send(self, data: bytes) -> None:
+        """Send a part of the request.
 
         A write that the server refuses is not an error yet: servers close early when they have already answered
         (413, 401), and that answer is worth reading.
-
-        Raises:
-          httpx.LocalProtocolError: The request is not legal HTTP; nothing was sent.
-          httpx.WriteTimeout: The server stopped reading.
         """
-        self.answered = self.complete = False
+        if self._write_failed:
+            return
         try:
-            to_send = self._h11.send(head) or b""
-            if isinstance(body, bytes):
-                if len(body) <= _ONE_WRITE_BYTES:
-                    to_send += self._h11.send(h11.Data(body)) or b""
-                    to_send += self._h11.send(h11.EndOfMessage()) or b""
-                    await self._write(to_send, limit_s)
-                    return
-                await self._write(to_send, limit_s)
-                await self._write(self._h11.send(h11.Data(body)) or b"", limit_s)
-            else:
-                await self._write(to_send, limit_s)
-                pieces = aiter(body)
-                try:
-                    async for piece in pieces:
-                        await self._write(self._h11.send(h11.Data(piece)) or b"", limit_s)
-                        if self._write_failed:
-                            return
-                finally:
-                    if (close := getattr(pieces, "aclose", None)) is not None:
-                        with trio.move_on_after(_CLOSE_BODY_WITHIN_S, shield=True):
-                            await close()
-            await self._write(self._h11.send(h11.EndOfMessage()) or b"", limit_s)
-        except h11.LocalProtocolError as exc:
-            raise httpx.LocalProtocolError(str(exc)) from exc
+            await self._wire.send_all(data)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            self._write_failed = True
 
-    async def receive_head(self, limit_s: float | None) -> h11.Response:
-        """Wait for the status line and headers, skipping interim responses. `limit_s` bounds each read.
+    async def receive_head(self, *, bodyless: bool = False) -> ResponseHead:
+        """Wait for the status line and headers, skipping interim responses; see `ResponseReader.receive_head`.
 
         Raises:
-          httpx.ReadTimeout, httpx.ReadError: The server went silent, or the connection broke.
+          httpx.ReadError: The connection broke.
           httpx.RemoteProtocolError: The server hung up without an answer, or what it sent is not HTTP.
         """
-        while True:
-            event = self._next_event()
-            if type(event) is h11.Response:
-                return event
-            if event is h11.NEED_DATA:
-                received = await self._read(limit_s)
-                if not received and not self.answered:
-                    raise httpx.RemoteProtocolError("the server hung up without answering")
-                self._h11.receive_data(received)
-            elif type(event) is not h11.InformationalResponse or event.status_code == 101:
-                raise httpx.RemoteProtocolError("the server switched to another protocol, unasked")
+        try:
+            while True:
+                received = await self._receive()
+                if not received:
+                    raise NotHTTP(
+                        "the server closed the connection before the end of its response"
+                        if self.answered
+                        else "the server hung up without answering"
+                    )
+                self.answered = True
+                head = self._reader.receive_head(received, bodyless=bodyless)
+                if head is not None:
+                    return head
+        except NotHTTP as exc:
+            raise httpx.RemoteProtocolError(str(exc)) from exc
 
-    async def receive_body(self, limit_s: float | None) -> bytes:
-        """Return all that one network read brought, or b"" if the response is `complete`. `limit_s` bounds that
-        read.
+    def body_at_hand(self) -> bytes:
+        """Return what of the body has come already; b"" if nothing has. Call it once, after `receive_head`.
 
         Raises:
-          httpx.ReadTimeout, httpx.ReadError: The server went silent, or the connection broke.
+          httpx.RemoteProtocolError: What the server sent is not HTTP.
+        """
+        try:
+            return self._reader.receive_body()
+        except NotHTTP as exc:
+            raise httpx.RemoteProtocolError(str(exc)) from exc
+
+    async def receive_body(self) -> bytes:
+        """Return what one network read, perhaps the second or third, brought of the body; b"" if it is `complete`.
+
+        Raises:
+          httpx.ReadError: The connection broke.
           httpx.RemoteProtocolError: The server hung up halfway, or what it sent is not HTTP.
         """
-        parts: list[bytes] = []
-        while not self.complete:
-            try:
-                event = self._next_event()
-            except httpx.RemoteProtocolError:
-                if parts:  # deliver what was sent in order; the next call raises again
-                    break
-                raise
-            if type(event) is h11.Data:
-                parts.append(event.data)
-            elif event is h11.NEED_DATA:
-                if parts:
-                    break
-                self._h11.receive_data(await self._read(limit_s))
-            else:
-                self.complete = True
-        return b"".join(parts)
+        reader = self._reader
+        try:
+            while not reader.complete:
+                received = await self._receive()
+                if not received:
+                    reader.receive_end()
+                elif body := reader.receive_body(received):
+                    return body
+        except NotHTTP as exc:
+            raise httpx.RemoteProtocolError(str(exc)) from exc
+        return b""
 
     def start_next_exchange(self) -> bool:
         """Make ready for another request; False if this connection cannot carry one.
@@ -182,16 +151,10 @@ class HTTPConnection:
         Bytes beyond the end of the response would be taken for the beginning of the next one, so they
         disqualify too.
         """
-        state = self._h11
-        if (
-            self._write_failed
-            or not self.complete
-            or state.our_state is not h11.DONE
-            or state.their_state is not h11.DONE
-            or state.trailing_data != (b"", False)
-        ):
+        if self._write_failed or not self._reader.reusable:
             return False
-        state.start_next_cycle()
+        self._reader = ResponseReader()
+        self.answered = False
         return True
 
     def is_quiet(self) -> bool:
@@ -199,52 +162,17 @@ class HTTPConnection:
 
         A readable idle socket means that the server hung up, or that it sends what nobody asked for.
         """
-        return not self._socket.is_readable()
+        return self._wire.is_quiet()
 
     def close(self) -> None:
-        """Close the socket now. Idempotent; wakes a task that is reading or writing.
+        """Close the socket now. Idempotent; wakes a task that is reading or writing."""
+        self._wire.close()
 
-        TLS is not said goodbye to: HTTP has its own framing, and the peer may never answer.
-        """
-        self._socket.close()
-
-    def _next_event(self) -> object:
-        if self._failure is not None:
-            raise httpx.RemoteProtocolError(str(self._failure)) from self._failure
+    async def _receive(self) -> bytes:
         try:
-            return self._h11.next_event()
-        except h11.RemoteProtocolError as exc:
-            self._failure = exc
-            raise httpx.RemoteProtocolError(str(exc)) from exc
-
-    async def _read(self, limit_s: float | None) -> bytes:
-        try:
-            if limit_s is None:
-                received = await self._stream.receive_some(_READ_BYTES)
-            else:
-                with trio.move_on_after(limit_s) as scope:
-                    received = await self._stream.receive_some(_READ_BYTES)
-                if scope.cancelled_caught:
-                    raise httpx.ReadTimeout(f"the server was silent for {limit_s:g} s")
+            return await self._wire.receive()
         except (trio.BrokenResourceError, trio.ClosedResourceError) as exc:
             raise httpx.ReadError(_reason(exc)) from exc
-        if received:
-            self.answered = True
-        return bytes(received)
-
-    async def _write(self, to_send: bytes, limit_s: float | None) -> None:
-        if not to_send or self._write_failed:
-            return
-        try:
-            if limit_s is None:
-                await self._stream.send_all(to_send)
-                return
-            with trio.move_on_after(limit_s) as scope:
-                await self._stream.send_all(to_send)
-            if scope.cancelled_caught:
-                raise httpx.WriteTimeout(f"the server accepted no bytes for {limit_s:g} s")
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            self._write_failed = True
 
 
 async def open_connection(
@@ -267,9 +195,9 @@ async def open_connection(
     first = await _open_tcp(
         host if proxy is None else proxy.host, port if proxy is None else proxy.port
     )
+    forward_headers = None
+    stream = first
     try:
-        stream = first
-        forward_headers = None
         if proxy is not None:
             if proxy_tls is not None:
                 stream = await _start_tls(stream, proxy_tls, proxy.host)
@@ -282,7 +210,8 @@ async def open_connection(
     except BaseException:
         first.socket.close()
         raise
-    return HTTPConnection(stream, first.socket, forward_headers=forward_headers)
+    wire = PlainWire(first) if stream is first else TLSWire(stream, first.socket)
+    return HTTPConnection(wire, forward_headers=forward_headers)
 
 
 async def _open_tcp(host: str, port: int) -> trio.SocketStream:
@@ -313,26 +242,26 @@ async def _start_tls(
 async def _open_tunnel(
     stream: trio.abc.Stream, host: str, port: int, headers: tuple[tuple[bytes, bytes], ...]
 ) -> None:
-    # `Source:` RFC 9110, section 9.3.6: any 2xx turns the connection into a tunnel right after the header section.
+    # Source: RFC 9110, section 9.3.6: any 2xx turns the connection into a tunnel right after the header section.
     target = (f"[{host}]:{port}" if ":" in host else f"{host}:{port}").encode()
-    exchange = h11.Connection(h11.CLIENT)
-    request = h11.Request(method=b"CONNECT", target=target, headers=[(b"Host", target), *headers])
+    reader = ResponseReader()
+    head = None
     try:
-        await stream.send_all(exchange.send(request) or b"")
-        await stream.send_all(exchange.send(h11.EndOfMessage()) or b"")
-        while not isinstance(event := exchange.next_event(), h11.Response):
-            if event is h11.NEED_DATA:
-                exchange.receive_data(bytes(await stream.receive_some(_READ_BYTES)))
-            elif not isinstance(event, h11.InformationalResponse):
-                raise httpx.ProxyError("the proxy hung up instead of connecting us")
-    except (trio.BrokenResourceError, h11.RemoteProtocolError) as exc:
-        raise httpx.ProxyError(f"the proxy did not answer as a proxy: {_reason(exc)}") from exc
-    if not 200 <= event.status_code <= 299:
-        reason = event.reason.decode("ascii", "replace")
-        raise httpx.ProxyError(
-            f"the proxy refused to connect us to {host}: {event.status_code} {reason}"
+        await stream.send_all(
+            encode_head(b"CONNECT", target, [(b"host", target), *headers]) + b"\r\n"
         )
-    if exchange.trailing_data[0]:  # the server does not speak first in TLS, so somebody else did
+        while head is None:
+            received = bytes(await stream.receive_some(_READ_BYTES))
+            if not received:
+                raise NotHTTP("it hung up instead of connecting us")
+            head = reader.receive_head(received)
+    except (trio.BrokenResourceError, ValueError) as exc:
+        raise httpx.ProxyError(f"the proxy did not answer as a proxy: {_reason(exc)}") from exc
+    if not 200 <= head.status <= 299:
+        raise httpx.ProxyError(
+            f"the proxy refused to connect us to {host}: {head.status} {head.reason}"
+        )
+    if reader.has_more:  # the server does not speak first in TLS, so somebody else did
         raise httpx.ProxyError("the proxy sent bytes of its own into the tunnel")
 
 

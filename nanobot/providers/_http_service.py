@@ -18,7 +18,6 @@ from nanobot.errors import (
     MalformedStream,
     ProviderError,
     ProviderTimeout,
-    RequestRejected,
     TimeoutPhase,
     UsageError,
 )
@@ -26,8 +25,11 @@ from nanobot.errors import (
 from ._answer_body import AnswerBody
 from ._connection_count import ConnectionCount
 from ._endpoint import Endpoint
+from ._exchange import ExchangeLimits
+from ._http1 import ResponseHead
 from ._http_errors import ERROR_BODY_BYTES, error_from_response, without_secrets
-from ._transport import PoolTransport
+from ._pool import ConnectionPool
+from ._request_head import RequestHead
 
 __all__ = ["HTTPService"]
 
@@ -51,9 +53,7 @@ class HTTPService:
         headers that follow from the address and the body; its `extra_query` is added to the URL.
       path: Appended to the base URL, unless that ends with it already: "/chat/completions".
       headers: What the vendor wants on every request, with credentials.
-      transport: Used as it is and left open, so that several providers can share one. None makes a
-      `PoolTransport` that
-        `aclose` closes.
+      pool: Used as it is and left open, so that several providers can share one. None makes one that `aclose` closes.
 
     Raises:
       ConfigError: The endpoint cannot be used; the text names the setting.
@@ -68,26 +68,26 @@ class HTTPService:
         path: str,
         *,
         headers: Mapping[str, str],
-        transport: httpx.AsyncBaseTransport | None = None,
+        pool: ConnectionPool | None = None,
     ) -> None:
         self._endpoint = endpoint
-        self._url = _request_url(endpoint, path)
-        self._shown_url = f"{self._url.scheme}://{self._url.netloc.decode('ascii')}{self._url.path}"
-        self._headers = _request_headers(endpoint, headers)
+        url = _request_url(endpoint, path)
+        self._shown_url = f"{url.scheme}://{url.netloc.decode('ascii')}{url.path}"
+        self._head = RequestHead("POST", url, _request_headers(endpoint, headers).raw)
         self.secrets = _secrets_of(endpoint)
-        self._own_transport: httpx.AsyncBaseTransport | None = None
-        if transport is None:
+        self._own_pool: ConnectionPool | None = None
+        if pool is None:
             if endpoint.ca_file is not None and not os.path.isfile(endpoint.ca_file):  # noqa: PTH113
                 raise ConfigError(
                     f"providers.{endpoint.name}.caFile: there is no file {endpoint.ca_file!r}"
                 )
             try:
-                transport = self._own_transport = PoolTransport(
+                pool = self._own_pool = ConnectionPool(
                     verify=endpoint.ca_file, proxy=endpoint.proxy
                 )
             except ValueError as exc:
                 raise ConfigError(f"providers.{endpoint.name}.proxy: {exc}") from None
-        self._transport = transport
+        self._pool = pool
         self._closed = False
 
     @property
@@ -107,68 +107,48 @@ class HTTPService:
         if self._closed:
             raise UsageError(f"provider {self.name!r} is closed; make a new one")
         limits = self._endpoint.timeouts
-        timeouts: dict[str, float | None] = {
-            "connect": limits.connect_s,
-            "write": limits.first_token_s,
-            "read": limits.first_token_s,
-            "pool": None,  # waiting for one's turn is not the service's silence
-        }
-        request = httpx.Request(
-            "POST",
-            self._url,
-            headers=self._headers,
-            content=body,
-            extensions={"timeout": timeouts},
+        deadline = trio.current_time() + limits.request_s
+        bounds = ExchangeLimits(
+            limits.connect_s, limits.first_token_s, limits.first_token_s, deadline
         )
-        started_at = trio.current_time()
-        deadline = started_at + limits.request_s
-        response: httpx.Response | None = None
         try:
-            with trio.CancelScope(deadline=deadline):
-                response = await self._transport.handle_async_request(request)
-        except httpx.LocalProtocolError:
-            raise RequestRejected(  # not chained: the text of h11's error may quote a header
-                f"{self.name}: this request is not legal HTTP", provider=self.name
-            ) from None
+            exchange = await self._pool.exchange(self._head, body, bounds)
         except httpx.TransportError as exc:
+            if isinstance(exc, httpx.TimeoutException) and trio.current_time() >= deadline:
+                raise self._timed_out("request", limits.request_s) from exc
             raise self._translated(exc) from exc
-        if response is None:
-            raise self._timed_out("request", limits.request_s)
-        timeouts["read"] = None  # from here on the body bounds its own reads
         answer = AnswerBody(
-            response,
+            exchange,
             provider=self.name,
             timeouts=limits,
-            sent_at=response.extensions.get("sent_at", started_at),
             deadline=deadline,
             secrets=self.secrets,
         )
-        if not 200 <= response.status_code <= 299:
-            raise await self._refusal(response, answer)
-        encoding = response.headers.get("content-encoding", "identity")
+        head = exchange.head
+        if not 200 <= head.status <= 299:
+            raise await self._refusal(head, answer)
+        encoding = head.headers.get("content-encoding", "identity")
         if encoding.lower() != "identity":
-            await answer.aclose()
+            answer.close()
             raise MalformedStream(
                 f"{self.name} compressed its answer ({encoding}) although it was asked not to",
                 provider=self.name,
-                status=response.status_code,
+                status=head.status,
             )
         return answer
 
     def connections(self) -> ConnectionCount:
-        """Count the connections of the transport, if it is one of ours. From any thread."""
-        if not isinstance(self._transport, PoolTransport):
-            return ConnectionCount()
-        held = self._transport.statistics()
+        """Count the connections of the pool. From any thread."""
+        held = self._pool.statistics()
         return ConnectionCount(held.open, held.idle, held.waiting)
 
     async def aclose(self) -> None:
-        """Refuse further requests, and close every connection unless the transport was handed in. Idempotent."""
+        """Refuse further requests, and close every connection unless the pool was handed in. Idempotent."""
         self._closed = True
-        if self._own_transport is not None:
-            await self._own_transport.aclose()
+        if self._own_pool is not None:
+            await self._own_pool.aclose()
 
-    async def _refusal(self, response: httpx.Response, answer: AnswerBody) -> ProviderError:
+    async def _refusal(self, head: ResponseHead, answer: AnswerBody) -> ProviderError:
         body = bytearray()
         try:
             with trio.move_on_after(_ERROR_BODY_WITHIN_S):
@@ -177,11 +157,11 @@ class HTTPService:
         except (ConnectionFailed, ProviderTimeout):
             pass  # the status says more than the end of its explanation
         finally:
-            await answer.aclose()
+            answer.close()
         return error_from_response(
             provider=self.name,
-            status=response.status_code,
-            headers=response.headers,
+            status=head.status,
+            headers=head.headers,
             body=bytes(body[:ERROR_BODY_BYTES]),
             url=self._shown_url,
             now=datetime.now(UTC),

@@ -49,6 +49,7 @@ class KnownModel(Struct, frozen=True, kw_only=True):
       image_input: Whether it sees images; None when not known.
       accepts_temperature: False when a temperature makes requests fail; the safe value when not known.
       wire: The only format in which its vendor serves it fully, where that is not the vendor's usual one.
+      enforces_schema: Whether its vendor holds its answers to a JSON schema; False when not known.
       prices: By rising prompt length; empty when not known.
     """
 
@@ -60,6 +61,7 @@ class KnownModel(Struct, frozen=True, kw_only=True):
     image_input: bool | None = None
     accepts_temperature: bool = True
     wire: Kind | None = None
+    enforces_schema: bool = False
     prices: tuple[Price, ...] = ()
 
 
@@ -111,6 +113,7 @@ def _claude(
     reasoning: ReasoningStyle,
     *rates: float,
     temperature: bool = True,
+    schemas: bool = True,
 ) -> KnownModel:
     return KnownModel(
         name=name,
@@ -120,6 +123,7 @@ def _claude(
         reasoning=reasoning,
         image_input=True,
         accepts_temperature=temperature,
+        enforces_schema=schemas,
         prices=_priced(*rates),
     )
 
@@ -132,6 +136,7 @@ def _gpt(
     *,
     reasoning: bool = True,
     images: bool = True,
+    schemas: bool = True,
     wire: Kind | None = None,
 ) -> KnownModel:
     return KnownModel(
@@ -143,12 +148,13 @@ def _gpt(
         image_input=images,
         accepts_temperature=not reasoning,
         wire=wire,
+        enforces_schema=schemas,
         prices=prices,
     )
 
 
 _MODELS = (
-    # Anthropic. From Opus 4.7 and Sonnet 5 on, sampling parameters are refused.
+    # Anthropic. Schemas are enforced from the 4.5 models on. From Opus 4.7 and Sonnet 5 on, sampling parameters are refused.
     _claude("claude-fable-5-2", 1_000_000, 128_000, "adaptive", 8, 40, 0.2, 10, temperature=False),
     _claude(
         "claude-fable-5-1", 1_000_000, 128_000, "adaptive", 10, 50, 0.25, 12.5, temperature=False
@@ -158,20 +164,20 @@ _MODELS = (
     _claude("claude-opus-4-7", 1_000_000, 128_000, "adaptive", 5, 25, 0.5, 6.25, temperature=False),
     _claude("claude-opus-4-6", 1_000_000, 128_000, "adaptive", 5, 25, 0.5, 6.25),
     _claude("claude-opus-4-5", 200_000, 64_000, "budget", 5, 25, 0.5, 6.25),
-    _claude("claude-opus-4-1", 200_000, 32_000, "budget", 15, 75, 1.5, 18.75),
-    _claude("claude-opus-4", 200_000, 32_000, "budget", 15, 75, 1.5, 18.75),
-    _claude("claude-opus-4-0", 200_000, 32_000, "budget", 15, 75, 1.5, 18.75),
+    _claude("claude-opus-4-1", 200_000, 32_000, "budget", 15, 75, 1.5, 18.75, schemas=False),
+    _claude("claude-opus-4", 200_000, 32_000, "budget", 15, 75, 1.5, 18.75, schemas=False),
+    _claude("claude-opus-4-0", 200_000, 32_000, "budget", 15, 75, 1.5, 18.75, schemas=False),
     _claude(
         "claude-sonnet-5-5", 1_000_000, 128_000, "adaptive", 2, 10, 0.1, 2.5, temperature=False
     ),
     _claude("claude-sonnet-5", 1_000_000, 128_000, "adaptive", 2, 10, 0.2, 2.5, temperature=False),
     _claude("claude-sonnet-4-6", 1_000_000, 64_000, "adaptive", 3, 15, 0.3, 3.75),
     _claude("claude-sonnet-4-5", 200_000, 64_000, "budget", 3, 15, 0.3, 3.75),
-    _claude("claude-sonnet-4", 200_000, 64_000, "budget", 3, 15, 0.3, 3.75),
-    _claude("claude-sonnet-4-0", 200_000, 64_000, "budget", 3, 15, 0.3, 3.75),
-    _claude("claude-3-7-sonnet", 200_000, 64_000, "budget", 3, 15, 0.3, 3.75),
+    _claude("claude-sonnet-4", 200_000, 64_000, "budget", 3, 15, 0.3, 3.75, schemas=False),
+    _claude("claude-sonnet-4-0", 200_000, 64_000, "budget", 3, 15, 0.3, 3.75, schemas=False),
+    _claude("claude-3-7-sonnet", 200_000, 64_000, "budget", 3, 15, 0.3, 3.75, schemas=False),
     _claude("claude-haiku-4-5", 200_000, 64_000, "budget", 1, 5, 0.1, 1.25),
-    _claude("claude-3-5-haiku", 200_000, 8192, "none", 0.8, 4, 0.08, 1),
+    _claude("claude-3-5-haiku", 200_000, 8192, "none", 0.8, 4, 0.08, 1, schemas=False),
     KnownModel(
         name="claude-haiku-5-5",
         vendor="anthropic",
@@ -180,6 +186,7 @@ _MODELS = (
         reasoning="adaptive",
         image_input=True,
         accepts_temperature=False,
+        enforces_schema=True,
         prices=(
             Price(input=0.1, output=0.5, cached_input=0.01, cache_write=0.125),
             Price(
@@ -216,8 +223,16 @@ _MODELS = (
     _gpt("gpt-4.1-nano", 1_047_576, 32_768, _priced(0.1, 0.4, 0.025), reasoning=False),
     _gpt("gpt-4o", 128_000, 16_384, _priced(2.5, 10, 1.25), reasoning=False),
     _gpt("gpt-4o-mini", 128_000, 16_384, _priced(0.15, 0.6, 0.075), reasoning=False),
-    _gpt("gpt-4-turbo", 128_000, 4096, _priced(10, 30), reasoning=False),
-    _gpt("gpt-3.5-turbo", 16_385, 4096, _priced(0.5, 1.5), reasoning=False, images=False),
+    _gpt("gpt-4-turbo", 128_000, 4096, _priced(10, 30), reasoning=False, schemas=False),
+    _gpt(
+        "gpt-3.5-turbo",
+        16_385,
+        4096,
+        _priced(0.5, 1.5),
+        reasoning=False,
+        images=False,
+        schemas=False,
+    ),
     *(
         # Open weights: OpenAI itself does not serve them, so they have no price of their vendor's.
         KnownModel(

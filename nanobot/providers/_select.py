@@ -64,6 +64,7 @@ class ModelSelection(Struct, frozen=True, kw_only=True):
       reasoning_effort: None leaves it to the service, also where the model does not reason.
       prompt_profile: How much of a system prompt the model can take.
       offers_tools: Whether it can be offered tools.
+      enforces_schemas: Whether it, and each of its fallbacks, can be held to a JSON schema.
       notice: A sentence to show to the user, or "".
       fallbacks: The models to ask, in this order, when this one fails.
     """
@@ -81,6 +82,7 @@ class ModelSelection(Struct, frozen=True, kw_only=True):
     reasoning_effort: str | None
     prompt_profile: PromptProfile
     offers_tools: bool
+    enforces_schemas: bool = False
     notice: str = ""
     fallbacks: tuple[ModelSelection, ...] = ()
 
@@ -176,8 +178,13 @@ def _with_fallbacks(
         if (found.provider_name, found.model) not in asked:
             asked.add((found.provider_name, found.model))
             fallbacks.append(found)
-    window = min(one.context_window_tokens for one in (selection, *fallbacks))
-    return structs.replace(selection, fallbacks=tuple(fallbacks), context_window_tokens=window)
+    chain = (selection, *fallbacks)
+    return structs.replace(
+        selection,
+        fallbacks=tuple(fallbacks),
+        context_window_tokens=min(one.context_window_tokens for one in chain),
+        enforces_schemas=all(one.enforces_schemas for one in chain),
+    )
 
 
 def _fallback_wish(config: Config, fallback: FallbackModel | str) -> tuple[ModelPreset, str | None]:
@@ -275,6 +282,7 @@ def _selection(
         reasoning_effort=wish.reasoning_effort if reasons else None,
         prompt_profile=entry.prompt_profile,
         offers_tools=entry.offers_tools,
+        enforces_schemas=_enforces_schemas(entry, known),
         notice=notice,
     )
 
@@ -291,6 +299,12 @@ def _kind(entry: ProviderEntry, settings: ProviderSettings, known: KnownModel | 
     if known and known.wire and entry.name in (known.vendor, f"azure_{known.vendor}"):
         return known.wire
     return "openai_chat"
+
+
+def _enforces_schemas(entry: ProviderEntry, known: KnownModel | None) -> bool:
+    if entry.enforces_schemas == "known":
+        return known is not None and known.enforces_schema
+    return entry.enforces_schemas == "all"
 
 
 def _endpoint(provider: Configured, place: str) -> Endpoint:

@@ -1,11 +1,13 @@
 """The live system: one actor per session, the lock that override runs take, and what a run needs to be carried out."""
 
+from ._json_logs import JsonFormatter
 from ._offered import OfferedTools
 from ._open_sessions import OPEN_TURN
 from ._providers import Providers, retry_policy
 from ._request import DEFAULT_SESSION_KEY, RunOptions, RunRequest, check_approver, make_request
 from ._resume import REMEMBERED_OPTIONS
 from ._run import CURRENT_RUN, OnBusy, Run
+from ._run_trace import follow
 from ._runtime import Runtime, closed
 from ._spending import Budgets
 from ._statistics import (
@@ -29,6 +31,7 @@ __all__ = [
     "OPEN_TURN",
     "REMEMBERED_OPTIONS",
     "Budgets",
+    "JsonFormatter",
     "LiveRun",
     "LockState",
     "LockWaiter",
@@ -48,6 +51,7 @@ __all__ = [
     "TurnTotals",
     "check_approver",
     "closed",
+    "follow",
     "make_request",
     "retry_policy",
 ]

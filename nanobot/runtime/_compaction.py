@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import msgspec
 import trio
@@ -31,6 +32,7 @@ from nanobot.messages import RUNTIME_CONTEXT, Assembler, Message, UserMessage
 from nanobot.providers import DeltaStream, ModelRequest, Provider
 from nanobot.providers._select import ModelSelection
 from nanobot.sessions import Compaction
+from nanobot.telemetry import Telemetry
 
 from ._open_sessions import OpenSession
 
@@ -56,6 +58,7 @@ class Compactor:
       on_noted: Told of the number that they have there.
       tally: Counts what summaries cost.
       purse: What they may cost; None is no limit.
+      telemetry: Who is told of compactions; None for nobody.
 
     `budget` is what a request has room for, in estimated tokens of history.
     """
@@ -73,6 +76,7 @@ class Compactor:
         on_noted: Callable[[int], object],
         tally: Tally,
         purse: Purse | None = None,
+        telemetry: Telemetry | None = None,
     ) -> None:
         # Everything is counted in estimated tokens, so what the model has room for is converted, not each message.
         self._window = int(selection.context_window_tokens / calibration.ratio)
@@ -86,6 +90,7 @@ class Compactor:
         self._on_noted = on_noted
         self._tally = tally
         self._purse = purse
+        self._telemetry = telemetry
 
     async def before_turn(self, session: OpenSession) -> None:
         """Compact a session whose history no longer fits. If that fails, the turn goes on with what does fit."""
@@ -138,17 +143,23 @@ class Compactor:
         if start == 0 and self._text_tokens(earlier) <= room.summary:
             return ""
         at_most = max(room.summary, room.history - sum(self._tokens(messages[start:])))
-        summary = await self._summarizer().summarize(
-            messages[:start],
-            earlier=earlier,
-            limit_tokens=room.summary,
-            at_most_tokens=at_most,
-        )
-        through = record.first_sequence + start - 1
-        await session.compact(Compaction(through, summary.text), messages[start:])
+        with self._told(session.key, start, len(messages) - start):
+            summary = await self._summarizer().summarize(
+                messages[:start],
+                earlier=earlier,
+                limit_tokens=room.summary,
+                at_most_tokens=at_most,
+            )
+            through = record.first_sequence + start - 1
+            await session.compact(Compaction(through, summary.text), messages[start:])
         if summary.latest:
             await self._log(summary.latest, session.key)
         return summary.text
+
+    def _told(self, key: str, summarized: int, kept: int) -> AbstractContextManager[object]:
+        if self._telemetry is None:
+            return nullcontext()
+        return self._telemetry.span("compaction", session_key=key, summarized=summarized, kept=kept)
 
     async def _log(self, notes: str, key: str) -> None:
         """Note what was summarized for other sessions to find. The compaction stands also if that fails."""

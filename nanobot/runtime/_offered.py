@@ -42,8 +42,9 @@ class OfferedTools:
         Raises:
           UsageError: Two tools have one name.
         """
-        with trio.move_on_after(within_s):
-            await self._servers.ready()
+        if self._servers:
+            with trio.move_on_after(within_s):
+                await self._servers.ready()
         return self.now.with_tools(more) if more else self.now
 
     def tokens_of(self, toolset: Toolset, count: TextCounter) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
 
@@ -23,8 +23,8 @@ from nanobot.sessions import (
     SessionRecord,
     SessionStore,
     Unsaved,
-    open_lease,
     read_soon,
+    release_lease,
 )
 from nanobot.sessions._sqlite_rows import json_bytes
 
@@ -67,6 +67,11 @@ class OpenSession:
     def key(self) -> str:
         """The session's key."""
         return self._lease.key
+
+    @property
+    def lease(self) -> Lease:
+        """The right to write to it."""
+        return self._lease
 
     @property
     def has_pending(self) -> bool:
@@ -205,39 +210,19 @@ class OpenSessions:
         """How many sessions are remembered."""
         return len(self._views)
 
-    @asynccontextmanager
-    async def open(self, key: str) -> AsyncIterator[OpenSession]:
+    def open(self, key: str) -> AbstractAsyncContextManager[OpenSession]:
         """Own a session for the length of a block. It is read only if it changed since it was last open here.
 
         Raises:
           StoreError: It cannot be read.
         """
-        view = self._views.get(key)
-        async with open_lease(
-            self._store, key, covered=0, unless_at=None if view is None else view.position
-        ) as leased:
-            self._views.pop(key, None)
-            if view is None or view.position != leased.position:
-                view = await self._view_of(leased.record, leased.position)
-            pending = await self._pending(key)
-            session = OpenSession(
-                self._store, leased.lease, view, self.unsaved, pending, leased.slips.get(OPEN_TURN)
-            )
-            try:
-                yield session
-            finally:
-                self._views[key] = session.view
+        return _Opening(self, key)
 
-    @asynccontextmanager
-    async def open_if_possible(self, key: str) -> AsyncIterator[OpenSession | SessionOutOfReach]:
+    def open_if_possible(
+        self, key: str
+    ) -> AbstractAsyncContextManager[OpenSession | SessionOutOfReach]:
         """As `open`, but if the store fails to give the session, the turn goes on without one, with what history there is."""
-        async with AsyncExitStack() as stack:
-            session: OpenSession | SessionOutOfReach
-            try:
-                session = await stack.enter_async_context(self.open(key))
-            except StoreError as error:
-                session = SessionOutOfReach(await self._last_known(key), error)
-            yield session
+        return _OpeningIfPossible(self, key)
 
     @asynccontextmanager
     async def peek(self, key: str) -> AsyncIterator[HistoryView]:
@@ -309,3 +294,60 @@ class OpenSessions:
             return self.unsaved.get(key) or _NOTHING
         pending = await trio.to_thread.run_sync(self.unsaved.get, key)  # somebody may be saving it
         return pending or _NOTHING
+
+
+class _Opening:
+    """The block of `OpenSessions.open`. A class, for each turn has one, and a generator would cost as much as the lease."""
+
+    __slots__ = ("_key", "_session", "_sessions")
+
+    def __init__(self, sessions: OpenSessions, key: str) -> None:
+        self._sessions = sessions
+        self._key = key
+        self._session: OpenSession | None = None
+
+    async def __aenter__(self) -> OpenSession:
+        sessions, key = self._sessions, self._key
+        view = sessions._views.get(key)
+        known = None if view is None else view.position
+        leased = await sessions._store.acquire_lease(key, covered=0, unless_at=known)
+        try:
+            sessions._views.pop(key, None)
+            if view is None or known != leased.position:
+                view = await sessions._view_of(leased.record, leased.position)
+            pending = await sessions._pending(key)
+        except BaseException:
+            # Shielded, and bounded.
+            await release_lease(sessions._store, leased.lease)  # noqa: ASYNC102
+            raise
+        slip = leased.slips.get(OPEN_TURN)
+        self._session = OpenSession(
+            sessions._store, leased.lease, view, sessions.unsaved, pending, slip
+        )
+        return self._session
+
+    async def __aexit__(self, *_raised: object) -> None:
+        session = self._session
+        if session is not None:
+            self._sessions._views[self._key] = session.view
+            await release_lease(self._sessions._store, session.lease)
+
+
+class _OpeningIfPossible:
+    """The block of `OpenSessions.open_if_possible`."""
+
+    __slots__ = ("_key", "_opening", "_sessions")
+
+    def __init__(self, sessions: OpenSessions, key: str) -> None:
+        self._sessions = sessions
+        self._key = key
+        self._opening = _Opening(sessions, key)
+
+    async def __aenter__(self) -> OpenSession | SessionOutOfReach:
+        try:
+            return await self._opening.__aenter__()
+        except StoreError as error:
+            return SessionOutOfReach(await self._sessions._last_known(self._key), error)
+
+    async def __aexit__(self, *raised: object) -> None:
+        await self._opening.__aexit__(*raised)

@@ -9,7 +9,7 @@ from typing import Any, TypedDict, get_args
 
 from msgspec import Struct
 
-from nanobot.agent import AgentHook, Budget
+from nanobot.agent import AgentHook, Budget, OutputType, output_type_of
 from nanobot.errors import InvalidArgument
 from nanobot.messages import Message
 from nanobot.sessions import messages_from_transcript
@@ -54,6 +54,7 @@ class RunOptions(TypedDict, total=False):
       resumable: Write down each call of a tool before it begins, so that `bot.resume` can go on with the turn after a crash
         and no call is run twice, unless its tool is `idempotent` or only reads. Costs a write for each such call. Default
         `agents.defaults.resumable`, which is False.
+      output_retries: Answers of the wrong type that are sent back to the model before the run fails. Default 2.
     """
 
     session_key: str
@@ -75,6 +76,7 @@ class RunOptions(TypedDict, total=False):
     on_busy: OnBusy
     tenant: str | None
     resumable: bool
+    output_retries: int
 
 
 class RunRequest(Struct, frozen=True, kw_only=True):
@@ -101,14 +103,17 @@ class RunRequest(Struct, frozen=True, kw_only=True):
     tenant: str | None = None
     resumable: bool | None = None
     resumes: bool = False
+    output: OutputType | None = None
+    output_retries: int = 2
 
 
-def make_request(message: str, options: RunOptions) -> RunRequest:
-    """Check a caller's arguments.
+def make_request(message: str, options: RunOptions, output_type: Any = None) -> RunRequest:
+    """Check a caller's arguments. `output_type` is the type that the answer is to have; None for text.
 
     Raises:
       InvalidArgument: One has a value that cannot be used; it is a `ValueError` too.
       InvalidMessage: A message of `history` cannot be read; names its index and field.
+      UsageError: There is no JSON of that type.
       TypeError: There is no such argument.
     """
     unknown = options.keys() - RunOptions.__annotations__.keys()
@@ -129,6 +134,9 @@ def make_request(message: str, options: RunOptions) -> RunRequest:
     max_iterations = options.get("max_iterations")
     if max_iterations is not None and max_iterations < 1:
         raise InvalidArgument(f"max_iterations must be at least 1, not {max_iterations}")
+    output_retries = options.get("output_retries", 2)
+    if type(output_retries) is not int or output_retries < 0:
+        raise InvalidArgument(f"output_retries must be a number >= 0, not {output_retries!r}")
     max_budget = options.get("max_budget")
     if max_budget is not None and not isinstance(max_budget, Budget):
         raise InvalidArgument(
@@ -153,6 +161,12 @@ def make_request(message: str, options: RunOptions) -> RunRequest:
     checked["media"] = tuple(os.fspath(path) for path in media or ())
     checked["hooks"] = tuple(options.get("hooks") or ())
     checked["tools"] = tuple(options.get("tools") or ())
+    if output_type is not None:
+        if options.get("on_busy") == "steer":
+            raise InvalidArgument(
+                "output_type cannot go with on_busy='steer': the turn that is running gives its own answer"
+            )
+        checked["output"] = output_type_of(output_type)
     return RunRequest(message=message, **checked)
 
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 import contextvars
 import time
 from collections.abc import Awaitable, Callable
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from actors import Call, CreditStream, Hold
 from nanobot.agent import RunResult, StreamEvent
 from nanobot.messages import UserMessage
 
 from ._run_events import RunEvents
+
+if TYPE_CHECKING:
+    from ._run_trace import RunTrace
 
 __all__ = ["CURRENT_RUN", "OnBusy", "Run"]
 
@@ -33,12 +36,13 @@ class Run:
 
     `parent` is the run in whose code this one was started, if that is still running; it was found through a contextvar, so
     it follows tasks, threads and hooks. `partial` gives what there is of a result, once the turn has begun. `posted_at` is when
-    it was made, and `waiting_since` since when it waits for the lock, both on the monotonic clock. `awaits_place` says
-    whether it waits for one of `maxConcurrentRuns`, `replaced` whether another run took its place, and `host` is the run
-    whose turn it has steered.
+    it was made, `waiting_since` since when it waits for the lock, and `asked_for_lock_at` when it began to if it had to, all on
+    the monotonic clock. `awaits_place` says whether it waits for one of `maxConcurrentRuns`, `replaced` whether another run
+    took its place, and `host` is the run whose turn it has steered. `trace` tells of it, if anybody is told.
     """
 
     __slots__ = (
+        "asked_for_lock_at",
         "awaits_place",
         "call",
         "children",
@@ -54,6 +58,7 @@ class Run:
         "said",
         "session_key",
         "tenant",
+        "trace",
         "waiters",
         "waiting_since",
     )
@@ -61,7 +66,7 @@ class Run:
     def __init__(
         self,
         session_key: str,
-        body: Callable[[Run], Awaitable[RunResult]],
+        body: Callable[[Run], Awaitable[RunResult[Any]]],
         *,
         exclusive: bool = False,
         stream: CreditStream[StreamEvent] | None = None,
@@ -74,6 +79,8 @@ class Run:
         self.posted_at = time.monotonic()
         self.waiting_since: float | None = None
         self.awaits_place = False
+        self.asked_for_lock_at: float | None = None
+        self.trace: RunTrace | None = None
         self.exclusive = exclusive
         self.on_busy: OnBusy | None = on_busy
         self.tenant = tenant
@@ -84,9 +91,9 @@ class Run:
         self.parent: Run | None = CURRENT_RUN.get()
         self.children: set[Run] = set()
         self.hold: Hold | None = None
-        self.partial: Callable[[], RunResult] | None = None
+        self.partial: Callable[[], RunResult[Any]] | None = None
         self.waiters = 0
-        self.call: Call[RunResult] = Call(lambda: body(self), context=context)
+        self.call: Call[RunResult[Any]] = Call(lambda: body(self), context=context)
         context.run(CURRENT_RUN.set, self)
         if self.events is not None:
             self.call.on_settled(self._end_events)

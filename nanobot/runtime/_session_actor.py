@@ -68,7 +68,7 @@ class SessionActor:
         try:
             if not hold.granted:
                 run.call.on_settled(self._mailbox.notify)
-                run.waiting_since = time.monotonic()
+                run.waiting_since = run.asked_for_lock_at = time.monotonic()
                 await self._wait_for(hold, run, turns)
                 run.waiting_since = None
             if not run.settled:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from bisect import bisect_left
 from typing import Final, Literal, TypeAlias
@@ -29,6 +30,8 @@ __all__ = [
     "TurnTotals",
     "live_run",
 ]
+
+_log = logging.getLogger("nanobot.runs")
 
 LATENCY_BOUNDS_S: Final = (
     0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0,
@@ -187,12 +190,32 @@ class TurnCounter:
         failure = run.call.failure
         if isinstance(failure, (BotClosed, NestedRunRefused, SessionBusy)):
             return
+        result = run.call.result() if failure is None else _partial_result(run)
+        elapsed_s = time.monotonic() - run.posted_at
         self.totals = counted(
-            self.totals,
-            time.monotonic() - run.posted_at,
-            run.call.result() if failure is None else _partial_result(run),
-            cancelled=isinstance(failure, CallCancelled),
+            self.totals, elapsed_s, result, cancelled=isinstance(failure, CallCancelled)
         )
+        if _log.isEnabledFor(logging.INFO):
+            log_end(run, result, elapsed_s)
+
+
+def log_end(run: Run, result: RunResult | None, elapsed_s: float) -> None:
+    """One line for a run that has ended, with its facts as attributes of the record; nothing of what was said."""
+    failure = run.call.failure
+    facts: dict[str, object] = {
+        "session_key": run.session_key,
+        "stop_reason": "error" if result is None else result.stop_reason,
+        "elapsed_s": round(elapsed_s, 6),
+        "exception_type": None if failure is None else type(failure).__name__,
+    }
+    if result is not None:
+        facts |= result.usage
+        facts |= {
+            name: result.metadata[name]
+            for name in ("model", "provider", "iterations", "request_count", "cost")
+            if name in result.metadata
+        }
+    _log.info("run ended: %s, after %.3f s", facts["stop_reason"], elapsed_s, extra=facts)
 
 
 def counted(

@@ -12,7 +12,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from actors import CallCancelled, Stopped
-from nanobot.agent import AgentHook, AgentHookContext, HookToolCall, Tally
+from nanobot.agent import AgentHook, AgentHookContext, HookOutcome, HookToolCall, Tally
 from nanobot.errors import ToolError
 from nanobot.messages import Message, UserMessage
 
@@ -210,6 +210,8 @@ class Subagents:
     async def aclose(self) -> None:
         """Cancel all, and return when nothing of them is alive; see `Inbox.aclose`."""
         self._closed = True
+        if not self._alive:
+            return
         for subagent in tuple(self._alive):
             subagent.run.call.cancel()
         with trio.CancelScope(shield=True):
@@ -240,6 +242,7 @@ class Subagents:
             hooks=tuple(
                 hook if isinstance(hook, _Inside) else _Inside(hook) for hook in self._hooks
             ),
+            output=None,
             timeout_s=None,  # the outer run's ends it too
         )
         run = self._make(request, Lineage(self._lineage.depth + 1, self._places, tally))
@@ -264,25 +267,23 @@ class _Inside(AgentHook):
 
     def __init__(self, hook: AgentHook) -> None:
         super().__init__(reraise=bool(getattr(hook, "reraise", False)))
-        self._hook = hook
+        self._hook = self.wrapped = hook
 
-    def before_iteration(self, context: AgentHookContext) -> Awaitable[None]:  # type: ignore[override]
+    def before_iteration(self, context: AgentHookContext) -> HookOutcome:
         return self._hook.before_iteration(context)
 
-    def before_execute_tools(self, context: AgentHookContext) -> Awaitable[None]:  # type: ignore[override]
+    def before_execute_tools(self, context: AgentHookContext) -> HookOutcome:
         return self._hook.before_execute_tools(context)
 
-    def before_execute_tool(  # type: ignore[override]
-        self, context: AgentHookContext, call: HookToolCall
-    ) -> Awaitable[None]:
+    def before_execute_tool(self, context: AgentHookContext, call: HookToolCall) -> HookOutcome:
         return self._hook.before_execute_tool(context, call)
 
-    def after_execute_tool(  # type: ignore[override]
+    def after_execute_tool(
         self, context: AgentHookContext, call: HookToolCall, result: str, outcome: str
-    ) -> Awaitable[None]:
+    ) -> HookOutcome:
         return self._hook.after_execute_tool(context, call, result, outcome)
 
-    def after_iteration(self, context: AgentHookContext) -> Awaitable[None]:  # type: ignore[override]
+    def after_iteration(self, context: AgentHookContext) -> HookOutcome:
         return self._hook.after_iteration(context)
 
 

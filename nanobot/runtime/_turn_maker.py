@@ -27,6 +27,7 @@ from nanobot.agent import (
     Tally,
     Turn,
     TurnParts,
+    TypedAnswer,
     estimate_by_length,
 )
 from nanobot.context import (
@@ -48,8 +49,11 @@ from nanobot.memory import HistoryLog
 from nanobot.messages import OPENING, Message, UserMessage
 from nanobot.providers import Provider
 from nanobot.providers._select import ModelSelection
+from nanobot.providers._traced import TracedProvider
 from nanobot.sessions import SessionRecord, SessionStore, Unsaved
+from nanobot.telemetry import Telemetry
 from nanobot.tools import Approval, Cross, RunContext, Toolset, Workspace, bounded, run_here
+from nanobot.tools._traced import traced
 
 from ._compaction import Compactor
 from ._history_view import HistoryView
@@ -61,6 +65,7 @@ from ._providers import Providers
 from ._request import RunRequest
 from ._resume import options_of, turn_to_resume
 from ._run import Run
+from ._run_trace import follow
 from ._spending import Budgets, Spent, note_spending, purse_of, spent_by
 from ._steering import Steering
 from ._subagents import ROOT, Lineage, Places, Subagents
@@ -97,6 +102,7 @@ class TurnMaker:
       providers: The model services.
       steering: The runs that steer the turns of others.
       resumable: Whether turns can go on after a crash unless their request says otherwise.
+      telemetry: Who is told of runs; None for nobody.
 
     Attributes:
       sessions: The sessions that are open here; its `forget` is to be called when an actor passes away.
@@ -124,6 +130,7 @@ class TurnMaker:
         steering: Steering,
         resumable: bool = False,
         budgets: Budgets = _NO_BUDGETS,
+        telemetry: Telemetry | None = None,
     ) -> None:
         self._counter = LazyCounter()
         self.sessions = OpenSessions(store, unsaved, self._counter)
@@ -145,6 +152,7 @@ class TurnMaker:
         self.providers = providers
         self._steering = steering
         self._resumable = resumable
+        self._telemetry = telemetry
 
     async def carry_out(
         self,
@@ -155,7 +163,7 @@ class TurnMaker:
         host: Host,
         submit: Callable[[Run], object],
         lineage: Lineage = ROOT,
-    ) -> RunResult:
+    ) -> RunResult[Any]:
         """Run one turn. `submit` posts the runs of its subagents; `lineage` is what it inherits if it is one itself.
 
         Raises:
@@ -165,16 +173,22 @@ class TurnMaker:
             without it.
           NothingToResume: There is no turn to go on with.
         """
+        if run.trace is not None:
+            run.trace.begun()
         started = trio.current_time()
-        provider = self.providers.provider(selection)
+        provider = self._provider(selection)
         toolset = await self._offered(selection, request, lineage)
-        said = None if request.resumes else await self._said(request)
+        now = self._now()
+        answer = _typed_answer(request, selection)
+        if answer is not None and answer.tool is not None:
+            toolset = toolset.with_tools([answer.tool])
+        said = None if request.resumes else await self._said(request, now)
         tally = lineage.tally or Tally(estimate_by_length)
         run.partial = lambda: _cancelled_before_turn(tally)
         async with self._session(request) as session:
             state = await self._open_turn(request, session)
             prompt = self._prompt(selection)
-            user = None if said is None else with_turn_note(said, self._note(request, prompt))
+            user = None if said is None else with_turn_note(said, _note(request, prompt, now))
             count = await self._counter()
             opening = shown_messages(await prompt.text(), (), user)
             before_user = len(opening) if user is None else len(opening) - 1
@@ -227,22 +241,25 @@ class TurnMaker:
                         reasoning_effort=selection.reasoning_effort,
                     ),
                     messages=_shown(history, opening, user, compactor.budget),
-                    toolset=toolset,
+                    toolset=toolset
+                    if self._telemetry is None
+                    else traced(toolset, self._telemetry),
                     tool_context=replace(tool_context, spawner=subagents),
                     limits=limits,
                     hooks=hooks,
                     emit=run.events or NOBODY,
                     journal=NO_JOURNAL if isinstance(session, HistoryView) else session,
-                    cross=_cross(home, host, run),
+                    cross=_cross(home, host, run, self._telemetry),
                     approval=self._approval_for(request, may_park=isinstance(session, OpenSession)),
+                    # One that keeps nothing keeps nothing of what steers it.
                     inbox=subagents
-                    if isinstance(
-                        session, HistoryView
-                    )  # it keeps nothing, and so not what steers it
+                    if isinstance(session, HistoryView)
                     else TurnInbox(subagents, self._steering, run),
                     tally=tally,
                     purse=purse,
                     user_message=user,
+                    telemetry=self._telemetry,
+                    answer=answer,
                     model_preset=selection.preset,
                     open_turn=state,
                     resumes=request.resumes,
@@ -271,22 +288,14 @@ class TurnMaker:
         Raises:
           UsageError: A file that goes with the message cannot be read.
         """
-        return with_turn_note(
-            await self._said(request), self._note(request, self._prompt(selection))
-        )
+        now = self._now()
+        said = await self._said(request, now)
+        return with_turn_note(said, _note(request, self._prompt(selection), now))
 
-    async def _said(self, request: RunRequest) -> UserMessage:
+    @staticmethod
+    async def _said(request: RunRequest, now: datetime) -> UserMessage:
         return await user_message(
-            request.message, request.media, timestamp=self._now().isoformat(timespec="seconds")
-        )
-
-    def _note(self, request: RunRequest, prompt: SystemPrompt) -> str:
-        return turn_note(
-            now=self._now(),
-            channel=request.channel,
-            chat_id=request.chat_id,
-            sender_id=request.sender_id,
-            compact=prompt.profile.compact_note,
+            request.message, request.media, timestamp=now.isoformat(timespec="seconds")
         )
 
     def _maker_of_subagents(
@@ -299,10 +308,13 @@ class TurnMaker:
         """What makes the runs of subagents: turns like any other, with the model and the host of the run they are in."""
 
         def make(request: RunRequest, lineage: Lineage) -> Run:
-            return Run(
+            run = Run(
                 request.session_key,
                 lambda run: self.carry_out(run, request, selection, home, host, submit, lineage),
             )
+            if self._telemetry is not None:
+                follow(self._telemetry, run, request, selection)
+            return run
 
         return make
 
@@ -400,7 +412,12 @@ class TurnMaker:
             on_noted=self._note_summary,
             tally=tally,
             purse=purse,
+            telemetry=self._telemetry,
         )
+
+    def _provider(self, selection: ModelSelection) -> Provider:
+        provider = self.providers.provider(selection)
+        return provider if self._telemetry is None else TracedProvider(provider, self._telemetry)
 
     async def _compactor_alone(self, selection: ModelSelection) -> Compactor:
         """A compactor for a run without a turn."""
@@ -408,7 +425,7 @@ class TurnMaker:
         opening = shown_messages(await self._prompt(selection).text(), ())
         tools = self.tools.tokens_of(self.tools.now, count) if selection.offers_tools else 0
         return self._compactor(
-            self.providers.provider(selection),
+            self._provider(selection),
             selection,
             messages_tokens(opening, count) + tools,
             count,
@@ -467,6 +484,17 @@ class TurnMaker:
         )
 
 
+def _typed_answer(request: RunRequest, selection: ModelSelection) -> TypedAnswer | None:
+    if request.output is None:
+        return None
+    return TypedAnswer(
+        request.output,
+        retries=request.output_retries,
+        offers_tools=selection.offers_tools,
+        enforces_schemas=selection.enforces_schemas,
+    )
+
+
 def _bounded_for(context: RunContext, limits: Limits) -> Callable[[str, str], Awaitable[str]]:
     """What cuts the report of a subagent that is too long, as results of tools are cut."""
 
@@ -474,6 +502,16 @@ def _bounded_for(context: RunContext, limits: Limits) -> Callable[[str, str], Aw
         return str(await bounded(text, name, context, limits.max_tool_result_chars))
 
     return bounded_report
+
+
+def _note(request: RunRequest, prompt: SystemPrompt, now: datetime) -> str:
+    return turn_note(
+        now=now,
+        channel=request.channel,
+        chat_id=request.chat_id,
+        sender_id=request.sender_id,
+        compact=prompt.profile.compact_note,
+    )
 
 
 def _shown(
@@ -510,11 +548,18 @@ def _cancelled_before_turn(tally: Tally) -> RunResult:
     )
 
 
-def _cross(home: Home, host: Host, run: Run) -> Cross:
+def _cross(home: Home, host: Host, run: Run, telemetry: Telemetry | None) -> Cross:
     """The way from the engine to the caller's loop, in the caller's context."""
     if getattr(host, "local", False):
         return run_here
     context = run.call.context
+    if telemetry is not None:
+
+        async def traced_cross(function, /, *args):  # type: ignore[no-untyped-def]  # as below
+            here = telemetry.here()
+            return await call_host(home, host, context, telemetry.within, here, function, *args)
+
+        return traced_cross
 
     async def cross(function, /, *args):  # type: ignore[no-untyped-def]  # typed by the Protocol it fills
         return await call_host(home, host, context, function, *args)

@@ -29,6 +29,7 @@ from nanobot.runtime import (
     retry_policy,
 )
 from nanobot.sessions import SessionStore, Unsaved
+from nanobot.telemetry import Telemetry
 from nanobot.tools import (
     Approval,
     Approver,
@@ -63,6 +64,7 @@ class Blueprint:
         hooks: tuple[AgentHook, ...],
         approver: Approver | None,
         provider: Provider | None,
+        telemetry: Telemetry | None,
     ) -> None:
         self._defaults = defaults = config.agents.defaults
         self._given = toolset
@@ -81,6 +83,7 @@ class Blueprint:
         )
         self._unwarned = config.tools.approval
         self._provider = provider
+        self.telemetry = telemetry
         self._workspace = Workspace(
             workspace,
             restrict=config.tools.restrict_to_workspace is not False,
@@ -133,6 +136,7 @@ class Blueprint:
             steering=steering,
             resumable=self._defaults.resumable,
             budgets=self._budgets,
+            telemetry=self.telemetry,
         )
         end = _End(maker.providers, servers, self._store)
         runtime = Runtime(

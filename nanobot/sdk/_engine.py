@@ -76,7 +76,7 @@ class Engine:
                 self._runtime.start()
             return self._runtime
 
-    async def run(self, runtime: Runtime, run: Run) -> RunResult:
+    async def run(self, runtime: Runtime, run: Run) -> RunResult[Any]:
         """Post a run and wait for its result. A cancelled caller takes the run with it, and leaves when it has ended."""
         try:
             await ask(runtime.home, run.call, lambda _: runtime.submit(run))
@@ -84,7 +84,7 @@ class Engine:
             pass  # told apart below
         return settled_result(run)
 
-    def run_sync(self, runtime: Runtime, run: Run, host: SyncHost) -> RunResult:
+    def run_sync(self, runtime: Runtime, run: Run, host: SyncHost) -> RunResult[Any]:
         """Blocking `run`. Ctrl-C takes the run with it."""
         try:
             ask_sync(runtime.home, run.call, lambda _: runtime.submit(run), host=host)
@@ -103,7 +103,7 @@ class Engine:
         except (BotClosed, CallCancelled, HomeGone, Stopped):
             pass  # a cancelled caller is told by its own cancellation
 
-    async def result(self, runtime: Runtime, run: Run) -> RunResult:
+    async def result(self, runtime: Runtime, run: Run) -> RunResult[Any]:
         """Wait for the result of a run that was posted. A cancelled caller just leaves."""
         if not run.settled:
             refuse_if_forked(runtime)
@@ -114,7 +114,7 @@ class Engine:
                 _do_if_alive(runtime, runtime.stop_awaiting, run)
         return settled_result(run)
 
-    def result_sync(self, runtime: Runtime, run: Run, host: SyncHost) -> RunResult:
+    def result_sync(self, runtime: Runtime, run: Run, host: SyncHost) -> RunResult[Any]:
         """Block until a run that was posted has its result. Ctrl-C takes the run with it."""
         if not run.settled:
             refuse_if_forked(runtime)
@@ -215,7 +215,7 @@ def refuse_if_forked(runtime: Runtime) -> None:
         )
 
 
-def settled_result(run: Run) -> RunResult:
+def settled_result(run: Run) -> RunResult[Any]:
     """The result of a settled run; a cancelled one has one too, with what there was.
 
     Raises:

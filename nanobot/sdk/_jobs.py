@@ -26,6 +26,7 @@ class Job(RunOptions, total=False):
     """One run of many: its message, and any of the keyword arguments of `run`."""
 
     message: Required[str]
+    output_type: Any
 
 
 class JobOutcome(Struct, frozen=True, kw_only=True):

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, Unpack
+from typing import Any, Self, TypeVar, Unpack, overload
 
 import trio
 from msgspec.structs import replace
@@ -27,9 +27,11 @@ from nanobot.runtime import (
     RunRequest,
     Runtime,
     check_approver,
+    follow,
     make_request,
 )
 from nanobot.sessions import SearchableStore, SessionStore, Unsaved, configured_store
+from nanobot.telemetry import Telemetry
 from nanobot.tools import Approver, Tool, Toolset
 from nanobot.tools.builtin import builtin_tools
 
@@ -49,6 +51,8 @@ from ._statistics import read_statistics
 from ._sync_stream import SyncEventStream
 
 __all__ = ["Nanobot"]
+
+T = TypeVar("T")
 
 
 class Nanobot:
@@ -78,6 +82,7 @@ class Nanobot:
         tools: Sequence[Tool],
         hooks: Sequence[AgentHook],
         approver: Approver | None,
+        telemetry: Telemetry | None,
     ) -> None:
         """Use `Nanobot.from_config()`."""
         self._config = config
@@ -89,7 +94,15 @@ class Nanobot:
         if not config.agents.defaults.max_subagent_depth:
             toolset = toolset.without("spawn")
         self._blueprint = Blueprint(
-            config, workspace, self._store, unsaved, toolset, tuple(hooks), approver, provider
+            config,
+            workspace,
+            self._store,
+            unsaved,
+            toolset,
+            tuple(hooks),
+            approver,
+            provider,
+            telemetry,
         )
         self._engine = Engine(self._blueprint.make_runtime, self._store)
         self.sessions = SessionsClient(
@@ -118,6 +131,7 @@ class Nanobot:
         tools: Sequence[Tool] = (),
         hooks: Sequence[AgentHook] = (),
         approver: Approver | None = None,
+        telemetry: Telemetry | None = None,
     ) -> Self:
         """Make a bot from a configuration file. Reads the file and creates the workspace; starts nothing.
 
@@ -134,6 +148,8 @@ class Nanobot:
           approver: Who decides on calls of tools that need approval, unless a run brings its own; without anybody they
             are denied. A function of one `ApprovalRequest`, async or not, that returns True or `Approved()`, False or
             `Denied(reason)`. It runs where hooks run: in the loop, thread and context of whoever started the run.
+          telemetry: Who is told of runs while they run, such as `nanobot.telemetry.OpenTelemetry()`; None for nobody, which
+            costs nothing.
 
         Raises:
           InvalidArgument: Both `model` and `model_preset` were given, or the approver is no function (a `ValueError`;
@@ -152,7 +168,13 @@ class Nanobot:
         if provider is None and selection.kind == "local":
             _require_embedded_model()
         if provider is not None:  # what is known of the configured one does not hold for it
-            selection = replace(selection, prompt_profile="full", offers_tools=True, notice="")
+            selection = replace(
+                selection,
+                prompt_profile="full",
+                offers_tools=True,
+                enforces_schemas=False,
+                notice="",
+            )
         folder = workspace_path(
             config.agents.defaults.workspace if workspace is None else os.fspath(workspace), env
         )
@@ -170,6 +192,7 @@ class Nanobot:
             tools=tools,
             hooks=hooks,
             approver=approver,
+            telemetry=telemetry,
         )
 
     @property
@@ -179,10 +202,30 @@ class Nanobot:
         """
         return self._blueprint.tools(self._engine.runtime)
 
-    async def run(self, message: str, **options: Unpack[RunOptions]) -> RunResult:
+    @overload
+    async def run(
+        self, message: str, *, output_type: None = None, **options: Unpack[RunOptions]
+    ) -> RunResult: ...
+    @overload
+    async def run(
+        self, message: str, *, output_type: type[T], **options: Unpack[RunOptions]
+    ) -> RunResult[T]: ...
+    @overload
+    async def run(
+        self, message: str, *, output_type: Any, **options: Unpack[RunOptions]
+    ) -> RunResult[Any]: ...
+    async def run(
+        self, message: str, *, output_type: Any = None, **options: Unpack[RunOptions]
+    ) -> RunResult[Any]:
         """Run the agent once and return its result.
 
         A model or provider that failed is a result too, with `error` set. The keyword arguments are described at `RunOptions`.
+
+        Args:
+          message: What the user says.
+          output_type: The type that the answer is to have, as `result.output`: a msgspec Struct, a dataclass, a TypedDict, a
+            pydantic model, or a list, dict, Literal or union of such. A wrong answer is sent back to the model
+            `output_retries` times; then the run has failed, and `metadata["raw_output"]` is what the model said.
 
         Raises:
           InvalidArgument, UnknownPreset, UsageError: The call cannot be meant like this.
@@ -192,24 +235,40 @@ class Nanobot:
 
         Cancellation: the run is cancelled with its caller, who gets out when nothing of the run is alive.
         """
-        request, selection = self._request(message, options)
+        request, selection = self._request(message, options, output_type)
         runtime = self._engine.open()
         return await self._engine.run(
             runtime, self._make_run(runtime, request, selection, None, None)
         )
 
-    async def run_streamed(self, message: str, **options: Unpack[RunOptions]) -> RunStream:
+    @overload
+    async def run_streamed(
+        self, message: str, *, output_type: None = None, **options: Unpack[RunOptions]
+    ) -> RunStream: ...
+    @overload
+    async def run_streamed(
+        self, message: str, *, output_type: type[T], **options: Unpack[RunOptions]
+    ) -> RunStream[T]: ...
+    @overload
+    async def run_streamed(
+        self, message: str, *, output_type: Any, **options: Unpack[RunOptions]
+    ) -> RunStream[Any]: ...
+    async def run_streamed(
+        self, message: str, *, output_type: Any = None, **options: Unpack[RunOptions]
+    ) -> RunStream[Any]:
         """Start a run and return a handle on it. Takes and raises the same as `run`."""
-        request, selection = self._request(message, options)
+        request, selection = self._request(message, options, output_type)
         runtime, run, stream = self._start(request, selection)
         return RunStream(self._engine, runtime, run, stream)
 
-    def stream(self, message: str, **options: Unpack[RunOptions]) -> EventStream:
+    def stream(
+        self, message: str, *, output_type: Any = None, **options: Unpack[RunOptions]
+    ) -> EventStream:
         """Iterate over the events of a run, which starts with the first. Takes the same as `run`.
 
         Leaving the iteration early cancels the run. Raises as `run` does; what only the run can tell, after `run.failed`.
         """
-        request, selection = self._request(message, options)
+        request, selection = self._request(message, options, output_type)
 
         def start() -> EventReader:
             runtime, run, stream = self._start(request, selection)
@@ -217,12 +276,26 @@ class Nanobot:
 
         return EventStream(start)
 
-    def run_sync(self, message: str, **options: Unpack[RunOptions]) -> RunResult:
+    @overload
+    def run_sync(
+        self, message: str, *, output_type: None = None, **options: Unpack[RunOptions]
+    ) -> RunResult: ...
+    @overload
+    def run_sync(
+        self, message: str, *, output_type: type[T], **options: Unpack[RunOptions]
+    ) -> RunResult[T]: ...
+    @overload
+    def run_sync(
+        self, message: str, *, output_type: Any, **options: Unpack[RunOptions]
+    ) -> RunResult[Any]: ...
+    def run_sync(
+        self, message: str, *, output_type: Any = None, **options: Unpack[RunOptions]
+    ) -> RunResult[Any]:
         """Run the agent once, blocking; for programs without an event loop. Takes and raises the same as `run`.
 
         Async hooks and tools run in this thread, in an asyncio loop. Ctrl-C cancels the run, waits for its end, and is raised.
         """
-        request, selection = self._request(message, options)
+        request, selection = self._request(message, options, output_type)
         runtime, host = self._open_sync("run_sync", "run")
         try:
             return self._engine.run_sync(
@@ -231,9 +304,23 @@ class Nanobot:
         finally:
             host.close()
 
-    def stream_sync(self, message: str, **options: Unpack[RunOptions]) -> SyncEventStream:
+    @overload
+    def stream_sync(
+        self, message: str, *, output_type: None = None, **options: Unpack[RunOptions]
+    ) -> SyncEventStream: ...
+    @overload
+    def stream_sync(
+        self, message: str, *, output_type: type[T], **options: Unpack[RunOptions]
+    ) -> SyncEventStream[T]: ...
+    @overload
+    def stream_sync(
+        self, message: str, *, output_type: Any, **options: Unpack[RunOptions]
+    ) -> SyncEventStream[Any]: ...
+    def stream_sync(
+        self, message: str, *, output_type: Any = None, **options: Unpack[RunOptions]
+    ) -> SyncEventStream[Any]:
         """Iterate over the events of a run, blocking. Takes the same as `run`. Leaving early cancels the run."""
-        request, selection = self._request(message, options)
+        request, selection = self._request(message, options, output_type)
         runtime, host = self._open_sync("stream_sync", "stream")
         runtime, run, stream = self._start(request, selection, host)
         return SyncEventStream(self._engine, runtime, run, stream, host)
@@ -252,7 +339,7 @@ class Nanobot:
         Args:
           session_key: The session.
           **options: `hooks`, `tools`, `deps`, `approver`, `timeout_s`, `max_iterations`, `max_budget`, `model`,
-            `model_preset` and `tenant`, as for `run`.
+            `model_preset`, `tenant`, `output_type` and `output_retries`, as for `run`.
 
         Raises:
           NothingToResume: There is no such turn, or nobody has decided yet what it waits for.
@@ -377,8 +464,10 @@ class Nanobot:
     ) -> None:
         self.close()
 
-    def _request(self, message: str, options: RunOptions) -> tuple[RunRequest, ModelSelection]:
-        request = make_request(message, options)
+    def _request(
+        self, message: str, options: RunOptions, output_type: Any
+    ) -> tuple[RunRequest, ModelSelection]:
+        request = make_request(message, options, output_type)
         if request.model is None and request.model_preset is None:
             return request, self._selection
         return request, select_model(
@@ -396,7 +485,8 @@ class Nanobot:
         if options.get("model") is not None or options.get("model_preset") is not None:
             kept = {name: kept[name] for name in kept if name not in ("model", "model_preset")}
         merged: dict[str, Any] = {**kept, **options, "session_key": key}
-        request, selection = self._request("", merged)  # type: ignore[arg-type]  # checked there
+        output_type = merged.pop("output_type", None)
+        request, selection = self._request("", merged, output_type)  # type: ignore[arg-type]  # checked there
         return replace(request, resumes=True), selection
 
     def _start(
@@ -411,7 +501,9 @@ class Nanobot:
 
     def _post(self, host: Host | None, message: str, options: RunOptions) -> Posted:
         """Start a run whose events nobody reads."""
-        request, selection = self._request(message, options)
+        given: dict[str, Any] = {**options}
+        output_type = given.pop("output_type", None)  # a job may have one, see `Job`
+        request, selection = self._request(message, given, output_type)  # type: ignore[arg-type]  # checked there
         runtime = self._engine.open()
         run = self._make_run(runtime, request, selection, None, host)
         runtime.home.do(runtime.submit, run)
@@ -447,6 +539,8 @@ class Nanobot:
             else None,
         )
         self._blueprint.turns.follow(run)
+        if self._blueprint.telemetry is not None:
+            follow(self._blueprint.telemetry, run, request, selection)
         return run
 
     def _open_sync(self, name: str, instead: str) -> tuple[Runtime, SyncHost]:

@@ -28,6 +28,8 @@ class ResumeOptions(TypedDict, total=False):
     deps: Any
     approver: Approver | None
     tenant: str | None
+    output_type: Any
+    output_retries: int
 
 
 def remembered_options(stored: Slips) -> dict[str, Any]:

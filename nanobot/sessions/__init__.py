@@ -3,7 +3,7 @@
 from ._configured import DATABASE_NAME, configured_store
 from ._deferred import DeferredStore
 from ._in_memory import InMemoryStore
-from ._lease import Lease, Leased, SessionFenced, SessionGone, open_lease
+from ._lease import Lease, Leased, SessionFenced, SessionGone, open_lease, release_lease
 from ._record import Compaction, Position, SessionRecord, session_metadata
 from ._search import SearchHit, SessionSearch
 from ._snapshot import SessionInfo, SessionSnapshot, snapshot_of
@@ -36,6 +36,7 @@ __all__ = [
     "messages_from_transcript",
     "open_lease",
     "read_soon",
+    "release_lease",
     "session_metadata",
     "snapshot_of",
 ]

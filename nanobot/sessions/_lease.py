@@ -16,7 +16,7 @@ from ._record import Position, SessionRecord
 if TYPE_CHECKING:
     from ._store import SessionStore
 
-__all__ = ["Lease", "Leased", "SessionFenced", "SessionGone", "open_lease"]
+__all__ = ["Lease", "Leased", "SessionFenced", "SessionGone", "open_lease", "release_lease"]
 
 # Giving a lease back is shielded. A store that cannot be reached must not hold up a cancelled turn for longer than
 # this; the lease then ends by itself, as it would if the process had died.
@@ -85,5 +85,10 @@ async def open_lease(
     try:
         yield leased
     finally:
-        with trio.move_on_after(_RELEASE_TIMEOUT_S, shield=True):
-            await store.release_lease(leased.lease)
+        await release_lease(store, leased.lease)  # noqa: ASYNC102 - shielded, and bounded
+
+
+async def release_lease(store: SessionStore, lease: Lease) -> None:
+    """Give a lease back, whether or not the caller is cancelled, within five seconds."""
+    with trio.move_on_after(_RELEASE_TIMEOUT_S, shield=True):
+        await store.release_lease(lease)

@@ -95,9 +95,9 @@ def prepare(
         if (passing := no_failure(error)) is not None:
             raise passing from None
         return failed(call, _told(error), exception=error)
-    return PreparedCall(
-        call, tool, arguments, approval.needed(tool.spec.name, tool.traits.approval)
-    )
+    traits = tool.traits
+    asked = not traits.gives_answer and approval.needed(tool.spec.name, traits.approval)
+    return PreparedCall(call, tool, arguments, asked)
 
 
 async def ask_about(

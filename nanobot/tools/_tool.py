@@ -57,6 +57,7 @@ class ToolTraits(Struct, frozen=True, kw_only=True):
       bounds_result: The tool bounds its results itself; they are never cut.
       approval: Whether somebody is asked before each call. The configuration may say otherwise.
       idempotent: A call that was interrupted may be run again: twice is the same as once.
+      gives_answer: A call does nothing but give the run's answer, so nobody is ever asked about it.
     """
 
     timeout_s: float | None = None
@@ -66,11 +67,12 @@ class ToolTraits(Struct, frozen=True, kw_only=True):
     bounds_result: bool = False
     approval: ApprovalMode = "never"
     idempotent: bool = False
+    gives_answer: bool = False
 
     @property
     def repeatable(self) -> bool:
         """Whether a call may be run again if nobody knows what became of it."""
-        return self.idempotent or self.read_only
+        return self.idempotent or self.read_only or self.gives_answer
 
 
 class Tool(Protocol):

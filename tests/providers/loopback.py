@@ -8,18 +8,24 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
+import httpx
 import pytest
 import trio
 
 from nanobot.errors import ProviderError
 from nanobot.messages import Delta, ReasoningDelta, TextDelta, UserMessage
 from nanobot.providers import ModelRequest, Provider
+from nanobot.providers._exchange import NO_LIMITS, Exchange, ExchangeLimits
+from nanobot.providers._http1 import ResponseHead
+from nanobot.providers._pool import ConnectionPool
+from nanobot.providers._request_head import RequestHead
 
 __all__ = [
     "END",
     "HEAD",
     "KEY",
     "REQUEST",
+    "MockPool",
     "Peer",
     "answering",
     "ask",
@@ -166,3 +172,31 @@ def joined(deltas: list[Delta]) -> list[Delta]:
         else:
             merged.append(delta)
     return merged
+
+
+class MockPool(ConnectionPool):
+    """Answers at once instead of a server, as `httpx.MockTransport` does: for addresses that are not ours."""
+
+    def __init__(self, respond: Callable[[httpx.Request], httpx.Response]) -> None:
+        super().__init__()
+        self._respond = respond
+
+    async def exchange(
+        self, head: RequestHead, body: bytes, limits: ExchangeLimits = NO_LIMITS
+    ) -> Exchange:
+        request = httpx.Request(
+            head._method.decode(), head._url, headers=head._headers, content=body
+        )
+        return _Answered(self, head, self._respond(request))
+
+
+class _Answered(Exchange):
+    def __init__(self, pool: ConnectionPool, head: RequestHead, response: httpx.Response) -> None:
+        super().__init__(pool, head.origin)
+        self.head = ResponseHead(response.status_code, "", "1.1", dict(response.headers))
+        self.complete = True
+        self._body = response.content
+
+    def read_nowait(self) -> bytes:
+        body, self._body = self._body, b""
+        return body

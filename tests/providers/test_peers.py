@@ -35,6 +35,7 @@ from nanobot.messages import (
 from nanobot.providers import Endpoint, ModelRequest
 from nanobot.providers.anthropic import AnthropicProvider
 from nanobot.providers.openai_responses import OpenAIResponsesProvider
+from tests.providers.loopback import MockPool
 from tests.providers.peer_servers import aimock, llama_server, needs_aimock, needs_llama
 
 pytestmark = pytest.mark.peer
@@ -277,7 +278,7 @@ async def test_what_is_sent_is_what_the_vendors_own_types_describe(
         return httpx.Response(500)
 
     endpoint = Endpoint(name="acme", base_url="https://a.example/v1")
-    provider = asked(endpoint, transport=httpx.MockTransport(respond))
+    provider = asked(endpoint, pool=MockPool(respond))
     for model in (MODELS[asked], "claude-opus-5", "gpt-4.1"):
         request = ModelRequest(
             model, HISTORY, offered, "none", max_tokens=99, reasoning_effort=effort

@@ -16,7 +16,8 @@ import httpx
 import pytest
 import trio
 
-from nanobot.providers._transport import PoolStatistics, PoolTransport
+from nanobot.providers._pool import PoolStatistics
+from nanobot.providers._transport import PoolTransport
 
 AUTHORITY = Path(__file__).with_name("transport_ca.pem")
 CERTIFICATE = Path(__file__).with_name("transport_server.pem")

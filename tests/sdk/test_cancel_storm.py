@@ -15,6 +15,7 @@ from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager, suppress
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -97,15 +98,26 @@ class Storm:
             self.bot, self.unreachable = bot, other
             await self.host.gather(*[lane] * LANES)
             await self.quiet()
+            await self.aim(count(runs))
+            await self.quiet()
             await self.host.gather(*(self.after(f"s{n}") for n in range(SESSIONS)))
             assert await rest_of(bot) == NOTHING
         for number in range(SESSIONS):
             self.check_history(f"s{number}")
 
-    async def one(self, number: int) -> None:
+    async def aim(self, numbers: Iterator[int]) -> None:
+        """Cancel run after run where no cancel has struck yet, as it happens when a machine is so busy that runs do not get
+        there before their time."""
+        for place, kinds in AIMED_AT.items():
+            for _ in range(200):
+                if PLACES[place] & self.struck.keys():
+                    break
+                await self.one(next(numbers), self.chance.choice(kinds))
+
+    async def one(self, number: int, kind: str = "") -> None:
         chance = self.chance
         assert self.bot is not None
-        kind = chance.choice((*ANSWERS, *TOOLS, "unreachable", "compact"))
+        kind = kind or chance.choice((*ANSWERS, *TOOLS, "unreachable", "compact"))
         key = f"s{chance.randrange(SESSIONS)}"
         if kind == "compact":
             await self.compact(key, chance.random() * LONGEST_S)
@@ -419,6 +431,18 @@ PLACES = {
     "in a compaction": {"compaction", "on the wire: summary"},
 }
 """Where a cancel can strike, and the names under which strikes are counted."""
+
+AIMED_AT = {
+    "connecting": ("unreachable",),
+    "waiting for the first byte": ("unanswered",),
+    "waiting for the first delta": ("thinking",),
+    "in mid-stream": ("talking",),
+    "in an async tool": ("dwell",),
+    "in a thread": ("dwell_in_thread",),
+    "in a hook": ("hooked",),
+    "in a compaction": ("compact",),
+}
+"""The kinds of runs that get there if they are let alone. Waiting for one's turn is what runs do in any storm."""
 
 
 def test_six_hundred_random_cancels_leave_nothing_behind(host: Host, tmp_path: Path) -> None:

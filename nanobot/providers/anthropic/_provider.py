@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Final
-
-import httpx
 
 from .._answer_stream import AnswerStream
 from .._connection_count import ConnectionCount
+from .._encoded_once import EncodedOnce
 from .._endpoint import Endpoint
 from .._http_service import HTTPService
 from .._images import read_images
+from .._pool import ConnectionPool
 from .._provider import ModelRequest
 from ._decode import MessageDecoder
 from ._encode import encode_body, encode_message, encode_tools
@@ -27,24 +28,26 @@ class AnthropicProvider:
 
     Args:
       endpoint: Where the service is and how it wants to be spoken to; its base URL may end with "/v1" or not.
-      transport: Used as it is and left open, so that several providers can share one. None makes one that
-        `aclose` closes.
+      pool: Used as it is and left open, so that several providers can share one. None makes one that `aclose` closes.
 
     Raises:
       ConfigError: The endpoint cannot be used; the text names the setting.
     """
 
-    def __init__(
-        self, endpoint: Endpoint, *, transport: httpx.AsyncBaseTransport | None = None
-    ) -> None:
+    def __init__(self, endpoint: Endpoint, *, pool: ConnectionPool | None = None) -> None:
         api_key = endpoint.api_key.strip()  # a key read from a file often ends with a line break
         credentials = {"x-api-key": api_key} if api_key else {}
         self._endpoint = endpoint
+        self._encoded = EncodedOnce(
+            f"anthropic, {endpoint.name}",
+            partial(encode_message, provider=endpoint.name),
+            encode_tools,
+        )
         self._service = HTTPService(
             endpoint,
             _path_behind(endpoint.base_url),
             headers={"anthropic-version": _VERSION, **credentials},
-            transport=transport,
+            pool=pool,
         )
 
     @property
@@ -62,11 +65,11 @@ class AnthropicProvider:
         Cancellation closes the connection before it propagates.
         """
         endpoint = self._endpoint
-        images = await read_images(request.messages)
+        images = await read_images(self._encoded.fresh(request.messages))
         body = encode_body(
             request,
-            [encode_message(message, images, provider=self.name) for message in request.messages],
-            encode_tools(request.tools),
+            self._encoded.messages(request.messages, images),
+            self._encoded.tools(request.tools),
             provider=self.name,
             extra_body=endpoint.extra_body,
         )
@@ -80,7 +83,7 @@ class AnthropicProvider:
         return self._service.connections()
 
     async def aclose(self) -> None:
-        """Refuse further requests, and close every connection unless the transport was handed in. Idempotent."""
+        """Refuse further requests, and close every connection unless the pool was handed in. Idempotent."""
         await self._service.aclose()
 
 

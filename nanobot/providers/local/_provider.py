@@ -13,8 +13,8 @@ from nanobot.errors import ConfigError, ConnectionFailed, ServiceUnavailable, Us
 
 from .._connection_count import ConnectionCount
 from .._endpoint import Endpoint
+from .._pool import ConnectionPool
 from .._provider import DeltaStream, ModelRequest
-from .._transport import PoolTransport
 from ..openai_chat import OpenAIChatProvider
 from ._child import ServerChild, StartFailed, start_child
 from ._server_process import ServerSettings
@@ -87,7 +87,7 @@ class LocalProvider:
         )
         # One for all servers that come and go: closing it with a server would tell the streams that are still reading
         # from it that we closed them, when in truth it died.
-        self._transport = PoolTransport()
+        self._pool = ConnectionPool()
         self._lock = trio.Lock()  # held by whoever starts or ends the child
         self._starting = trio.CancelScope()  # around the newest start
         self._child: ServerChild | None = None
@@ -133,7 +133,7 @@ class LocalProvider:
 
     def connections(self) -> ConnectionCount:
         """How many connections it holds. From any thread."""
-        held = self._transport.statistics()
+        held = self._pool.statistics()
         return ConnectionCount(held.open, held.idle, held.waiting)
 
     async def aclose(self) -> None:
@@ -145,7 +145,7 @@ class LocalProvider:
         self._starting.cancel()
         with trio.CancelScope(shield=True):
             async with self._lock:
-                await self._transport.aclose()
+                await self._pool.aclose()
                 await self._end_child()
 
     async def _running_service(self) -> OpenAIChatProvider:
@@ -182,7 +182,7 @@ class LocalProvider:
             endpoint = Endpoint(
                 name=self._name, base_url=f"{address.url}/v1", api_key=address.api_key
             )
-            self._service = OpenAIChatProvider(endpoint, transport=self._transport)
+            self._service = OpenAIChatProvider(endpoint, pool=self._pool)
             return
         self._failures = self._failures.one_more(trio.current_time())
         self._newest_failure = failure

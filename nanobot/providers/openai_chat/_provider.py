@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import httpx
+from functools import partial
 
 from .._answer_stream import AnswerStream
 from .._connection_count import ConnectionCount
+from .._encoded_once import EncodedOnce
 from .._endpoint import Endpoint
 from .._http_service import HTTPService
+from .._pool import ConnectionPool
 from .._provider import ModelRequest
 from ._decode import AnswerDecoder
 from ._encode import call_ids_for, encode_body, encode_message, encode_tools, read_images
@@ -25,23 +27,23 @@ class OpenAIChatProvider:
 
     Args:
       endpoint: Where the service is and how it wants to be spoken to.
-      transport: Used as it is and left open, so that several providers can share one. None makes one that
-      `aclose` closes.
+      pool: Used as it is and left open, so that several providers can share one. None makes one that `aclose` closes.
 
     Raises:
       ConfigError: The endpoint cannot be used; the text names the setting.
     """
 
-    def __init__(
-        self, endpoint: Endpoint, *, transport: httpx.AsyncBaseTransport | None = None
-    ) -> None:
+    def __init__(self, endpoint: Endpoint, *, pool: ConnectionPool | None = None) -> None:
         api_key = endpoint.api_key.strip()  # a key read from a file often ends with a line break
         credentials = {"authorization": f"Bearer {api_key}"} if api_key else {}
         self._endpoint = endpoint
-        self._call_id = call_ids_for(endpoint.quirks)
-        self._service = HTTPService(
-            endpoint, "/chat/completions", headers=credentials, transport=transport
+        call_id = call_ids_for(endpoint.quirks)
+        self._encoded = EncodedOnce(
+            f"openai chat, {call_id.__name__}",
+            partial(encode_message, call_id=call_id),
+            encode_tools,
         )
+        self._service = HTTPService(endpoint, "/chat/completions", headers=credentials, pool=pool)
 
     @property
     def name(self) -> str:
@@ -59,11 +61,11 @@ class OpenAIChatProvider:
         """
         endpoint = self._endpoint
         quirks = endpoint.quirks
-        images = await read_images(request.messages)
+        images = await read_images(self._encoded.fresh(request.messages))
         body = encode_body(
             request,
-            [encode_message(message, images, self._call_id) for message in request.messages],
-            encode_tools(request.tools),
+            self._encoded.messages(request.messages, images),
+            self._encoded.tools(request.tools),
             quirks=quirks,
             extra_body=endpoint.extra_body,
         )
@@ -82,5 +84,5 @@ class OpenAIChatProvider:
         return self._service.connections()
 
     async def aclose(self) -> None:
-        """Refuse further requests, and close every connection unless the transport was handed in. Idempotent."""
+        """Refuse further requests, and close every connection unless the pool was handed in. Idempotent."""
         await self._service.aclose()

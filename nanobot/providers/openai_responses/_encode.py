@@ -136,6 +136,15 @@ def encode_body(
         fields["temperature"] = request.temperature
     if effort is not None and (known is None or known.reasoning not in ("none", "always")):
         fields["reasoning"] = _reasoning_settings(effort)
+    if request.output is not None:
+        fields["text"] = {
+            "format": {
+                "type": "json_schema",
+                "name": request.output.name,
+                "schema": request.output.schema,
+                "strict": True,
+            }
+        }
     if reasons:
         fields["include"] = ["reasoning.encrypted_content"]
     fields["store"] = False

@@ -69,6 +69,10 @@ class McpServers:
             self._known, self._versions = self._named(), versions
         return self._known
 
+    def __len__(self) -> int:
+        """How many servers there are."""
+        return len(self._servers)
+
     async def ready(self) -> None:
         """Start the servers if nobody has, and wait for each until it has listed its tools or failed to.
 

@@ -14,6 +14,7 @@ from nanobot.providers.anthropic import AnthropicProvider
 from tests.providers.loopback import (
     KEY,
     REQUEST,
+    MockPool,
     Peer,
     ask,
     ask_until_it_fails,
@@ -34,7 +35,7 @@ def provider_of(answer: bytes = ANSWER, **settings: Any) -> tuple[AnthropicProvi
         return httpx.Response(200, content=answer)
 
     settings = {"name": "acme", "base_url": "https://a.example", "api_key": KEY, **settings}
-    return AnthropicProvider(Endpoint(**settings), transport=httpx.MockTransport(respond)), seen
+    return AnthropicProvider(Endpoint(**settings), pool=MockPool(respond)), seen
 
 
 async def test_the_request_carries_key_version_body_and_configured_extras() -> None:

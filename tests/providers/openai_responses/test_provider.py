@@ -8,7 +8,7 @@ import pytest
 from nanobot.messages import Finished, UserMessage
 from nanobot.providers import Endpoint, ModelRequest
 from nanobot.providers.openai_responses import OpenAIResponsesProvider
-from tests.providers.loopback import KEY, Peer, ask, named_event, serving
+from tests.providers.loopback import KEY, MockPool, Peer, ask, named_event, serving
 
 ANSWER = named_event("response.completed", response={"status": "completed"})
 
@@ -69,7 +69,7 @@ async def test_the_base_url_is_joined_once(base_url: str, url: str) -> None:
         return httpx.Response(200, content=ANSWER)
 
     provider = OpenAIResponsesProvider(
-        Endpoint(name="acme", base_url=base_url), transport=httpx.MockTransport(respond)
+        Endpoint(name="acme", base_url=base_url), pool=MockPool(respond)
     )
     assert await ask(provider) == [Finished("stop")]
     assert seen == [url]
