@@ -5,7 +5,7 @@
 
 Microseconds of this process's CPU per turn, all threads counted: a turn in which the model, an object in this process, asks
 for five calls at once and then answers. `hundred at once` is the same, with 100 runs under way. The rounds interleave the
-subjects; the first, without tools, is what to subtract.
+subjects; the first, without tools, is what to subtract. The ratios to it are what machines can be compared by.
 """
 
 from __future__ import annotations
@@ -118,6 +118,14 @@ def main() -> None:
                 values[subject].append(measure() / turns * 1e6)
         for subject, figures in values.items():
             report("tool_turn", subject, figures, "CPU us per turn", turns_per_round=turns)
+        for subject, figures in values.items():
+            # Within a round, so that a machine that is slow, or busy, is so for both.
+            ratios = [
+                figure / plain for figure, plain in zip(figures, values["no tools"], strict=True)
+            ]
+            report(
+                "tool_turn", subject, ratios, "times a turn without tools", turns_per_round=turns
+            )
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from nanobot.messages import (
     ToolCallDelta,
     UserMessage,
 )
-from nanobot.providers import DeltaStream
+from nanobot.providers import DeltaStream, ModelRequest
 
 from ._attempt import Outcome
 from ._budget import BudgetSpent
@@ -35,6 +35,7 @@ from ._events import (
 )
 from ._hook_context import ModelAnswer
 from ._hook_points import HookPoints
+from ._joined import joined
 from ._next_step import Step, next_step
 from ._parts import TurnParts
 from ._segment import Segment
@@ -220,7 +221,7 @@ class Iteration:
         """Send one request and take in its answer; return the calls in it."""
         self._transcript.adopt()
         shown = self._transcript.messages
-        tally, provider = self._tally, self._parts.provider
+        tally = self._tally
         request = self._parts.settings.request(
             [*shown, *extra] if extra else shown,
             self._parts.toolset.specs,
@@ -228,11 +229,21 @@ class Iteration:
             watch=tally,
             output=None if self._parts.answer is None else self._parts.answer.format,
         )
-        if self._parts.purse is not None:
-            try:
-                request = self._parts.purse.within(request, tally)
-            except BudgetSpent as spent:
-                raise TurnStopped("budget", str(spent)) from None
+        purse = self._parts.purse
+        if purse is None:
+            return await self._answer_to(request)
+        try:
+            request = await purse.draw(request, tally)
+        except BudgetSpent as spent:
+            raise TurnStopped("budget", str(spent)) from None
+        try:
+            return await self._answer_to(request)
+        finally:
+            purse.put_back(tally)
+
+    async def _answer_to(self, request: ModelRequest) -> tuple[ToolCall, ...]:
+        """Take in the answer to a request; return the calls in it."""
+        tally, provider = self._tally, self._parts.provider
         self._assembler = Assembler(f"{getrandbits(64):x}")
         text_before, reasoning_before = (
             len(self.segment.text_pieces),
@@ -289,7 +300,7 @@ class Iteration:
 
     async def _take(self, batch: Sequence[Delta]) -> None:
         said: list[str] = []
-        for delta in batch:
+        for delta in joined(batch) if self._parts.join_deltas else batch:
             if type(delta) is TextDelta:  # the frequent ones first, without pattern matching
                 if text := self.segment.next_text(delta.text):
                     await self._tell_text(text)

@@ -59,6 +59,7 @@ class TurnParts:
       resumes: Whether the turn was begun before; then `open_turn` is where it stands, `messages` has the user's message and
         all that came after it, and there is no `user_message`.
       options: What an open turn has to say of the run, for one that is parked without having been kept open.
+      join_deltas: Whether pieces of text that come in one batch are told as one.
     """
 
     provider: Provider
@@ -83,3 +84,4 @@ class TurnParts:
     open_turn: OpenTurn | None = None
     resumes: bool = False
     options: Callable[[], dict[str, Any]] = dict
+    join_deltas: bool = False

@@ -279,8 +279,8 @@ class AgentDefaults(Section, frozen=True, kw_only=True):
         Meta(description="`auto` ignores `timezone` and follows the system."),
     ] = "manual"
     idle_compact_after_minutes: Annotated[
-        _Count,
-        Meta(description="Minutes of silence after which a session is compacted; 0 never."),
+        float,
+        Meta(ge=0, description="Minutes of silence after which a session is compacted; 0 never."),
     ] = 15
     consolidation_ratio: Annotated[
         float,
@@ -380,7 +380,8 @@ class ProviderSettings(Section, frozen=True, kw_only=True):
         Mapping[str, str] | None, Meta(description="Query parameters to add to every request.")
     ] = None
     proxy: Annotated[
-        _ProxyUrl | None, Meta(description="Proxy to go through, http(s) or socks5.")
+        _ProxyUrl | None,
+        Meta(description="HTTP proxy to go through; a provider with a SOCKS proxy cannot be used."),
     ] = None
     thinking_style: Annotated[
         Literal["thinking_type", "enable_thinking", "reasoning_split"] | None,
@@ -625,7 +626,7 @@ class WebSocketChannel(Section, frozen=True, kw_only=True):
     max_connections: Annotated[int, Meta(ge=1, description="Clients at once.")] = 2_000
     max_message_bytes: Annotated[
         int, Meta(ge=1_024, le=2**26, description="Longest frame of a client, in characters.")
-    ] = 1_048_576
+    ] = 37_748_736
     frames_per_s: Annotated[
         float, Meta(gt=0, description="Frames that a client may send each second.")
     ] = 20.0
@@ -685,13 +686,17 @@ class SessionsSettings(Section, frozen=True, kw_only=True):
     durability: Annotated[
         Literal["commit", "fast"],
         Meta(
-            description="What a write to the local file survives when it has returned: a power cut too, "
+            description="What a write survives when it has returned: a power cut too, "
             "or only the death of the process, at a fraction of the time."
         ),
     ] = "commit"
     url: Annotated[
         _Secret | None, Meta(description="Address of the PostgreSQL server, with its password.")
     ] = None
+    max_connections: Annotated[
+        _Positive,
+        Meta(description="Most connections of one process to PostgreSQL, beside one that listens."),
+    ] = 10
     max_budget: Annotated[
         BudgetSettings, Meta(description="What all runs of one session together may spend.")
     ] = field(default_factory=BudgetSettings)

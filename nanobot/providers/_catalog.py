@@ -1,6 +1,6 @@
 """Every provider that nanobot knows by name, as data.
 
-To add one, add an entry. `Source:` for base URLs, variables and formats is each vendor's API reference.
+To add one, add an entry. `Source:` for base URLs, variables and formats is each vendor's API reference, as of 27 November 2026.
 """
 
 from __future__ import annotations
@@ -163,7 +163,7 @@ _ENTRIES = (
         env_keys=("DEEPSEEK_API_KEY",),
         words=frozenset({"deepseek"}),
         makes_models=True,
-        default_model="deepseek-v4-flash",
+        default_model="deepseek-flash",
     ),
     ProviderEntry(
         name="mistral",

@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 from msgspec import Struct, structs
 
+from nanobot._frames import forgetful
 from nanobot.config import (
     DIRECT_PRESET,
     Config,
@@ -20,7 +21,7 @@ from nanobot.errors import ConfigError, UnknownPreset, UsageError
 from ._catalog import EMBEDDED_MODEL, Kind, PromptProfile, ProviderEntry
 from ._configured import Configured, config_place, configured_providers, find_provider
 from ._endpoint import Endpoint, Timeouts
-from ._known_models import KnownModel, known_model
+from ._known_models import KnownModel, accepts_temperature, known_model
 from ._match import Match, match_provider
 from ._rate_gate import RateLimits
 
@@ -87,6 +88,7 @@ class ModelSelection(Struct, frozen=True, kw_only=True):
     fallbacks: tuple[ModelSelection, ...] = ()
 
 
+@forgetful
 def select_model(
     config: Config,
     *,
@@ -278,7 +280,7 @@ def _selection(
         preset=preset,
         max_tokens=most,
         context_window_tokens=window,
-        temperature=wish.temperature if known is None or known.accepts_temperature else None,
+        temperature=wish.temperature if accepts_temperature(match.model) else None,
         reasoning_effort=wish.reasoning_effort if reasons else None,
         prompt_profile=entry.prompt_profile,
         offers_tools=entry.offers_tools,
@@ -319,6 +321,12 @@ def _endpoint(provider: Configured, place: str) -> Endpoint:
             raise ConfigError(
                 f"providers.{provider.name}.extraHeaders in {place} holds characters that cannot be sent."
             )
+    if settings.proxy and settings.proxy.startswith("socks"):  # other providers can still be used
+        raise ConfigError(
+            f"providers.{provider.name}.proxy in {place} is a SOCKS proxy, and models are asked through "
+            "HTTP proxies only: most programs that offer SOCKS offer an HTTP proxy too, often on the next "
+            "port; give its address, such as http://127.0.0.1:7890."
+        )
     timeouts = settings.timeouts
     return Endpoint(
         name=provider.name,

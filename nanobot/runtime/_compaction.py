@@ -6,6 +6,7 @@ import logging
 import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 
 import msgspec
 import trio
@@ -55,7 +56,6 @@ class Compactor:
       calibration: How the model's tokens differ from estimated ones.
       count: Counts the tokens of a text.
       history_log: Gets the notes of each compaction.
-      on_noted: Told of the number that they have there.
       tally: Counts what summaries cost.
       purse: What they may cost; None is no limit.
       telemetry: Who is told of compactions; None for nobody.
@@ -73,7 +73,6 @@ class Compactor:
         calibration: Calibration,
         count: TextCounter,
         history_log: HistoryLog,
-        on_noted: Callable[[int], object],
         tally: Tally,
         purse: Purse | None = None,
         telemetry: Telemetry | None = None,
@@ -87,7 +86,6 @@ class Compactor:
         self._selection = selection
         self._text_tokens = count
         self._history_log = history_log
-        self._on_noted = on_noted
         self._tally = tally
         self._purse = purse
         self._telemetry = telemetry
@@ -164,7 +162,9 @@ class Compactor:
     async def _log(self, notes: str, key: str) -> None:
         """Note what was summarized for other sessions to find. The compaction stands also if that fails."""
         try:
-            self._on_noted(await trio.to_thread.run_sync(self._history_log.append, notes, key))
+            await trio.to_thread.run_sync(
+                partial(self._history_log.append, notes, key, is_summary=True)
+            )
         except StoreError as error:
             _log.warning("the summary of session %.200r is not in the history: %s", key, error)
 
@@ -186,7 +186,8 @@ class Compactor:
             max_tokens=selection.max_tokens,
             temperature=selection.temperature,
             reasoning_effort=selection.reasoning_effort,
-            count=estimate_text,  # of pieces it counts many, and it errs upwards
+            count=self._text_tokens,
+            counts_slowly=self._text_tokens is not estimate_text,
             on_answer=self._count,
         )
 

@@ -55,6 +55,8 @@ class RunOptions(TypedDict, total=False):
         and no call is run twice, unless its tool is `idempotent` or only reads. Costs a write for each such call. Default
         `agents.defaults.resumable`, which is False.
       output_retries: Answers of the wrong type that are sent back to the model before the run fails. Default 2.
+      join_deltas: Tell pieces of text that the model service sent at once as one `text.delta`, and those of reasoning so.
+        For readers that pay for each event, such as servers. Default False: an event for each piece.
     """
 
     session_key: str
@@ -77,6 +79,7 @@ class RunOptions(TypedDict, total=False):
     tenant: str | None
     resumable: bool
     output_retries: int
+    join_deltas: bool
 
 
 class RunRequest(Struct, frozen=True, kw_only=True):
@@ -105,6 +108,7 @@ class RunRequest(Struct, frozen=True, kw_only=True):
     resumes: bool = False
     output: OutputType | None = None
     output_retries: int = 2
+    join_deltas: bool = False
 
 
 def make_request(message: str, options: RunOptions, output_type: Any = None) -> RunRequest:

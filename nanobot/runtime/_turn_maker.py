@@ -77,7 +77,6 @@ _log = logging.getLogger("nanobot.sessions")
 
 _NO_BUDGETS: Final = Budgets()
 _UNCALIBRATED: Final = Calibration()
-_REMEMBERED_SUMMARIES: Final = 1_000  # as many as are among the entries that are shown
 _CALIBRATED_MODELS: Final = 100  # overrides are any string; past so many, all are learned again
 
 
@@ -145,7 +144,6 @@ class TurnMaker:
         self._max_subagent_depth = max_subagent_depth
         self._ratio = consolidation_ratio
         self._history_log = history_log
-        self._noted: dict[int, None] = {}  # entries of the history that summaries were made into
         self._now = now
         self._calibrations: dict[str, Calibration] = {}
         self._budgets = budgets
@@ -198,13 +196,15 @@ class TurnMaker:
             await count_ahead(opening, count)
             fixed_tokens = messages_tokens(opening, count) + self.tools.tokens_of(toolset, count)
             spent = await self._spent(request)
-            purse = self._purse(request, selection, spent)
+            purse = lineage.purse
+            if not lineage.depth:
+                purse = self._purse(request, selection, spent, tally)
             compactor = self._compactor(provider, selection, fixed_tokens, count, tally, purse)
             limits = self._limits_for(request, trio.current_time() - started)
             match session:
                 case OpenSession():
                     if not request.resumes:  # a turn is compacted as a whole
-                        limits = await _compacted(compactor, session, limits, tally)
+                        limits = await _compacted(compactor, session, limits)
                     history = session.history()
                 case SessionOutOfReach():
                     history = session.view
@@ -225,6 +225,7 @@ class TurnMaker:
                 lineage=lineage,
                 places=lineage.places or Places(self._max_subagents),
                 tally=tally,
+                purse=purse,
                 hooks=hooks,
                 make=self._maker_of_subagents(selection, home, host, submit),
                 submit=submit,
@@ -264,6 +265,7 @@ class TurnMaker:
                     open_turn=state,
                     resumes=request.resumes,
                     options=partial(options_of, request),
+                    join_deltas=request.join_deltas,
                 )
             )
             run.partial = lambda: turn.result("cancelled")
@@ -371,15 +373,9 @@ class TurnMaker:
             prompt.history,
             key,
             known="" if view.compaction is None else view.compaction.summary,
-            known_cursors=self._noted,
             limit_tokens=recent_history_tokens(selection.context_window_tokens),
         )
         return [UserMessage(text)] if text else []
-
-    def _note_summary(self, cursor: int) -> None:
-        self._noted[cursor] = None
-        if len(self._noted) > _REMEMBERED_SUMMARIES:
-            del self._noted[next(iter(self._noted))]
 
     async def _spent(self, request: RunRequest) -> Spent:
         """What the session has spent; looked up only where there is a budget for it."""
@@ -387,10 +383,16 @@ class TurnMaker:
             return Spent()
         return spent_by(await self.sessions.metadata(request.session_key))
 
-    def _purse(self, request: RunRequest, selection: ModelSelection, spent: Spent) -> Purse | None:
+    def _purse(
+        self, request: RunRequest, selection: ModelSelection, spent: Spent, tally: Tally
+    ) -> Purse | None:
+        """What a run and its subagents may spend."""
         run = request.max_budget or self._budgets.run
         ratio = self._calibrations.get(selection.model, _UNCALIBRATED).ratio
-        return purse_of(run, self._budgets.session, spent, selection, ratio=ratio)
+        purse = purse_of(run, self._budgets.session, spent, selection, ratio=ratio)
+        if purse is not None:
+            purse.join(tally)
+        return purse
 
     def _compactor(
         self,
@@ -409,7 +411,6 @@ class TurnMaker:
             calibration=self._calibrations.get(selection.model, _UNCALIBRATED),
             count=count,
             history_log=self._history_log,
-            on_noted=self._note_summary,
             tally=tally,
             purse=purse,
             telemetry=self._telemetry,
@@ -523,9 +524,7 @@ def _shown(
     return history.shown([*opening, OPENING], budget)[:-1]
 
 
-async def _compacted(
-    compactor: Compactor, session: OpenSession, limits: Limits, tally: Tally
-) -> Limits:
+async def _compacted(compactor: Compactor, session: OpenSession, limits: Limits) -> Limits:
     """Compact the session if it must be, and return what is left of the run's limits for its turn."""
     if limits.timeout_s is None:
         await compactor.before_turn(session)
@@ -533,8 +532,6 @@ async def _compacted(
     started = trio.current_time()
     with trio.move_on_after(limits.timeout_s):
         await compactor.before_turn(session)
-    if not tally.request_count:
-        return limits
     left_s = limits.timeout_s - (trio.current_time() - started)
     return replace(limits, timeout_s=max(left_s, 1e-9))  # the turn itself says that time is over
 

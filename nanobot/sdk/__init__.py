@@ -9,6 +9,7 @@ from ._resume_options import ResumeOptions
 from ._run_many import RunMany, SyncRunMany
 from ._run_stream import EventReader, RunStream
 from ._runtime_client import RuntimeClient
+from ._session_events import SessionEvent, SessionEvents
 from ._sessions_client import SessionsClient
 from ._sync_stream import SyncEventStream
 
@@ -26,6 +27,8 @@ __all__ = [
     "RunMany",
     "RunStream",
     "RuntimeClient",
+    "SessionEvent",
+    "SessionEvents",
     "SessionsClient",
     "SyncEventStream",
     "SyncRunMany",

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from actors import CreditStream, Host, SyncHost, current_host, in_async_loop
 from nanobot.agent import AgentHook, RunResult, StreamEvent
-from nanobot.config import Config, load_config, workspace_path
+from nanobot.config import Config, Environment, load_config, workspace_path
 from nanobot.errors import ConfigError, InvalidArgument, UsageError
 from nanobot.memory import Notes
 from nanobot.providers import Provider
@@ -30,7 +30,13 @@ from nanobot.runtime import (
     follow,
     make_request,
 )
-from nanobot.sessions import SearchableStore, SessionStore, Unsaved, configured_store
+from nanobot.sessions import (
+    SearchableStore,
+    SessionStore,
+    Unsaved,
+    configured_store,
+    signals_of,
+)
 from nanobot.telemetry import Telemetry
 from nanobot.tools import Approver, Tool, Toolset
 from nanobot.tools.builtin import builtin_tools
@@ -66,7 +72,7 @@ class Nanobot:
       sessions: The conversations: `ingest`, `get`, `list`, `export`, `clear`, `delete`, `flush`, `restore`, `fork`, `search`.
       approvals: What parked turns wait for: `list`, `get`, `approve`, `deny`.
       memory: What outlives sessions: `read`, `write`, `append_history`, `read_history`.
-      runtime: What runs: `model`, `workspace`; `statistics`; `compact_session`, `compact_idle_session`,
+      runtime: What runs: `model`, `workspace`; `statistics`; `connect`; `compact_session`, `compact_idle_session`,
         `compact_while_idle`.
     """
 
@@ -105,9 +111,9 @@ class Nanobot:
             telemetry,
         )
         self._engine = Engine(self._blueprint.make_runtime, self._store)
-        self.sessions = SessionsClient(
-            SessionWork(self._engine, self._blueprint), self._store, unsaved
-        )
+        work = SessionWork(self._engine, self._blueprint)
+        self.sessions = SessionsClient(work, self._store, unsaved)
+        signals_of(self._store).on_cancel(work.cancel_if_here())
         self.approvals = ApprovalsClient(self._store)
         self.memory = MemoryClient(Notes(workspace / "memory"), self._blueprint.history_log)
         self.runtime = RuntimeClient(
@@ -162,7 +168,7 @@ class Nanobot:
         if model is not None and model_preset is not None:
             raise InvalidArgument("model and model_preset are mutually exclusive")
         check_approver(approver)
-        env = dict(os.environ)
+        env = Environment(os.environ)
         config = load_config(None if config_path is None else Path(config_path), env=env)
         selection = select_model(config, model=model, model_preset=model_preset, env=env)
         if provider is None and selection.kind == "local":
@@ -197,8 +203,8 @@ class Nanobot:
 
     @property
     def tools(self) -> Toolset:
-        """The tools that every run offers to the model. Those of MCP servers are among them once the first run, which
-        starts the servers, has got to know them.
+        """The tools that every run offers to the model. Those of MCP servers are among them once the servers have been
+        started, by the first run or by `await bot.runtime.connect()`.
         """
         return self._blueprint.tools(self._engine.runtime)
 

@@ -14,6 +14,7 @@ from ._approval import (
 )
 from ._arguments import decode_arguments
 from ._batch import Batch, OnBegin, OnResult, OnStart, execute_all
+from ._cancel_signal import CancelSignal
 from ._cross import Cross, run_here
 from ._execute import MAX_RESULT_CHARS, Decided, ParkedCall, bounded, execute
 from ._kept_results import remove_old_results, remove_old_results_soon
@@ -35,6 +36,7 @@ __all__ = [
     "Approved",
     "Approver",
     "Batch",
+    "CancelSignal",
     "Cross",
     "Decided",
     "Decision",

@@ -173,7 +173,7 @@ async def perform(
         elapsed_s = trio.current_time() - started
         return failed(call, _told(error), outcome=outcome, exception=error, elapsed_s=elapsed_s)
     finally:
-        state.abandoned = True
+        state.cancel.request()
     elapsed_s = trio.current_time() - started
     if deadline.cancelled_caught:
         return failed(call, _timed_out(state, timeout_s), outcome="timed_out", elapsed_s=elapsed_s)

@@ -21,6 +21,7 @@ from typing import (
     overload,
 )
 
+import trio
 from msgspec import Struct
 
 from nanobot.errors import UsageError
@@ -28,6 +29,7 @@ from nanobot.messages import ToolSpec
 
 from ._approval import ApprovalMode
 from ._arguments import convert_arguments
+from ._cancel_signal import CancelSignal
 from ._cross import Cross, run_here
 from ._run_context import RunContext
 from ._schema import Parameters, parameters_from_function
@@ -176,7 +178,9 @@ class FunctionTool(Generic[P, R_co]):
         if not self.traits.on_host:
             cross = run_here
         if self._is_async:
-            return await cross(call)
+            if not self._parameters.context_names:
+                return await cross(call)
+            return await _telling(context.state.cancel, cross, call)
         state = context.state
         state.started, state.in_thread = False, True
 
@@ -188,6 +192,30 @@ class FunctionTool(Generic[P, R_co]):
         state.in_thread = False
         # A wrapper around an async function looks sync from outside; what it returned is awaited where it belongs.
         return await cross(_awaited, result) if inspect.isawaitable(result) else result
+
+
+async def _telling(signal: CancelSignal, cross: Cross, call: Callable[[], Awaitable[R]]) -> R:
+    """Await an async function, and give the signal the moment it is cancelled: threads that it waits for hear of it so."""
+    failure: BaseException | None = None
+
+    async def tell() -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            signal.request()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(tell)
+        try:
+            value = await cross(call)
+        except trio.Cancelled:
+            raise
+        except BaseException as error:  # noqa: BLE001 - raised below, where no nursery makes a group of it
+            failure = error
+        nursery.cancel_scope.cancel()
+    if failure is not None:
+        raise failure
+    return value
 
 
 async def _awaited(value: Awaitable[R]) -> R:
@@ -239,7 +267,7 @@ def tool(
       function: The function.
       name: What the model calls it; the function's name if not given. Letters, digits, `_` and `-`, at most 64.
       timeout_s: Seconds a call may take; None for no limit. A sync function cannot be stopped: past its deadline,
-        or after a cancel, its thread goes on alone and its result is dropped. `RunContext.abandoned` tells it so.
+        or after a cancel, its thread goes on alone and its result is dropped. `RunContext.cancel` tells it so.
       read_only: A call changes nothing, so that several may run at once.
       exclusive: No other call of the same iteration runs beside this one, even if this is read-only.
       on_host: False if `function` is a Trio function that should run in the engine instead of your own loop.
