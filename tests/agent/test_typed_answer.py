@@ -282,7 +282,7 @@ class _Awaited(Inbox):
 
     @property
     def ready(self) -> bool:
-        return False
+        return self.open
 
     @property
     def expecting(self) -> bool:
