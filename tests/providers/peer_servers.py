@@ -34,6 +34,7 @@ __all__ = [
 ]
 
 _START_WITHIN_S: Final = 30.0
+_END_WITHIN_S: Final = 30.0
 
 _AIMOCK: Final = Path("node_modules/@copilotkit/aimock/dist/cli.js")
 _PREFIXES: Final = (Path(sys.prefix), Path(__file__).parents[2])
@@ -87,7 +88,8 @@ async def aimock(folder: Path, fixtures: Sequence[dict[str, Any]]) -> AsyncItera
             api_key="test-key-123",
         )
     finally:
-        await _ended(process, process.stdout)
+        with trio.move_on_after(_END_WITHIN_S, shield=True):
+            await _ended(process, process.stdout)
 
 
 class Llmock(NamedTuple):
@@ -132,7 +134,8 @@ async def llmock() -> AsyncIterator[Llmock]:
         url = await _address(process.stderr, b"running on ")
         yield Llmock(url, Endpoint(name="llmock", base_url=f"{url}/v1", api_key="test-key-123"))
     finally:
-        await _ended(process, process.stderr)
+        with trio.move_on_after(_END_WITHIN_S, shield=True):
+            await _ended(process, process.stderr)
 
 
 async def _address(log: trio.abc.ReceiveStream | None, words: bytes) -> str:
@@ -148,7 +151,6 @@ async def _address(log: trio.abc.ReceiveStream | None, words: bytes) -> str:
 
 async def _ended(process: trio.Process, log: trio.abc.AsyncResource | None) -> None:
     process.terminate()
-    with trio.CancelScope(shield=True):
-        if log is not None:
-            await log.aclose()
-        await process.wait()
+    if log is not None:
+        await log.aclose()
+    await process.wait()
