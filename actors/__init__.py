@@ -27,6 +27,7 @@ from ._mailbox import Mailbox
 from ._notify import TrioNotify
 from ._restart import GiveUp, Restart, RestartHistory, RestartPolicy
 from ._rwlock import Hold, ReadWriteLock
+from ._shares import Shares
 from ._stream import CreditReader, CreditStream
 from ._supervisor import Supervisor, open_supervisor, supervise
 from ._turnstile import Turnstile
@@ -56,6 +57,7 @@ __all__ = [
     "Restart",
     "RestartHistory",
     "RestartPolicy",
+    "Shares",
     "Stopped",
     "Supervisor",
     "SyncHost",

@@ -24,6 +24,7 @@ from ._inbox import Inbox
 from ._journal import NO_JOURNAL, Journal
 from ._limits import Limits
 from ._model_settings import ModelSettings
+from ._open_turn import OpenCalls, OpenTurn, WaitingApproval, open_turn_from_bytes, settled
 from ._output_type import OutputType, output_type_of
 from ._parts import TurnParts
 from ._result import RunResult, StopReason
@@ -61,6 +62,8 @@ __all__ = [
     "Limits",
     "ModelAnswer",
     "ModelSettings",
+    "OpenCalls",
+    "OpenTurn",
     "Outcome",
     "OutputType",
     "Purse",
@@ -72,6 +75,9 @@ __all__ = [
     "Turn",
     "TurnParts",
     "TypedAnswer",
+    "WaitingApproval",
     "estimate_by_length",
+    "open_turn_from_bytes",
     "output_type_of",
+    "settled",
 ]

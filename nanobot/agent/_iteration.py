@@ -150,6 +150,19 @@ class Iteration:
                     self._close(calls if step in (Step.RUN_TOOLS, Step.REFUSE_CALLS) else ())
                     return step
 
+    def take_up(self, answer: AssistantMessage) -> ToolRound:
+        """Be the iteration that this answer belongs to, which was told before, and return the round of its calls."""
+        if answer.content:
+            self.segment.text_pieces.append(answer.content)
+        if answer.reasoning:
+            self.segment.reasoning_pieces.append(answer.reasoning)
+            self.segment.close_reasoning()
+        self._thinking = answer.thinking
+        self.finish_reason = "tool_calls"
+        self._close(answer.tool_calls)
+        assert self.round is not None  # it has calls
+        return self.round
+
     async def say(self, text: str) -> None:
         """Say something in the model's place."""
         await self._tell_text(text)

@@ -233,6 +233,22 @@ class AgentDefaults(Section, frozen=True, kw_only=True):
     max_tool_iterations: Annotated[_Positive, Meta(description="Most model calls of one run.")] = (
         200
     )
+    max_concurrent_runs: Annotated[
+        _Positive | None,
+        Meta(
+            description="Most turns at the same time, shared fairly among tenants; null is no limit."
+        ),
+    ] = None
+    resumable: Annotated[
+        bool,
+        Meta(
+            description="Whether calls of tools are written down before they begin, so that a turn can go on after a crash."
+        ),
+    ] = False
+    max_queued_runs: Annotated[
+        _Positive,
+        Meta(description="Most runs that wait for one session; a further one is refused."),
+    ] = 1000
     max_concurrent_subagents: Annotated[
         _Positive, Meta(description="Most subagents of one run that work at the same time.")
     ] = 1
@@ -549,6 +565,18 @@ class ToolsSettings(Section, frozen=True, kw_only=True):
             "tools that are not listed decide for themselves."
         ),
     ] = field(default_factory=dict)
+    park_for_approval: Annotated[
+        bool,
+        Meta(
+            description="Whether a run whose tool needs approval is parked if nobody is there to ask; else the call is denied."
+        ),
+    ] = False
+    approval_expires_after_hours: Annotated[
+        Annotated[float, Meta(gt=0, le=87_600)],
+        Meta(
+            description="Hours that a parked call waits for a decision; then it counts as denied."
+        ),
+    ] = 24.0
     mcp_servers: Annotated[
         Mapping[str, McpServer], Meta(description="MCP servers by a name of your choice.")
     ] = field(default_factory=dict)

@@ -66,8 +66,7 @@ class TurnTranslator:
                 self.started = True
                 return [TurnStart(chat_id, turn_id, model=str(event.metadata.get("model", "")))]
             case "text.completed":
-                if not event.resuming:
-                    self._last_text = event.content
+                self._last_text = event.content
                 return [
                     StreamEnd(chat_id, turn_id, stream_id=stream_id, resuming=bool(event.resuming))
                 ]

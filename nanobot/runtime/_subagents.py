@@ -183,6 +183,11 @@ class Subagents:
         raise ToolError(f"The subagent {report.ended}.{said}")
 
     @property
+    def ready(self) -> bool:
+        """Whether one has ended that the model was not told of; see `Inbox`."""
+        return bool(self._arrived)
+
+    @property
     def expecting(self) -> bool:
         """Whether the model has not been shown yet what one of them found; see `Inbox`."""
         return bool(self._arrived) or any(not subagent.awaited for subagent in self._alive)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import math
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
+from functools import partial
 from typing import Any, Final
 
 import trio
@@ -18,6 +21,7 @@ from nanobot.agent import (
     AgentHook,
     Limits,
     ModelSettings,
+    OpenTurn,
     Purse,
     RunResult,
     Tally,
@@ -40,8 +44,9 @@ from nanobot.context import (
     user_message,
     with_turn_note,
 )
+from nanobot.errors import StoreError
 from nanobot.memory import HistoryLog
-from nanobot.messages import Message, UserMessage
+from nanobot.messages import OPENING, Message, UserMessage
 from nanobot.providers import Provider
 from nanobot.providers._select import ModelSelection
 from nanobot.providers._traced import TracedProvider
@@ -58,12 +63,17 @@ from ._offered import OfferedTools
 from ._open_sessions import OpenSession, OpenSessions, SessionOutOfReach
 from ._providers import Providers
 from ._request import RunRequest
+from ._resume import options_of, turn_to_resume
 from ._run import Run
 from ._run_trace import follow
 from ._spending import Budgets, Spent, note_spending, purse_of, spent_by
+from ._steering import Steering
 from ._subagents import ROOT, Lineage, Places, Subagents
+from ._turn_inbox import TurnInbox
 
 __all__ = ["TurnMaker"]
+
+_log = logging.getLogger("nanobot.sessions")
 
 _NO_BUDGETS: Final = Budgets()
 _UNCALIBRATED: Final = Calibration()
@@ -89,6 +99,8 @@ class TurnMaker:
       history_log: Where notes on compacted sessions go.
       now: The time, in the zone that the user lives in.
       providers: The model services.
+      steering: The runs that steer the turns of others.
+      resumable: Whether turns can go on after a crash unless their request says otherwise.
       telemetry: Who is told of runs; None for nobody.
 
     Attributes:
@@ -114,6 +126,8 @@ class TurnMaker:
         history_log: HistoryLog,
         now: Callable[[], datetime],
         providers: Providers,
+        steering: Steering,
+        resumable: bool = False,
         budgets: Budgets = _NO_BUDGETS,
         telemetry: Telemetry | None = None,
     ) -> None:
@@ -134,6 +148,8 @@ class TurnMaker:
         self._calibrations: dict[str, Calibration] = {}
         self._budgets = budgets
         self.providers = providers
+        self._steering = steering
+        self._resumable = resumable
         self._telemetry = telemetry
 
     async def carry_out(
@@ -151,7 +167,9 @@ class TurnMaker:
         Raises:
           UsageError: A file that goes with the message cannot be read, or two tools have one name.
           ConfigError: The provider cannot be used.
-          StoreError: The session cannot be read, and the run is ephemeral. Another one goes on without it.
+          StoreError: The session cannot be read, and the run is ephemeral or goes on with a turn. Another one goes on
+            without it.
+          NothingToResume: There is no turn to go on with.
         """
         if run.trace is not None:
             run.trace.begun()
@@ -162,24 +180,19 @@ class TurnMaker:
         answer = _typed_answer(request, selection)
         if answer is not None and answer.tool is not None:
             toolset = toolset.with_tools([answer.tool])
-        said = await user_message(
-            request.message, request.media, timestamp=now.isoformat(timespec="seconds")
-        )
+        said = None if request.resumes else await self._said(request, now)
         tally = lineage.tally or Tally(estimate_by_length)
         run.partial = lambda: _cancelled_before_turn(tally)
         async with self._session(request) as session:
+            state = await self._open_turn(request, session)
             prompt = self._prompt(selection)
-            note = turn_note(
-                now=now,
-                channel=request.channel,
-                chat_id=request.chat_id,
-                sender_id=request.sender_id,
-                compact=prompt.profile.compact_note,
-            )
-            user = with_turn_note(said, note)
+            user = None if said is None else with_turn_note(said, _note(request, prompt, now))
             count = await self._counter()
             opening = shown_messages(await prompt.text(), (), user)
-            opening[-1:-1] = self._recent(prompt, request.session_key, selection, session)
+            before_user = len(opening) if user is None else len(opening) - 1
+            opening[before_user:before_user] = self._recent(
+                prompt, request.session_key, selection, session
+            )
             await count_ahead(opening, count)
             fixed_tokens = messages_tokens(opening, count) + self.tools.tokens_of(toolset, count)
             spent = await self._spent(request)
@@ -190,7 +203,8 @@ class TurnMaker:
             limits = self._limits_for(request, trio.current_time() - started)
             match session:
                 case OpenSession():
-                    limits = await _compacted(compactor, session, limits)
+                    if not request.resumes:  # a turn is compacted as a whole
+                        limits = await _compacted(compactor, session, limits)
                     history = session.history()
                 case SessionOutOfReach():
                     history = session.view
@@ -227,7 +241,7 @@ class TurnMaker:
                         temperature=selection.temperature,
                         reasoning_effort=selection.reasoning_effort,
                     ),
-                    messages=history.shown(opening, compactor.budget),
+                    messages=_shown(history, opening, user, compactor.budget),
                     toolset=toolset
                     if self._telemetry is None
                     else traced(toolset, self._telemetry),
@@ -237,14 +251,20 @@ class TurnMaker:
                     emit=run.events or NOBODY,
                     journal=NO_JOURNAL if isinstance(session, HistoryView) else session,
                     cross=_cross(home, host, run, self._telemetry),
-                    approval=self._approval_for(request),
-                    inbox=subagents,
+                    approval=self._approval_for(request, may_park=isinstance(session, OpenSession)),
+                    # One that keeps nothing keeps nothing of what steers it.
+                    inbox=subagents
+                    if isinstance(session, HistoryView)
+                    else TurnInbox(subagents, self._steering, run),
                     tally=tally,
                     purse=purse,
                     user_message=user,
                     telemetry=self._telemetry,
                     answer=answer,
                     model_preset=selection.preset,
+                    open_turn=state,
+                    resumes=request.resumes,
+                    options=partial(options_of, request),
                     join_deltas=request.join_deltas,
                 )
             )
@@ -263,6 +283,22 @@ class TurnMaker:
                 estimated = min(history.tokens, compactor.budget) + fixed_tokens
                 self._learn(selection.model, estimated, tally.usage.prompt_tokens - counted)
             return result
+
+    async def steering_message(self, request: RunRequest, selection: ModelSelection) -> UserMessage:
+        """What a run says that steers the turn of another, as it is stored.
+
+        Raises:
+          UsageError: A file that goes with the message cannot be read.
+        """
+        now = self._now()
+        said = await self._said(request, now)
+        return with_turn_note(said, _note(request, self._prompt(selection), now))
+
+    @staticmethod
+    async def _said(request: RunRequest, now: datetime) -> UserMessage:
+        return await user_message(
+            request.message, request.media, timestamp=now.isoformat(timespec="seconds")
+        )
 
     def _maker_of_subagents(
         self,
@@ -318,6 +354,8 @@ class TurnMaker:
     ) -> AbstractAsyncContextManager[OpenSession | SessionOutOfReach | HistoryView]:
         """The session, to be written to; only what is in it, or what was given in its place, if the run is ephemeral."""
         key = request.session_key
+        if request.resumes:
+            return self.sessions.open(key)
         if request.history is not None:
             return self.sessions.given(request.history)
         return self.sessions.peek(key) if request.ephemeral else self.sessions.open_if_possible(key)
@@ -404,10 +442,30 @@ class TurnMaker:
         toolset = await self.tools.ready(request.tools, within_s)
         return toolset.without("spawn") if lineage.depth >= self._max_subagent_depth else toolset
 
-    def _approval_for(self, request: RunRequest) -> Approval:
-        if request.approver is None:
+    def _approval_for(self, request: RunRequest, *, may_park: bool) -> Approval:
+        if request.approver is None and may_park == self._approval.may_park:
             return self._approval
-        return replace(self._approval, approver=request.approver)
+        approver = self._approval.approver if request.approver is None else request.approver
+        return replace(self._approval, approver=approver, may_park=may_park)
+
+    async def _open_turn(
+        self, request: RunRequest, session: OpenSession | SessionOutOfReach | HistoryView
+    ) -> OpenTurn | None:
+        """What is kept of the turn while it is open. One that was left open is given up, unless this run goes on with it."""
+        if not isinstance(session, OpenSession):
+            return None
+        if request.resumes:
+            state = turn_to_resume(
+                session.key, session.open_turn(), session.history().said, now=time.time()
+            )
+            return state if state.options else replace(state, options=options_of(request))
+        if session.has_open_turn:
+            try:
+                await session.give_up_turn()
+            except StoreError as error:
+                _log.error("session %.200r: its open turn is lost: %s", session.key, error)
+        resumable = self._resumable if request.resumable is None else request.resumable
+        return OpenTurn(options=options_of(request)) if resumable else None
 
     def _learn(self, model: str, estimated: int, reported: int) -> None:
         """Set what a service counted for one request against what was estimated."""
@@ -445,6 +503,25 @@ def _bounded_for(context: RunContext, limits: Limits) -> Callable[[str, str], Aw
         return str(await bounded(text, name, context, limits.max_tool_result_chars))
 
     return bounded_report
+
+
+def _note(request: RunRequest, prompt: SystemPrompt, now: datetime) -> str:
+    return turn_note(
+        now=now,
+        channel=request.channel,
+        chat_id=request.chat_id,
+        sender_id=request.sender_id,
+        compact=prompt.profile.compact_note,
+    )
+
+
+def _shown(
+    history: HistoryView, opening: list[Message], user: UserMessage | None, budget: int
+) -> list[Message]:
+    """The messages of a turn's first request; of one that goes on, the user's message is in the history."""
+    if user is not None:
+        return history.shown(opening, budget)
+    return history.shown([*opening, OPENING], budget)[:-1]
 
 
 async def _compacted(compactor: Compactor, session: OpenSession, limits: Limits) -> Limits:

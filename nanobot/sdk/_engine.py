@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
-from typing import Any, TypeVarTuple, Unpack
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar, TypeVarTuple, Unpack
 
 import trio
 
@@ -30,6 +30,7 @@ from nanobot.sessions import SessionStore
 
 __all__ = ["Engine"]
 
+T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 
@@ -90,6 +91,10 @@ class Engine:
         except (CallCancelled, Stopped):
             pass  # told apart below
         return settled_result(run)
+
+    async def look_up(self, runtime: Runtime, look: Callable[[], Awaitable[T]]) -> T:
+        """Await something in the runtime's home that belongs to no session. Cancelled with its caller."""
+        return await ask(runtime.home, Call(look), _spawn)
 
     async def accompany(self, runtime: Runtime, call: Call[None]) -> None:
         """Have something run beside the runtime's sessions; returns when the bot is closed, or its loop has ended."""
@@ -222,8 +227,12 @@ def settled_result(run: Run) -> RunResult[Any]:
         return run.call.result()
     except CallCancelled as cancelled:
         if run.partial is not None:
-            return run.partial()
-        return RunResult(content="", stop_reason="cancelled", error=str(cancelled))
+            result = run.partial()
+        else:
+            result = RunResult(content="", stop_reason="cancelled", error=str(cancelled))
+        if run.replaced:
+            result.metadata["replaced"] = True
+        return result
     except Stopped as stopped:
         raise BotClosed(
             "this run was stopped before its end: the bot was closed, or the event loop in which it lived has ended"
@@ -237,7 +246,7 @@ def _do_if_alive(runtime: Runtime, function: Callable[[Unpack[Ts]], object], *ar
         pass  # whatever lived there has settled
 
 
-def _spawn(call: Call[None]) -> None:
+def _spawn(call: Call[Any]) -> None:
     trio.lowlevel.spawn_system_task(call.run)
 
 

@@ -13,6 +13,7 @@ from nanobot.agent import RunResult, StreamEvent
 from nanobot.runtime import Run, Runtime
 
 from ._engine import Engine, refuse_if_forked, settled_result
+from ._statistics import steady
 
 if TYPE_CHECKING:
     from typing_extensions import TypeVar  # only there with a default, before Python 3.13
@@ -121,6 +122,14 @@ class RunStream(Generic[T_co]):
     def done(self) -> bool:
         """Whether the run is over, one way or another."""
         return self._run.settled
+
+    @property
+    def position(self) -> int | None:
+        """How many runs of its session go before this one: 0 from the moment when it is the next, None when it is over.
+
+        A plain look, from any thread.
+        """
+        return steady(lambda: self._runtime.position(self._run))
 
     def stream_events(self) -> EventReader:
         """The events, once, for one reader. Leaving the iteration early cancels the run.

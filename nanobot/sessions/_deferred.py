@@ -79,11 +79,17 @@ class DeferredStore:
         *,
         metadata: Mapping[str, Any] | None = None,
         compaction: Compaction | None = None,
+        slips: Mapping[str, bytes | None] | None = None,
         release: bool = False,
     ) -> Position:
         """See `SessionStore.append`."""
         return await self._leased_from().append(
-            lease, messages, metadata=metadata, compaction=compaction, release=release
+            lease,
+            messages,
+            metadata=metadata,
+            compaction=compaction,
+            slips=slips,
+            release=release,
         )
 
     async def aclose(self) -> None:
@@ -107,6 +113,14 @@ class DeferredStore:
     def search(self, text: str, limit: int = 20) -> tuple[SearchHit, ...]:
         """See `SessionSearch.search`."""
         return self._store().search(text, limit)
+
+    def list_slips(self, name: str, *, key: str | None = None) -> tuple[tuple[str, bytes], ...]:
+        """See `SessionStore.list_slips`."""
+        return self._store().list_slips(name, key=key)
+
+    def swap_slip(self, key: str, name: str, old: bytes, new: bytes | None) -> bool:
+        """See `SessionStore.swap_slip`."""
+        return self._store().swap_slip(key, name, old, new)
 
     def extend(
         self, key: str, messages: Sequence[Message], *, metadata: Mapping[str, Any] | None = None

@@ -69,6 +69,11 @@ _FLUSH: Final = """
     FROM nanobot_session WHERE version > %b::bigint
 """
 
+_NO_SLIPS: Final = (
+    "open turns are not kept in PostgreSQL: for parked and resumable turns keep sessions in SQLite"
+    " (sessions.store)"
+)
+
 
 class PostgresStore:
     """Keeps sessions in a PostgreSQL database that any number of processes, on any machines, share.
@@ -165,10 +170,17 @@ class PostgresStore:
         *,
         metadata: Mapping[str, Any] | None = None,
         compaction: Compaction | None = None,
+        slips: Mapping[str, bytes | None] | None = None,
         release: bool = False,
     ) -> Position:
-        """See `SessionStore.append`. With metadata it takes two round trips, else one."""
+        """See `SessionStore.append`. With metadata it takes two round trips, else one.
+
+        Raises:
+          StoreError: Also for slips, which this store does not keep.
+        """
         await trio.lowlevel.checkpoint_if_cancelled()
+        if slips:
+            raise StoreError(_NO_SLIPS)
         addition = Addition.of(messages, metadata, compaction)
         self._refuse_if_closed()
         held = self._desk.held(lease.token)
@@ -217,6 +229,14 @@ class PostgresStore:
         """See `SessionSearch.search`. The latest are the best: those of the session that was written last come first."""
         _refuse_negative(limit)
         return search(partial(self._query, answer_s=_LONG_ANSWER_S), text, limit)
+
+    def list_slips(self, name: str, *, key: str | None = None) -> tuple[tuple[str, bytes], ...]:
+        """See `SessionStore.list_slips`. There are none here."""
+        return ()
+
+    def swap_slip(self, key: str, name: str, old: bytes, new: bytes | None) -> bool:
+        """See `SessionStore.swap_slip`. There are none here."""
+        return False
 
     def extend(
         self, key: str, messages: Sequence[Message], *, metadata: Mapping[str, Any] | None = None

@@ -58,6 +58,7 @@ class ToolTraits(Struct, frozen=True, kw_only=True):
         in the engine. Sync functions run in threads either way.
       bounds_result: The tool bounds its results itself; they are never cut.
       approval: Whether somebody is asked before each call. The configuration may say otherwise.
+      idempotent: A call that was interrupted may be run again: twice is the same as once.
       gives_answer: A call does nothing but give the run's answer, so nobody is ever asked about it.
     """
 
@@ -67,7 +68,13 @@ class ToolTraits(Struct, frozen=True, kw_only=True):
     on_host: bool = True
     bounds_result: bool = False
     approval: ApprovalMode = "never"
+    idempotent: bool = False
     gives_answer: bool = False
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether a call may be run again if nobody knows what became of it."""
+        return self.idempotent or self.read_only or self.gives_answer
 
 
 class Tool(Protocol):
@@ -227,6 +234,7 @@ def tool(
     on_host: bool = True,
     bounds_result: bool = False,
     approval: ApprovalMode = "never",
+    idempotent: bool = False,
 ) -> Callable[[Callable[P, R]], FunctionTool[P, R]]: ...
 def tool(
     function: Callable[..., Any] | None = None,
@@ -239,6 +247,7 @@ def tool(
     on_host: bool = True,
     bounds_result: bool = False,
     approval: ApprovalMode = "never",
+    idempotent: bool = False,
 ) -> Any:
     """Let the model call a function: sync or async, a plain function, a method, or `tool(instance.method)`.
 
@@ -265,6 +274,7 @@ def tool(
       bounds_result: The results are never too long, so they are never cut.
       approval: "ask" to have each call approved by whoever the bot or the run names as `approver`; the time that takes
         is not counted. `tools.approval` of the configuration has the last word.
+      idempotent: A call may be run again if it was interrupted by a crash, for twice is the same as once; see `bot.resume`.
 
     Raises:
       UsageError: The function cannot be a tool; the message names the parameter or the name, and what would do.
@@ -276,6 +286,7 @@ def tool(
         on_host=on_host,
         bounds_result=bounds_result,
         approval=approval,
+        idempotent=idempotent,
     )
     if function is not None:
         return _tool_from_function(function, name, traits, sys._getframe(1))

@@ -281,6 +281,10 @@ class _Awaited(Inbox):
         self.open = True
 
     @property
+    def ready(self) -> bool:
+        return self.open
+
+    @property
     def expecting(self) -> bool:
         return self.open
 
