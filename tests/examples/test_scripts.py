@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -89,8 +91,17 @@ def test_eval_runner(run_example: Run) -> None:
     assert "401" in outcomes["impossible"]["error"]
 
 
-def test_opentelemetry_console(run_example: Run) -> None:
-    printed = run_example("opentelemetry_console.py")
+@pytest.mark.usefixtures("example_home")
+def test_opentelemetry_console() -> None:
+    # A process of its own: its exporters take the stdout of when their module was first imported.
+    ran = subprocess.run(
+        [sys.executable, EXAMPLES / "opentelemetry_console.py"],
+        capture_output=True,
+        check=True,
+        text=True,
+        cwd=EXAMPLES.parent,
+    )
+    printed = ran.stdout.splitlines()
     spans = [line.partition(" ms  ")[2] for line in printed if " ms  " in line]
     assert "invoke_agent nanobot, 10 tokens" in spans
     assert "execute_tool list_dir" in spans
