@@ -42,7 +42,8 @@ def test_a_conversation_answers_and_ends_with_ctrl_d(configure: Configure, home:
         with open_pty("agent") as terminal:
             ready(terminal)
             terminal.send("hello there\r")
-            terminal.wait_for("Heard by any, 1 line(s).")
+            said = terminal.wait_for("Heard by any, 1 line(s).")
+            terminal.wait_for("> ", after=said)  # before it, what is typed may be thrown away
             terminal.send("\x04")
             assert terminal.wait() == 0
             assert "Traceback" not in terminal.text
