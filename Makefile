@@ -62,7 +62,7 @@ types: $(VENV)/installed-check
 #   ASYNC127            httpx2 instead of httpx: which client we stand on is decided in docs/design.md
 async-rules: $(VENV)/installed-check
 	@echo "async rules"
-	@$(BIN)/python -m flake8_async --disable ASYNC91,ASYNC114,ASYNC124,ASYNC127 $$(find $(CODE) -name '*.py') \
+	@find $(CODE) -name '*.py' | xargs -P 2 -n 60 $(BIN)/python -m flake8_async --disable ASYNC91,ASYNC114,ASYNC124,ASYNC127 \
 		|| { echo "-> async rules: each code is explained at https://flake8-async.readthedocs.io" >&2; exit 1; }
 
 layers: $(VENV)/installed-check

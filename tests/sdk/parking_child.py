@@ -156,7 +156,7 @@ def in_a_fork(folder: Path, deadly: int) -> int:
     if not pid:
         try:
             os._exit(trio.run(main, folder, deadly))
-        except BaseException:  # noqa: BLE001 - whatever it is, this is the end of the fork
+        except BaseException:  # noqa: ASYNC103, BLE001 - whatever it is, this is the end of the fork
             traceback.print_exc()
             os._exit(255)
     code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
