@@ -166,7 +166,8 @@ def test_the_flow_is_the_same_under_every_host(host: Host, home: Path) -> None:
             assert [event.metadata.get("outcome") for event in ends] == ["parked", None]
             assert ends[1].result is not None
             assert ends[1].result.stop_reason == "parked"
-            while await rest_of(bot) != NOTHING:  # its last event comes before its actor lets go of the lock
+            # Its last event comes before its actor lets go of the lock.
+            while await rest_of(bot) != NOTHING:
                 await host.sleep(0.001)
             (first,) = bot.approvals.list("a")
             bot.approvals.approve(first.id)
