@@ -8,8 +8,9 @@ made of prepared bytes. What it does is in the path, as in `/deltas=200,pace=0.0
     pace     seconds between two deltas; 0 sends all of them at once (0)
     tool     name of a tool that is called first; the answer comes when its result is there
 
-`GET /connections` tells how many clients wait for the end of an answer, and when those that did not wait for it had closed their
-connection, since it was asked last. With `pace`, the first delta says when it was written, as seconds of the monotonic clock, which all processes share.
+`GET /connections` tells how many clients wait for the end of an answer, and when those that did not wait for it had closed
+their connection, since it was asked last. With `pace`, the first delta says when it was written. Moments are seconds of the
+monotonic clock, which all processes share.
 """
 
 from __future__ import annotations

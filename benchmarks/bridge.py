@@ -59,7 +59,7 @@ async def lateness(block: Callable[[float], None] | None, ticks: int) -> list[fl
             late.append((time.perf_counter() - due) * 1000)
         return "done"
 
-    answers = [Answer(tool_calls=[("tick", {})]), "It is done."]
+    answers: list[str | Answer | Exception] = [Answer(tool_calls=[("tick", {})]), "It is done."]
     with bot_on(ScriptedProvider(answers, record=False)) as bot:
         async with bot:
             running = asyncio.create_task(bot.run("Wait.", tools=[tick]))

@@ -10,7 +10,8 @@ as fast as they are taken, and its own CPU is not counted.
 
 Then many at once, over HTTP, with a model on the other core: answers of 200 deltas, CPU per delta with the turn around them,
 and `apart_from_turn` without it, by the cost of answers that have one delta. And 50 streams whose model says a word every
-20 ms, and which begin one after the other, lest the first words wait for the beginnings of other turns: wall milliseconds from the moment in which the service wrote the first to the one in which the reader has it.
+20 ms, and which begin one after the other, lest the first words wait for the beginnings of other turns: wall milliseconds
+from the moment in which the service wrote the first to the one in which the reader has it.
 """
 
 from __future__ import annotations

@@ -134,8 +134,8 @@ def main() -> None:
         for _ in range(rounds):
             for name, subject in once.items():
                 values[name].append(subject() / turns * 1e6)
-        for subject, figures in values.items():
-            report("tool_turn", subject, figures, "CPU us per turn", turns_per_round=turns)
+        for name, figures in values.items():
+            report("tool_turn", name, figures, "CPU us per turn", turns_per_round=turns)
 
 
 if __name__ == "__main__":
