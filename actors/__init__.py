@@ -2,6 +2,8 @@
 callers under trio, asyncio or no loop at all can use alike.
 """
 
+import logging
+
 from ._ask import ask, ask_sync, cancel_soon, wait_settled, wait_settled_sync
 from ._call import Call, CallState
 from ._call_host import call_host
@@ -25,6 +27,7 @@ from ._mailbox import Mailbox
 from ._notify import TrioNotify
 from ._restart import GiveUp, Restart, RestartHistory, RestartPolicy
 from ._rwlock import Hold, ReadWriteLock
+from ._shares import Shares
 from ._stream import CreditReader, CreditStream
 from ._supervisor import Supervisor, open_supervisor, supervise
 from ._turnstile import Turnstile
@@ -54,6 +57,7 @@ __all__ = [
     "Restart",
     "RestartHistory",
     "RestartPolicy",
+    "Shares",
     "Stopped",
     "Supervisor",
     "SyncHost",
@@ -73,3 +77,5 @@ __all__ = [
     "wait_settled",
     "wait_settled_sync",
 ]
+
+logging.getLogger("actors").addHandler(logging.NullHandler())  # silent unless its user asks

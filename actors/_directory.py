@@ -72,8 +72,8 @@ class Directory(Generic[K, M]):
         return self._mailboxes.get(key)
 
     @trio.lowlevel.enable_ki_protection  # Ctrl-C in the middle would leave a mailbox without an actor
-    def post_nowait(self, key: K, message: M, *, urgent: bool = False) -> None:
-        """Send a message to the actor of `key`, making it if there is none.
+    def post_nowait(self, key: K, message: M, *, urgent: bool = False, first: bool = False) -> None:
+        """Send a message to the actor of `key`, making it if there is none; see `Mailbox.post_nowait`.
 
         Raises:
           MailboxFull: The actor's mailbox is at its capacity.
@@ -84,14 +84,14 @@ class Directory(Generic[K, M]):
             if self._closed:
                 raise MailboxClosed("this directory is closed")
             mailbox = Mailbox(capacity=self._capacity, idle_s=self._idle_s)
-            mailbox.post_nowait(message, urgent=urgent)
+            mailbox.post_nowait(message, urgent=urgent, first=first)
             try:
                 self._context.run(self._nursery.start_soon, self._live, key, mailbox)
             except RuntimeError:
                 raise MailboxClosed("the nursery of this directory has ended") from None
             self._mailboxes[key] = mailbox
         else:
-            mailbox.post_nowait(message, urgent=urgent)
+            mailbox.post_nowait(message, urgent=urgent, first=first)
 
     def close(self) -> None:
         """Make no further actors; the living ones keep their mailboxes until they pass away or are cancelled."""

@@ -20,7 +20,7 @@ class Mailbox(Generic[M]):
     """Messages in the order they were posted, bounded by `capacity`.
 
     There are two lanes. Urgent messages are read first; they are for what a message being worked on is waiting for, so
-    they are never refused for lack of room.
+    they are never refused for lack of room. A message may also be put before all of the ordinary lane.
 
     Iterating gives messages until the mailbox was empty for `idle_s` seconds, or was closed. Between the test that finds
     it empty and the end of the iteration there is no checkpoint: an actor that leaves its loop has missed nothing so far.
@@ -49,9 +49,19 @@ class Mailbox(Generic[M]):
         """The urgent messages that were not read yet, in reading order."""
         return tuple(self._urgent)
 
+    @property
+    def waiting(self) -> tuple[M, ...]:
+        """All messages that were not read yet, in reading order."""
+        return (*self._urgent, *self._lane)
+
+    @property
+    def next_ordinary(self) -> M | None:
+        """The first message of the ordinary lane, or None."""
+        return self._lane[0] if self._lane else None
+
     @trio.lowlevel.enable_ki_protection  # Ctrl-C in the middle would leave the reader asleep over a message
-    def post_nowait(self, message: M, *, urgent: bool = False) -> None:
-        """Put a message at the end of its lane.
+    def post_nowait(self, message: M, *, urgent: bool = False, first: bool = False) -> None:
+        """Put a message at the end of its lane; one that is to be `first`, before the ordinary lane, also a full one.
 
         Raises:
           MailboxFull: The ordinary lane is at its capacity.
@@ -62,9 +72,12 @@ class Mailbox(Generic[M]):
         if urgent:
             self._urgent.append(message)
         else:
-            if len(self._lane) >= self.capacity:
+            if first:
+                self._lane.appendleft(message)
+            elif len(self._lane) >= self.capacity:
                 raise MailboxFull(int(self.capacity))
-            self._lane.append(message)
+            else:
+                self._lane.append(message)
         self._notify.notify()
 
     def withdraw(self, message: M) -> bool:
@@ -124,7 +137,7 @@ class Mailbox(Generic[M]):
     def close(self) -> tuple[M, ...]:
         """Refuse all further messages and return those that were never read, in reading order. Idempotent."""
         self._closed = True
-        left = (*self._urgent, *self._lane)
+        left = self.waiting
         self._urgent.clear()
         self._lane.clear()
         self._notify.notify()

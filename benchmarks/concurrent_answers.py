@@ -137,7 +137,8 @@ def of_sockets(base_url: str, count: int) -> float:
             for _ in range(count):
                 nursery.start_soon(one)
             await trio.sleep(MODEL_WAITS_S / 2)
-            return (resident() - before) / count / 1000
+            held = resident() - before
+        return held / count / 1000
 
     return trio.run(waiting)
 
@@ -157,7 +158,8 @@ def of_sessions(base_url: str, count: int) -> float:
             assert bot.runtime.statistics().running == count, (
                 "not all wait: the machine is too slow"
             )
-            return (resident() - before) / count / 1000
+            held = resident() - before
+        return held / count / 1000
 
     with bot_at(base_url, connect_s=60) as bot:
         return trio.run(waiting, bot)

@@ -5,8 +5,9 @@
 
 Microseconds of this process's CPU per turn, all threads counted: a turn in which the model, an object in this process, asks
 for five calls at once and then answers. `hundred at once` is the same, with 100 runs under way. The rounds interleave the
-subjects; the first, without tools, is what to subtract. Two more, each with a store and in a process of its own, ask
-a model over HTTP: a turn in which it calls one tool and is asked again, and `times` relative to a turn in which it does not.
+subjects; the first, without tools, is what to subtract. The ratios to it are what machines can be compared by. Two more
+subjects, each with a store and in a process of its own, ask a model over HTTP: a turn in which it calls one tool and is asked
+again, and `times` relative to a turn in which it does not.
 """
 
 from __future__ import annotations
@@ -125,7 +126,7 @@ def two_requests(short: bool) -> None:
 def main() -> None:
     short = parse(__doc__)
     two_requests(short)
-    turns, rounds = (100, 2) if short else (200, 11)
+    turns, rounds = (50, 2) if short else (200, 11)
     with ExitStack() as stack:
         once = dict(subjects(stack, turns))
         values: dict[str, list[float]] = {subject: [] for subject in once}
@@ -136,6 +137,12 @@ def main() -> None:
                 values[name].append(subject() / turns * 1e6)
         for name, figures in values.items():
             report("tool_turn", name, figures, "CPU us per turn", turns_per_round=turns)
+        for name, figures in values.items():
+            # Within a round, so that a machine that is slow, or busy, is so for both.
+            ratios = [
+                figure / plain for figure, plain in zip(figures, values["no tools"], strict=True)
+            ]
+            report("tool_turn", name, ratios, "times a turn without tools", turns_per_round=turns)
 
 
 if __name__ == "__main__":

@@ -28,9 +28,9 @@ if TYPE_CHECKING:
         StreamEvent,
         StreamEventType,
     )
-    from .sdk import Nanobot, RunStream
+    from .sdk import Job, JobOutcome, Nanobot, PendingApproval, RunStream
     from .sessions import SessionInfo, SessionSnapshot
-    from .tools import ApprovalRequest, Approved, Denied, RunContext, tool
+    from .tools import ApprovalRequest, Approved, Denied, Park, RunContext, tool
 
 __all__ = [
     "STREAM_EVENT_REASONING_COMPLETED",
@@ -48,7 +48,11 @@ __all__ = [
     "Approved",
     "Budget",
     "Denied",
+    "Job",
+    "JobOutcome",
     "Nanobot",
+    "Park",
+    "PendingApproval",
     "RunContext",
     "RunResult",
     "RunStream",
@@ -61,7 +65,11 @@ __all__ = [
 ]
 
 _SOURCES = {
+    "Job": "nanobot.sdk",
+    "JobOutcome": "nanobot.sdk",
     "Nanobot": "nanobot.sdk",
+    "Park": "nanobot.tools",
+    "PendingApproval": "nanobot.sdk",
     "RunStream": "nanobot.sdk",
     "SessionInfo": "nanobot.sessions",
     "SessionSnapshot": "nanobot.sessions",

@@ -6,9 +6,12 @@ NanobotError
 │   ├── InvalidMessage         … by a transcript with a message that cannot be kept (also a ValueError)
 │   ├── BotClosed              … by using a bot after `aclose()`
 │   ├── NestedRunRefused       … by a nested run that could only deadlock
+│   ├── NothingToResume        … by going on with a turn that is over, or waits for a decision
+│   ├── ApprovalGone           … by deciding about what nobody waits for any more
 │   ├── SessionExists          … by a new session under a key that is taken (in nanobot.sessions)
 │   └── UnknownPreset          … by naming a preset that is not configured (also a KeyError)
 ├── ConfigError                the configuration cannot be used (also a ValueError)
+├── SessionBusy                a run was not taken in, because its session is busy; it may be later
 ├── ProviderError              the model service failed us
 │   ├── AuthenticationFailed   … it does not accept our key (401, 403)
 │   ├── RequestRejected        … it will never accept this request (400, 404, 413, 422)
@@ -18,6 +21,7 @@ NanobotError
 │   ├── ConnectionFailed       … it cannot be reached, or hung up on us
 │   ├── ProviderTimeout        … it went silent past a named limit
 │   └── MalformedStream        … it sent bytes we cannot parse
+├── NoOutput                   the model gave no answer of the type that was asked for
 ├── ToolError                  a tool failed; the model is told and may try again
 │   └── ToolTimedOut           … by taking longer than it may; its result has the outcome `timed_out`
 └── StoreError                 sessions could not be read or written
@@ -27,9 +31,11 @@ NanobotError
 
 from __future__ import annotations
 
+import logging
 from typing import Literal
 
 __all__ = [
+    "ApprovalGone",
     "AuthenticationFailed",
     "BotClosed",
     "ConfigError",
@@ -39,12 +45,15 @@ __all__ = [
     "MalformedStream",
     "NanobotError",
     "NestedRunRefused",
+    "NoOutput",
+    "NothingToResume",
     "OutOfCredit",
     "ProviderError",
     "ProviderTimeout",
     "RateLimited",
     "RequestRejected",
     "ServiceUnavailable",
+    "SessionBusy",
     "StoreError",
     "TimeoutPhase",
     "ToolError",
@@ -52,6 +61,9 @@ __all__ = [
     "UnknownPreset",
     "UsageError",
 ]
+
+# A library says nothing unless its user asks. Here, because whatever logs imports this module first.
+logging.getLogger("nanobot").addHandler(logging.NullHandler())
 
 TimeoutPhase = Literal["connect", "first_token", "between_tokens", "request"]
 
@@ -80,6 +92,34 @@ class NestedRunRefused(UsageError):
     """A run started inside another run would wait for something that waits for it."""
 
 
+class NothingToResume(UsageError):
+    """There is no turn to go on with: the last one has its answer, or it waits for a decision.
+
+    Attributes:
+      approval_id: What the turn waits for; None if there is none.
+    """
+
+    def __init__(self, message: str, *, approval_id: str | None = None) -> None:
+        super().__init__(message)
+        self.approval_id = approval_id
+
+
+class ApprovalGone(UsageError):
+    """Nobody waits for this decision: somebody decided before, it has expired, or its turn is over.
+
+    Attributes:
+      approval_id: The approval.
+      reason: Which of these.
+    """
+
+    def __init__(
+        self, message: str, *, approval_id: str, reason: Literal["unknown", "decided", "expired"]
+    ) -> None:
+        super().__init__(message)
+        self.approval_id = approval_id
+        self.reason: Literal["unknown", "decided", "expired"] = reason
+
+
 class UnknownPreset(UsageError, KeyError):
     """A model preset that the configuration does not define."""
 
@@ -95,6 +135,20 @@ class UnknownPreset(UsageError, KeyError):
 
 class ConfigError(NanobotError, ValueError):
     """The configuration cannot be used; the message says what to set and where."""
+
+
+class SessionBusy(NanobotError):
+    """A run was not taken in, because its session is busy: `on_busy="reject"`, or too many runs wait there already.
+
+    Attributes:
+      session_key: The session.
+      queued: How many runs wait there, the one that is in its turn not among them.
+    """
+
+    def __init__(self, message: str, *, session_key: str, queued: int) -> None:
+        super().__init__(message)
+        self.session_key = session_key
+        self.queued = queued
 
 
 class ProviderError(NanobotError):
@@ -171,6 +225,20 @@ class MalformedStream(ProviderError):
     """The service sent bytes that we cannot parse; `body_excerpt` shows where."""
 
     retryable = True
+
+
+class NoOutput(NanobotError):
+    """A run was to give an answer of some type (`output_type=`) and gave none.
+
+    Attributes:
+      raw: What the model said last, as text; "" if it said nothing.
+      problem: What was wrong with it.
+    """
+
+    def __init__(self, problem: str, raw: str = "") -> None:
+        super().__init__(problem)
+        self.problem = problem
+        self.raw = raw
 
 
 class ToolError(NanobotError):

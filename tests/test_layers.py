@@ -20,8 +20,8 @@ DOOR = "nanobot"  # `nanobot/__init__.py`: what users import, and no layer below
 
 LAYERS: tuple[frozenset[str], ...] = (  # from the ground up
     frozenset({"actors"}),
-    frozenset({"_version", "errors", "messages"}),
-    frozenset({"config"}),
+    frozenset({"_frames", "_version", "errors", "messages"}),
+    frozenset({"config", "telemetry"}),
     frozenset({"memory", "providers", "sessions", "tools"}),
     frozenset({"context"}),
     frozenset({"agent"}),
@@ -29,11 +29,12 @@ LAYERS: tuple[frozenset[str], ...] = (  # from the ground up
     frozenset({"sdk", "testing"}),
     frozenset({DOOR}),
     frozenset({"cli", "gateway", "server"}),
-    frozenset({"__main__"}),
+    frozenset({"__main__", "_pytest_plugin"}),
 )
 
 # Arrows between neighbors of one layer. Each points one way, so none of them can close a circle.
 BESIDE: dict[tuple[str, str], frozenset[str] | None] = {  # None: any name
+    ("_frames", "errors"): None,  # cuts frames off our own errors, not off bugs
     ("messages", "errors"): None,  # a history that cannot be is the caller's mistake
     ("memory", "providers"): frozenset(
         {"DeltaStream", "ModelRequest", "Provider"}
@@ -53,6 +54,7 @@ REFUSED: dict[tuple[str, str], str] = {
 OUTSIDE: dict[str, frozenset[str]] = {
     "actors": frozenset({"outcome", "trio"}),
     "_version": frozenset(),
+    "_frames": frozenset(),
     "errors": frozenset(),
     "messages": frozenset({"msgspec"}),
 }

@@ -18,16 +18,19 @@ from ._events import (
     StreamEvent,
     StreamEventType,
 )
-from ._hook import AgentHook
+from ._hook import AgentHook, HookOutcome
 from ._hook_context import AgentHookContext, HookToolCall, ModelAnswer
 from ._inbox import Inbox
 from ._journal import NO_JOURNAL, Journal
 from ._limits import Limits
 from ._model_settings import ModelSettings
+from ._open_turn import OpenCalls, OpenTurn, WaitingApproval, open_turn_from_bytes, settled
+from ._output_type import OutputType, output_type_of
 from ._parts import TurnParts
 from ._result import RunResult, StopReason
 from ._tally import Estimate, Tally, estimate_by_length
 from ._turn import Turn
+from ._typed_answer import TypedAnswer
 
 __all__ = [
     "NOBODY",
@@ -52,13 +55,17 @@ __all__ = [
     "ConsumerStalled",
     "Emit",
     "Estimate",
+    "HookOutcome",
     "HookToolCall",
     "Inbox",
     "Journal",
     "Limits",
     "ModelAnswer",
     "ModelSettings",
+    "OpenCalls",
+    "OpenTurn",
     "Outcome",
+    "OutputType",
     "Purse",
     "RunResult",
     "StopReason",
@@ -67,5 +74,10 @@ __all__ = [
     "Tally",
     "Turn",
     "TurnParts",
+    "TypedAnswer",
+    "WaitingApproval",
     "estimate_by_length",
+    "open_turn_from_bytes",
+    "output_type_of",
+    "settled",
 ]

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import trio
 
-from nanobot.errors import ProviderError
+from nanobot.errors import NoOutput, ProviderError
 
 from ._result import StopReason
 
@@ -56,4 +56,6 @@ def facts_of(exception: BaseException | None) -> dict[str, Any]:
         facts["retryable"] = exception.retryable
         facts["status"] = exception.status
         facts["retry_after_s"] = exception.retry_after_s
+    if isinstance(exception, NoOutput):
+        facts["raw_output"] = exception.raw
     return facts

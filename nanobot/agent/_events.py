@@ -87,7 +87,7 @@ class StreamEvent:
     type: StreamEventType
     delta: str = ""
     content: str = ""
-    result: RunResult | None = None
+    result: RunResult[Any] | None = None
     name: str | None = None
     tool_call_id: str | None = None
     arguments: dict[str, Any] | None = None

@@ -2,9 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any, Final, TypeAlias
+
 from ._hook_context import AgentHookContext, HookToolCall
 
-__all__ = ["AgentHook"]
+__all__ = ["AgentHook", "HookOutcome"]
+
+HookOutcome: TypeAlias = Any
+"""What a hook's method returns: None, or an awaitable of it. So type checkers take `async def` and plain `def` alike."""
+
+
+class _Nothing:
+    """For `await super().method(...)`, and for `super().method(...)` without it."""
+
+    def __await__(self) -> Iterator[None]:
+        return iter(())
+
+
+NOTHING: Final = _Nothing()
 
 
 class AgentHook:
@@ -31,35 +47,43 @@ class AgentHook:
         """Return True to get `on_stream` and `on_stream_end`. Asked once, at the start of each run."""
         return False
 
-    async def before_run(self, context: AgentHookContext) -> None:
+    def before_run(self, context: AgentHookContext) -> HookOutcome:
         """Before anything else of the run."""
+        return NOTHING
 
-    async def before_iteration(self, context: AgentHookContext) -> None:
+    def before_iteration(self, context: AgentHookContext) -> HookOutcome:
         """Before the model is asked; `context.messages` is what it will be shown."""
+        return NOTHING
 
-    async def on_stream(self, context: AgentHookContext, delta: str) -> None:
+    def on_stream(self, context: AgentHookContext, delta: str) -> HookOutcome:
         """For each piece of text as the model says it, once."""
+        return NOTHING
 
-    async def on_stream_end(self, context: AgentHookContext, *, resuming: bool) -> None:
+    def on_stream_end(self, context: AgentHookContext, *, resuming: bool) -> HookOutcome:
         """When an answer's text is complete; `resuming` says that tools and another answer follow."""
+        return NOTHING
 
-    async def before_execute_tools(self, context: AgentHookContext) -> None:
+    def before_execute_tools(self, context: AgentHookContext) -> HookOutcome:
         """Before the tools of an answer are run; `context.tool_calls` may be changed as in `before_execute_tool`."""
+        return NOTHING
 
-    async def before_execute_tool(self, context: AgentHookContext, call: HookToolCall) -> None:
+    def before_execute_tool(self, context: AgentHookContext, call: HookToolCall) -> HookOutcome:
         """Before one tool is run. `call.deny(reason)` keeps it from running; `call.arguments` may be rewritten.
 
         The first denial is final: hooks further down the list are not asked. If this method raises, the call is
         denied, for a guard that cannot decide must not let things pass.
         """
+        return NOTHING
 
-    async def after_execute_tool(
+    def after_execute_tool(
         self, context: AgentHookContext, call: HookToolCall, result: str, outcome: str
-    ) -> None:
+    ) -> HookOutcome:
         """After one tool call has ended; `outcome` is "ok", "error", "denied" or "timed_out"."""
+        return NOTHING
 
-    async def after_iteration(self, context: AgentHookContext) -> None:
+    def after_iteration(self, context: AgentHookContext) -> HookOutcome:
         """After an answer and its tools, with `response`, `usage`, `tool_results` and `tool_events` filled."""
+        return NOTHING
 
     def finalize_content(self, context: AgentHookContext, content: str) -> str:
         """Return the answer as it should be returned and stored; each hook gets what the one before returned.
@@ -69,11 +93,14 @@ class AgentHook:
         """
         return content
 
-    async def after_run(self, context: AgentHookContext) -> None:
+    def after_run(self, context: AgentHookContext) -> HookOutcome:
         """After a run that ended by itself, with `final_content` and `stop_reason`."""
+        return NOTHING
 
-    async def on_error(self, context: AgentHookContext) -> None:
+    def on_error(self, context: AgentHookContext) -> HookOutcome:
         """After a run that failed, timed out or was cancelled, with `error` and, if there was one, `exception`."""
+        return NOTHING
 
-    async def on_finally(self, context: AgentHookContext) -> None:
+    def on_finally(self, context: AgentHookContext) -> HookOutcome:
         """After every run, last of all. A cancel does not reach it; it has a few seconds (`Limits.settle_s`)."""
+        return NOTHING

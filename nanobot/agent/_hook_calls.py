@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from inspect import isawaitable
+from typing import Final
+
+from nanobot.telemetry import Telemetry
 
 from ._hook import AgentHook
 from ._hook_context import AgentHookContext, HookToolCall
@@ -14,13 +18,30 @@ __all__ = ["call_all", "finalize", "guard", "start", "stream"]
 _log = logging.getLogger("nanobot.hooks")
 
 
+_UNTOLD: Final = nullcontext()
+
+
+def _told(
+    telemetry: Telemetry | None, hook: AgentHook, method: str
+) -> AbstractContextManager[object]:
+    """A span for one call of one hook, so that a slow one is seen."""
+    if telemetry is None:
+        return _UNTOLD
+    return telemetry.span("hook", method, hook=type(getattr(hook, "wrapped", hook)).__qualname__)
+
+
 async def _call(
-    hook: AgentHook, method: str, args: tuple[object, ...], kwargs: dict[str, object]
+    hook: AgentHook,
+    method: str,
+    args: tuple[object, ...],
+    kwargs: dict[str, object],
+    telemetry: Telemetry | None = None,
 ) -> None:
     try:
-        outcome = getattr(hook, method)(*args, **kwargs)
-        if isawaitable(outcome):
-            await outcome
+        with _told(telemetry, hook, method):
+            outcome = getattr(hook, method)(*args, **kwargs)
+            if isawaitable(outcome):
+                await outcome
     except Exception:  # strangers' code: a broken observer must not break the run it observes
         if getattr(hook, "reraise", False):
             raise
@@ -28,16 +49,23 @@ async def _call(
 
 
 async def call_all(
-    hooks: tuple[AgentHook, ...], method: str, args: tuple[object, ...], kwargs: dict[str, object]
+    hooks: tuple[AgentHook, ...],
+    method: str,
+    args: tuple[object, ...],
+    kwargs: dict[str, object],
+    telemetry: Telemetry | None = None,
 ) -> None:
     for hook in hooks:
-        await _call(hook, method, args, kwargs)
+        await _call(hook, method, args, kwargs, telemetry)
 
 
 async def start(
-    askable: tuple[AgentHook, ...], before_run: tuple[AgentHook, ...], context: AgentHookContext
+    askable: tuple[AgentHook, ...],
+    before_run: tuple[AgentHook, ...],
+    context: AgentHookContext,
+    telemetry: Telemetry | None = None,
 ) -> tuple[AgentHook, ...]:
-    await call_all(before_run, "before_run", (context,), {})
+    await call_all(before_run, "before_run", (context,), {}, telemetry)
     return tuple([hook for hook in askable if _wants_streaming(hook)])
 
 
@@ -59,13 +87,17 @@ async def stream(
 
 
 async def guard(
-    hooks: tuple[AgentHook, ...], context: AgentHookContext, call: HookToolCall
+    hooks: tuple[AgentHook, ...],
+    context: AgentHookContext,
+    call: HookToolCall,
+    telemetry: Telemetry | None = None,
 ) -> None:
     for hook in hooks:
         try:
-            outcome: object = hook.before_execute_tool(context, call)
-            if isawaitable(outcome):
-                await outcome
+            with _told(telemetry, hook, "before_execute_tool"):
+                outcome: object = hook.before_execute_tool(context, call)
+                if isawaitable(outcome):
+                    await outcome
         except Exception as error:  # strangers' code; it fails closed
             if getattr(hook, "reraise", False):
                 raise
@@ -77,11 +109,17 @@ async def guard(
             return
 
 
-async def finalize(hooks: tuple[AgentHook, ...], context: AgentHookContext, content: str) -> str:
+async def finalize(
+    hooks: tuple[AgentHook, ...],
+    context: AgentHookContext,
+    content: str,
+    telemetry: Telemetry | None = None,
+) -> str:
     for hook in hooks:
-        changed: object = hook.finalize_content(context, content)
-        if isawaitable(changed):
-            changed = await changed
+        with _told(telemetry, hook, "finalize_content"):
+            changed: object = hook.finalize_content(context, content)
+            if isawaitable(changed):
+                changed = await changed
         if not isinstance(changed, str):
             raise TypeError(
                 f"{type(hook).__qualname__}.finalize_content returned {type(changed).__name__}, not the text to show; "

@@ -64,6 +64,7 @@ class AgentHookContext:
       tool_events: One `{"name", "tool_call_id", "status", "detail"}` per call of this iteration that has ended;
         `status` is "ok" or "error".
       final_content: The run's answer, once there is one.
+      output: The same as a value of the run's `output_type`, in `after_run` and `on_finally`; None without one.
       stop_reason: Why the run stopped, once it has.
       error: What went wrong, once something has.
       exception: The exception behind `error`, if one was.
@@ -79,6 +80,7 @@ class AgentHookContext:
     tool_results: list[str] = field(default_factory=list)
     tool_events: list[dict[str, Any]] = field(default_factory=list)
     final_content: str | None = None
+    output: Any = None
     stop_reason: str | None = None
     error: str | None = None
     exception: BaseException | None = None
@@ -103,3 +105,8 @@ class AgentHookContext:
         self.tool_calls = []
         self.tool_results = []
         self.tool_events = []
+
+    def restart_text(self, index: int, segment: Segment) -> None:
+        """What the model gave by its last call is said as text now; everything else stays as it is."""
+        self.iteration = index
+        self._segment = segment

@@ -14,12 +14,20 @@ class Inbox(Protocol):
     """Messages that come to a turn between its iterations, such as what subagents bring."""
 
     @property
+    def ready(self) -> bool:
+        """Whether there may be something to take now."""
+        ...
+
+    @property
     def expecting(self) -> bool:
-        """Whether there is something to take, or something will come. A turn that has its answer waits for it."""
+        """Whether something will come, or has, that a turn which has its answer waits for."""
         ...
 
     async def take(self) -> Sequence[Message]:
-        """Take what has come, in order; together they go behind any legal history."""
+        """Take what has come, in order, as it is to be stored; together they go behind any legal history.
+
+        Cancellation: nothing was taken that would have to be told.
+        """
         ...
 
     async def wait(self) -> None:
@@ -32,6 +40,10 @@ class Inbox(Protocol):
 
 
 class _Empty:
+    @property
+    def ready(self) -> bool:
+        return False
+
     @property
     def expecting(self) -> bool:
         return False

@@ -21,7 +21,7 @@ from nanobot.messages import (
     ToolCallDelta,
     UserMessage,
 )
-from nanobot.providers import DeltaStream
+from nanobot.providers import DeltaStream, ModelRequest
 
 from ._attempt import Outcome
 from ._budget import BudgetSpent
@@ -35,6 +35,7 @@ from ._events import (
 )
 from ._hook_context import ModelAnswer
 from ._hook_points import HookPoints
+from ._joined import joined
 from ._next_step import Step, next_step
 from ._parts import TurnParts
 from ._segment import Segment
@@ -116,6 +117,9 @@ class Iteration:
             await self._hooks.reach("before_iteration")
         use_tools = not self._closing
         nudges: tuple[Message, ...] = (_NO_MORE_TOOLS,) if self._closing else ()
+        if (answer := self._parts.answer) is not None:
+            reminder = answer.reminder(closing=self._closing)
+            nudges = nudges if reminder is None else (*nudges, reminder)
         rest: tuple[Message, ...] = ()
         continuations = empty_answers = 0
         while True:
@@ -146,11 +150,33 @@ class Iteration:
                     self._close(calls if step in (Step.RUN_TOOLS, Step.REFUSE_CALLS) else ())
                     return step
 
+    def take_up(self, answer: AssistantMessage) -> ToolRound:
+        """Be the iteration that this answer belongs to, which was told before, and return the round of its calls."""
+        if answer.content:
+            self.segment.text_pieces.append(answer.content)
+        if answer.reasoning:
+            self.segment.reasoning_pieces.append(answer.reasoning)
+            self.segment.close_reasoning()
+        self._thinking = answer.thinking
+        self.finish_reason = "tool_calls"
+        self._close(answer.tool_calls)
+        assert self.round is not None  # it has calls
+        return self.round
+
     async def say(self, text: str) -> None:
         """Say something in the model's place."""
         await self._tell_text(text)
         if self._hooks is not None:
             await self._hooks.stream([text])
+
+    def restart(self) -> None:
+        """Make room for what is said in the model's place, as an answer of its own, once this one is kept."""
+        self.index += 1
+        self.segment = Segment()
+        self.round = None
+        self._calls, self._thinking, self._assembler = (), (), Assembler()
+        if self._hooks is not None:
+            self._hooks.context.restart_text(self.index, self.segment)
 
     async def end_text(self, *, resuming: bool) -> None:
         """Tell readers and hooks that no more text comes, and whether another answer follows."""
@@ -195,18 +221,29 @@ class Iteration:
         """Send one request and take in its answer; return the calls in it."""
         self._transcript.adopt()
         shown = self._transcript.messages
-        tally, provider = self._tally, self._parts.provider
+        tally = self._tally
         request = self._parts.settings.request(
             [*shown, *extra] if extra else shown,
             self._parts.toolset.specs,
             use_tools=use_tools,
             watch=tally,
+            output=None if self._parts.answer is None else self._parts.answer.format,
         )
-        if self._parts.purse is not None:
-            try:
-                request = self._parts.purse.within(request, tally)
-            except BudgetSpent as spent:
-                raise TurnStopped("budget", str(spent)) from None
+        purse = self._parts.purse
+        if purse is None:
+            return await self._answer_to(request)
+        try:
+            request = await purse.draw(request, tally)
+        except BudgetSpent as spent:
+            raise TurnStopped("budget", str(spent)) from None
+        try:
+            return await self._answer_to(request)
+        finally:
+            purse.put_back(tally)
+
+    async def _answer_to(self, request: ModelRequest) -> tuple[ToolCall, ...]:
+        """Take in the answer to a request; return the calls in it."""
+        tally, provider = self._tally, self._parts.provider
         self._assembler = Assembler(f"{getrandbits(64):x}")
         text_before, reasoning_before = (
             len(self.segment.text_pieces),
@@ -263,7 +300,7 @@ class Iteration:
 
     async def _take(self, batch: Sequence[Delta]) -> None:
         said: list[str] = []
-        for delta in batch:
+        for delta in joined(batch) if self._parts.join_deltas else batch:
             if type(delta) is TextDelta:  # the frequent ones first, without pattern matching
                 if text := self.segment.next_text(delta.text):
                     await self._tell_text(text)

@@ -8,7 +8,7 @@ from typing import Any
 from msgspec import Struct, field
 
 from nanobot.messages import Message, ToolSpec
-from nanobot.providers import ModelRequest, RequestWatch
+from nanobot.providers import ModelRequest, OutputFormat, RequestWatch
 
 __all__ = ["ModelSettings"]
 
@@ -33,6 +33,7 @@ class ModelSettings(Struct, frozen=True, kw_only=True):
         *,
         use_tools: bool,
         watch: RequestWatch | None = None,
+        output: OutputFormat | None = None,
     ) -> ModelRequest:
         """Make a request. With `use_tools=False` the tools are still described, for services want to know every tool
         that the history mentions and cache the prefix they are part of, but the model must not call one.
@@ -47,4 +48,5 @@ class ModelSettings(Struct, frozen=True, kw_only=True):
             self.reasoning_effort,
             self.extra_body,
             watch,
+            output,
         )

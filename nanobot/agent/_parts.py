@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from nanobot.messages import Message
 from nanobot.providers import Provider
+from nanobot.telemetry import Telemetry
 from nanobot.tools import NO_APPROVAL, Approval, Cross, RunContext, Toolset, run_here
 
 from ._budget import Purse
@@ -17,7 +18,9 @@ from ._inbox import EMPTY, Inbox
 from ._journal import NO_JOURNAL, Journal
 from ._limits import Limits
 from ._model_settings import ModelSettings
+from ._open_turn import OpenTurn
 from ._tally import Estimate, Tally, estimate_by_length
+from ._typed_answer import TypedAnswer
 
 __all__ = ["TurnParts"]
 
@@ -48,7 +51,15 @@ class TurnParts:
       user_message: What the journal gets for the user's message, if that is not what the model is shown
         (`messages[-1]`).
       purse: What the turn may spend; None is no limit.
+      telemetry: Who is told of iterations and hooks; None for nobody. Providers and tools tell of themselves.
+      answer: The type that the answer is to have; None for text. Its tool is in `toolset`.
       model_preset: The preset's name, if the settings come from one.
+      open_turn: What the journal is to keep of the turn while it is open, so that another process can go on with it; None is
+        nothing. It costs a write before each call of a tool that may not be run twice.
+      resumes: Whether the turn was begun before; then `open_turn` is where it stands, `messages` has the user's message and
+        all that came after it, and there is no `user_message`.
+      options: What an open turn has to say of the run, for one that is parked without having been kept open.
+      join_deltas: Whether pieces of text that come in one batch are told as one.
     """
 
     provider: Provider
@@ -67,4 +78,10 @@ class TurnParts:
     tally: Tally | None = None
     user_message: Message | None = None
     purse: Purse | None = None
+    telemetry: Telemetry | None = None
+    answer: TypedAnswer | None = None
     model_preset: str | None = None
+    open_turn: OpenTurn | None = None
+    resumes: bool = False
+    options: Callable[[], dict[str, Any]] = dict
+    join_deltas: bool = False

@@ -3,7 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias
+
+from nanobot.errors import NoOutput
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar  # only there with a default, before Python 3.13
+
+    T_co = TypeVar("T_co", covariant=True, default=None)
+else:
+    from typing import TypeVar
+
+    T_co = TypeVar("T_co", covariant=True)
 
 __all__ = ["RunResult", "StopReason"]
 
@@ -16,15 +27,18 @@ StopReason: TypeAlias = Literal[
     "consumer_stalled",
     "timeout",
     "budget",
+    "parked",
 ]
-"""Why a run stopped. `RunResult.error` is None for completed, max_iterations and empty_response, and set for the others."""
+"""Why a run stopped. `RunResult.error` is None for completed, max_iterations, empty_response and parked, and set for the others.
+A run that is parked has no answer yet: its turn waits in the store for an approval, and `bot.resume` goes on with it."""
 
 
 @dataclass(slots=True)
-class RunResult:
+class RunResult(Generic[T_co]):
     """What a run hands back: the answer, and what it took to get it.
 
-    A model that failed is a result too: `error` is set, and `content` holds what arrived before the failure.
+    A model that failed is a result too: `error` is set, and `content` holds what arrived before the failure. For type
+    checkers it is `RunResult[T]` after `run(..., output_type=T)`, and `RunResult[None]` or just `RunResult` otherwise.
 
     Attributes:
       content: The final answer as text; after a failure or a cancel the part that was there.
@@ -41,8 +55,11 @@ class RunResult:
         `finish_reason`, `attempts` (a dict for each attempt at a request, see `Attempt`), `cost` (US dollars by list price
         for all of them, None if a price is not known), `persisted` (False if the turn could not be stored, and then
         `store_error` says why), and `subagents` (how many `runs` there were inside this one, and their part of the
-        `usage`). If an exception was behind a failure, `exception_type`; if it was the model service's,
-        `retryable`, `status` (HTTP) and `retry_after_s` (how long it asked us to wait), None where it did not say.
+        `usage`). `approval` is what a parked run waits for (its `id`, `name`, `arguments`, `expires_at`), `replaced` is True
+        if another run took the place of this one, `steered` if the message went into the turn of another, whose result
+        this is. If an exception was behind a failure, `exception_type`; if it was the model service's,
+        `retryable`, `status` (HTTP) and `retry_after_s` (how long it asked us to wait), None where it did not say; if it was
+        an answer of the wrong type, `raw_output`.
     """
 
     content: str
@@ -52,3 +69,16 @@ class RunResult:
     stop_reason: str | None = None
     error: str | None = None
     metadata: dict[str, Any] = field(default_factory=dict)
+    _output: Any = field(default=None, repr=False)
+
+    @property
+    def output(self) -> T_co:
+        """The answer as a value of `output_type`; None for a run without one.
+
+        Raises:
+          NoOutput: The run failed, so there is none; its `raw` is what the model said.
+        """
+        if self.error is not None:
+            raise NoOutput(self.error, self.metadata.get("raw_output", self.content))
+        output: T_co = self._output
+        return output

@@ -11,8 +11,18 @@ import trio
 from msgspec.structs import replace
 
 from nanobot.errors import ToolError
-from nanobot.messages import TextPart, ToolCall, ToolMessage
-from nanobot.tools import Batch, ToolResult, decode_arguments, denied, execute_all, failed
+from nanobot.messages import AssistantMessage, TextPart, ToolCall, ToolMessage, unanswered
+from nanobot.tools import (
+    Batch,
+    Decided,
+    OnBegin,
+    ParkedCall,
+    ToolResult,
+    decode_arguments,
+    denied,
+    execute_all,
+    failed,
+)
 
 from ._events import (
     STREAM_EVENT_TOOL_COMPLETED,
@@ -22,12 +32,14 @@ from ._events import (
 )
 from ._hook_context import HookToolCall
 from ._hook_points import HookPoints
+from ._open_turn import OpenCalls, OpenTurn
 from ._parts import TurnParts
 
 __all__ = ["ToolRound", "hook_calls"]
 
 _log = logging.getLogger("nanobot.hooks")
 
+_PARKED = "Not run yet: the run is parked until somebody has decided about a call."
 _CUT_OFF = (
     "Not run: your answer reached its token limit before the call was complete. "
     "Make it shorter, or split the work over several calls."
@@ -58,6 +70,37 @@ class ToolRound:
             int, dict[str, Any]
         ] = {}  # arguments as run, by index, of calls whose end is not told yet
         self._talking = trio.Lock()
+        self._begun = [False] * len(self._batch.calls)
+        self.on_begin: OnBegin | None = None
+
+    @property
+    def parked(self) -> ParkedCall | None:
+        """The call that waits for a decision which will not come in this run, if one does."""
+        return self._batch.parked
+
+    def open_calls(self, answer: AssistantMessage, *, beginning: int | None = None) -> OpenCalls:
+        """What is open of the calls of this answer; one may be about to begin."""
+        if beginning is not None:
+            self._begun[beginning] = True
+        results = tuple(None if each is None else each.message for each in self._batch.finished)
+        return OpenCalls(answer, results, tuple(self._begun))
+
+    def restore(self, turn: OpenTurn) -> None:
+        """Go on where the turn was left: what has ended keeps its result, and what may have run is not run again."""
+        assert turn.calls is not None
+        for index, call in enumerate(self._batch.calls):
+            message = turn.calls.results[index]
+            if message is None and turn.calls.started[index]:
+                tool = self._parts.toolset.get(call.name)
+                if tool is not None and tool.traits.repeatable:
+                    continue
+                message = unanswered(call, "interrupted_may_have_run")
+            if message is not None:
+                self._begun[index] = turn.calls.started[index]
+                self._batch.finish(index, _result_of(message))
+        waiting = turn.waiting
+        if waiting is not None and waiting.decision is not None:
+            self._batch.decided[waiting.index] = Decided(waiting.request, waiting.decision)
 
     async def run(self) -> None:
         """Run all calls. Whatever is raised, `results` has an outcome for each afterwards.
@@ -78,7 +121,11 @@ class ToolRound:
             approval=self._parts.approval,
             on_start=self._started if watched else None,
             on_result=self._ended if watched else None,
+            on_begin=self.on_begin,
         )
+        if self._batch.parked is not None:
+            await self._tell_parked()
+            return
         self._show_results()
 
     async def refuse(self) -> None:
@@ -101,10 +148,36 @@ class ToolRound:
         """Names of the tools that did what they were asked, in the order of the calls."""
         return [result.message.name for result in self._batch.results if result.ok]
 
+    @property
+    def failed(self) -> list[tuple[str, str]]:
+        """Name and outcome of the calls that did not do what they were asked, in the order of the calls."""
+        return [
+            (result.message.name, result.message.outcome)
+            for result in self._batch.results
+            if not result.ok
+        ]
+
+    def refused(self, name: str) -> tuple[ToolCall, str] | None:
+        """The last call of that tool, and why it failed; None if none did."""
+        for call, result in zip(
+            reversed(self._batch.calls), reversed(self._batch.results), strict=True
+        ):
+            if call.name == name and not result.ok:
+                return call, result.error or result.message.outcome
+        return None
+
     def tell_the_rest(self) -> None:
         """Say what became of the calls that were announced and whose end was not told, because the turn ends now."""
         for index in list(self._announced):
             self._parts.emit.nowait(self._end_event(index, self._batch.results[index]))
+
+    async def _tell_parked(self) -> None:
+        """Say of each call that was announced that it waits: whoever resumes the turn announces it again."""
+        for index in list(self._announced):
+            event = self._end_event(index, failed(self._batch.calls[index], _PARKED))
+            event.metadata["outcome"] = "parked"
+            await self._parts.emit(event)
+            del self._announced[index]
 
     async def _started(self, index: int, call: ToolCall) -> ToolCall | ToolResult | None:
         async with self._talking:
@@ -163,6 +236,13 @@ class ToolRound:
     def _show_results(self) -> None:
         if self._hooks is not None:
             self._hooks.context.tool_results = [_text(result) for result in self.results]
+
+
+def _result_of(message: ToolMessage) -> ToolResult:
+    """The result of a call that ended in another run."""
+    ok = message.outcome == "ok"
+    text = _text(message)
+    return ToolResult(message, ok, text[:120], None if ok else text)
 
 
 def hook_calls(calls: Sequence[ToolCall]) -> list[HookToolCall]:

@@ -5,12 +5,16 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from itertools import count
+from time import time
 from typing import Any, Final
+from uuid import uuid4
 
 import trio
+from msgspec.structs import replace
 
-from nanobot.errors import StoreError
-from nanobot.messages import Message
+from nanobot.context import shown_messages
+from nanobot.errors import NoOutput, StoreError
+from nanobot.messages import AssistantMessage, Message
 
 from ._emit import ConsumerStalled
 from ._ending import ERRORS, TurnStopped, facts_of, is_cancellation
@@ -25,10 +29,13 @@ from ._hook_points import HookPoints
 from ._iteration import Iteration
 from ._journal import NO_JOURNAL
 from ._next_step import Step
+from ._open_turn import OpenTurn, WaitingApproval
 from ._parts import TurnParts
 from ._result import RunResult, StopReason
 from ._tally import Tally
 from ._transcript import Transcript
+from ._turn_trace import TurnTrace
+from ._typed_answer import FINAL_ANSWER, TypedAnswer
 
 __all__ = ["Turn"]
 
@@ -61,7 +68,10 @@ class Turn:
         self._hooks: HookPoints | None = None
         if parts.hooks:
             context = AgentHookContext(parts.tool_context.session_key, parts.tool_context.deps)
-            self._hooks = HookPoints(parts.hooks, parts.cross, context)
+            self._hooks = HookPoints(parts.hooks, parts.cross, context, parts.telemetry)
+        self._trace: TurnTrace | None = None
+        if parts.telemetry is not None:
+            self._trace = TurnTrace(parts.telemetry, self._hooks)
         self._transcript = Transcript(parts.messages, context)
         self._tally = parts.tally or Tally(parts.estimate)
         self._iteration: Iteration | None = None
@@ -72,9 +82,11 @@ class Turn:
         self._store_error = ""
         self._withheld = False
         self._finally_reached = False
-        self._result: RunResult | None = None
+        self._result: RunResult[Any] | None = None
+        self._state = parts.open_turn  # what the journal keeps, or is to keep, of the turn
+        self._parked: WaitingApproval | None = None
 
-    async def run(self) -> RunResult:
+    async def run(self) -> RunResult[Any]:
         """Run the turn; return its result, also if the model failed, time ran out or the reader stalled.
 
         Raises:
@@ -99,9 +111,14 @@ class Turn:
             else:
                 await self._fail("error", str(error) or type(error).__name__, error)  # noqa: ASYNC102
             raise
+        finally:
+            if self._trace is not None:
+                result = self._result
+                failed = result is not None and result.error is not None
+                self._trace.close("error" if failed else None)
         return self._complete(stop_reason)
 
-    def result(self, stop_reason: StopReason, error: str | None = None) -> RunResult:
+    def result(self, stop_reason: StopReason, error: str | None = None) -> RunResult[Any]:
         """What stands: the result of a turn that has ended, else what it would be if the turn ended now, for this
         reason.
 
@@ -126,6 +143,8 @@ class Turn:
         if tally.subagents:
             usage = tally.subagent_usage.to_dict()
             metadata["subagents"] = {"runs": tally.subagents, "usage": usage}
+        if self._parked is not None:
+            metadata["approval"] = _told(self._parked)
         if not self._persisted:
             metadata["persisted"] = False
             metadata["store_error"] = self._store_error
@@ -151,13 +170,19 @@ class Turn:
         """From the user's message to the kept answer; returns why the turn stopped."""
         self._tally.start()
         self._tell_start()
-        user_message = self._parts.user_message or self._parts.messages[-1]
-        await self._record((user_message,))
+        first = 0
+        if not self._parts.resumes:
+            user_message = self._parts.user_message or self._parts.messages[-1]
+            await self._record((user_message,))
         if self._hooks is not None:
             await self._hooks.start()
-        for index in count():
+        if self._parts.resumes:
+            first = await self._go_on()
+            if self._parked is not None:
+                return "parked"
+        for index in count(first):
             closing = index >= self._parts.limits.max_iterations
-            if self._parts.inbox.expecting:
+            if self._parts.inbox.ready or (closing and self._parts.inbox.expecting):
                 await self._take_in(everything=closing)
             iteration = self._open_iteration(index, closing=closing)
             step = await iteration.answer()
@@ -165,12 +190,21 @@ class Turn:
                 case Step.RUN_TOOLS | Step.REFUSE_CALLS:
                     assert iteration.round is not None
                     await iteration.end_text(resuming=True)
-                    await (
-                        iteration.round.run()
-                        if step is Step.RUN_TOOLS
-                        else iteration.round.refuse()
-                    )
+                    if step is Step.REFUSE_CALLS:
+                        await iteration.round.refuse()
+                    else:
+                        if self._state is not None:
+                            iteration.round.on_begin = self._note_beginning
+                        await iteration.round.run()
+                        if iteration.round.parked is not None:
+                            await self._park(iteration)
+                            return "parked"
+                    if self._trace is not None:
+                        self._trace.ran_tools(iteration.round)
                     await self._keep(iteration.messages(iteration.segment.text))
+                    answer = self._parts.answer
+                    if answer is not None and await self._gave(answer, iteration, closing):
+                        return "completed"
                     if self._hooks is not None:
                         await self._hooks.reach("after_iteration")
                 case Step.FILTERED:
@@ -179,6 +213,8 @@ class Turn:
                     )
                 case _ if not closing and self._parts.inbox.expecting:
                     await self._wait_for_the_rest(iteration)
+                case _ if not await self._fits(iteration, closing):
+                    continue
                 case _:
                     empty = step is Step.GIVE_UP
                     if empty and closing:
@@ -191,6 +227,8 @@ class Turn:
         raise AssertionError("count() never ends")
 
     def _open_iteration(self, index: int, *, closing: bool) -> Iteration:
+        if self._trace is not None:
+            self._trace.open_iteration(index, closing=closing)
         self._iteration = self._open = Iteration(
             index,
             closing=closing,
@@ -201,12 +239,85 @@ class Turn:
         )
         return self._iteration
 
+    async def _go_on(self) -> int:
+        """Finish the iteration in which the turn was left, and return the next one; `_parked` tells if it waits again."""
+        assert self._state is not None
+        if self._state.calls is not None:
+            iteration = self._open_iteration(self._state.iteration, closing=False)
+            round_ = iteration.take_up(self._state.calls.answer)
+            round_.restore(self._state)
+            round_.on_begin = self._note_beginning
+            await round_.run()
+            if round_.parked is not None:
+                await self._park(iteration)
+                return iteration.index
+            await self._keep(iteration.messages(iteration.segment.text))
+            if self._hooks is not None:
+                await self._hooks.reach("after_iteration")
+        if arrived := self._state.arrived:
+            self._state = replace(self._state, arrived=())
+            self._transcript.extend(shown_messages("", arrived))
+            await self._record(arrived)
+        return self._state.iteration
+
+    async def _note_beginning(self, index: int) -> None:
+        """Write down that a call begins, before it does: whoever goes on with the turn must not run it again."""
+        iteration = self._open
+        assert iteration is not None
+        assert iteration.round is not None
+        assert self._state is not None
+        calls = iteration.round.open_calls(self._answer(iteration), beginning=index)
+        self._state = replace(self._state, iteration=iteration.index, calls=calls)
+        await self._record(())
+        if not self._persisted:
+            error = (
+                f"A call was not run, because that could not be written down: {self._store_error}"
+            )
+            raise TurnStopped("error", error)
+
+    async def _park(self, iteration: Iteration) -> None:
+        """Leave the turn to whoever goes on with it when somebody has decided about the call that waits."""
+        assert iteration.round is not None
+        assert iteration.round.parked is not None
+        arrived: Sequence[Message] = ()
+        if (
+            self._parts.inbox.ready or self._parts.inbox.expecting
+        ):  # nothing of the run may be alive
+            await self._parts.inbox.wait()
+            arrived = await self._parts.inbox.take()
+        parked, now = iteration.round.parked, time()
+        waiting = WaitingApproval(
+            uuid4().hex, parked.index, parked.request, now, now + parked.expires_s
+        )
+        state = self._state or OpenTurn(options=self._parts.options())
+        self._state = replace(
+            state,
+            iteration=iteration.index,
+            calls=iteration.round.open_calls(self._answer(iteration)),
+            waiting=waiting,
+            arrived=(*state.arrived, *arrived),
+        )
+        await self._record(())
+        if not self._persisted:
+            raise TurnStopped("error", f"The run could not be parked: {self._store_error}")
+        self._open, self._parked = None, waiting
+        self._content = iteration.segment.text
+        self._tools_used += iteration.round.succeeded
+        if self._hooks is not None:
+            self._hooks.context.stop_reason = "parked"
+
+    @staticmethod
+    def _answer(iteration: Iteration) -> AssistantMessage:
+        answer = iteration.messages(iteration.segment.text)[0]
+        assert isinstance(answer, AssistantMessage)
+        return answer
+
     async def _take_in(self, *, everything: bool) -> None:
         """Show the model what came from outside; all that will come, if this is the last time."""
         if everything:
             await self._parts.inbox.wait()
         if messages := await self._parts.inbox.take():
-            self._transcript.extend(messages)
+            self._transcript.extend(shown_messages("", messages))
             await self._record(messages)
 
     async def _wait_for_the_rest(self, iteration: Iteration) -> None:
@@ -216,6 +327,54 @@ class Turn:
         if self._hooks is not None:
             await self._hooks.reach("after_iteration")
         await self._parts.inbox.wait()
+
+    async def _fits(self, iteration: Iteration, closing: bool) -> bool:
+        """Whether the text is an answer as it was asked for; if not, the model is told what is wrong with it.
+
+        Raises:
+          TurnStopped: It was told often enough.
+        """
+        answer = self._parts.answer
+        if answer is None or (problem := answer.accept(iteration.segment.text)) is None:
+            return True
+        correction = answer.try_again(problem)
+        if correction is None:
+            await self._conclude(iteration, "error")
+            raise self._without_output(answer, problem)
+        await iteration.end_text(resuming=True)
+        await self._keep((*iteration.messages(iteration.segment.text), correction))
+        if self._hooks is not None:
+            await self._hooks.reach("after_iteration")
+        return False
+
+    async def _gave(self, answer: TypedAnswer, iteration: Iteration, closing: bool) -> bool:
+        """Whether the answer was given by a call that has just ended; if so, it is said in the model's place.
+
+        Raises:
+          TurnStopped: It did not fit, and the model was told often enough.
+        """
+        assert iteration.round is not None
+        if answer.given is None:
+            wrong = iteration.round.refused(FINAL_ANSWER)
+            if wrong is None or answer.refused():
+                return False
+            call, problem = wrong
+            self._content = await self._presentable(call.arguments)
+            raise self._without_output(answer, problem)
+        given, answer.given = answer.given, None
+        if self._parts.inbox.expecting and not closing:
+            await self._parts.inbox.wait()  # what others found may change the answer
+            return False
+        iteration.restart()
+        self._open = iteration
+        await iteration.say(given)
+        answer.accept(given)
+        await self._conclude(iteration, "completed")
+        return True
+
+    def _without_output(self, answer: TypedAnswer, problem: str) -> TurnStopped:
+        error = NoOutput(answer.failure(problem), self._content)
+        return TurnStopped("error", str(error), error)
 
     async def _conclude(self, iteration: Iteration, stop_reason: StopReason) -> None:
         """Make the text the answer: through the hooks, into the journal, then to the reader."""
@@ -229,8 +388,15 @@ class Turn:
                 raise
             self._hooks.context.final_content = content
             self._hooks.context.stop_reason = stop_reason
+        answer = self._parts.answer
+        # What hooks took out of the text must not come back in the output.
+        changed = content != iteration.segment.text and stop_reason != "error"
+        if answer is not None and changed and (problem := answer.accept(content)) is not None:
+            self._content = content
+            await self._keep(iteration.messages(content))
+            raise self._without_output(answer, f"hooks changed it ({problem})")
         self._content = content
-        await self._keep(iteration.messages(content))
+        await self._keep(iteration.messages(content), over=True)
         await iteration.tell_text_completed(content, resuming=False)
         if self._hooks is not None:
             await self._hooks.reach("after_iteration")
@@ -238,13 +404,17 @@ class Turn:
     async def _tell_hooks_of_the_end(self) -> None:
         if self._hooks is not None:
             self._hooks.context.usage = self._tally.usage.to_dict()
+            if self._parts.answer is not None:
+                self._hooks.context.output = self._parts.answer.output
             await self._hooks.reach("after_run")
             self._finally_reached = True
             with self._settling():  # what others open in `before_run` they close here
                 await self._hooks.reach("on_finally")
 
-    def _complete(self, stop_reason: StopReason) -> RunResult:
+    def _complete(self, stop_reason: StopReason) -> RunResult[Any]:
         self._result = result = self.result(stop_reason)
+        if self._parts.answer is not None:
+            result._output = self._parts.answer.output
         if self._parts.emit.wanted:
             self._parts.emit.nowait(
                 StreamEvent(
@@ -260,7 +430,7 @@ class Turn:
 
     async def _fail(
         self, stop_reason: StopReason, error: str, exception: BaseException | None
-    ) -> RunResult:
+    ) -> RunResult[Any]:
         """End a turn that did not get to its answer: keep what there is, tell hooks, tell the reader."""
         await self._salvage()
         await self._parts.inbox.aclose()  # before the result: it counts what subagents have cost
@@ -286,14 +456,17 @@ class Turn:
         """Keep the iteration that the end of the turn interrupted, as legal history."""
         iteration = self._open
         if iteration is None:
+            if self._state is not None and self._parked is None:
+                self._state = None
+                await self._record(())
             return
         text = iteration.segment.text
         self._content = await self._presentable(text)
         if iteration.round is None:
-            await self._keep(iteration.messages(self._content, interrupted=True))
+            await self._keep(iteration.messages(self._content, interrupted=True), over=True)
         else:
             iteration.round.tell_the_rest()
-            await self._keep(iteration.messages(text))
+            await self._keep(iteration.messages(text), over=True)
 
     async def _presentable(self, text: str) -> str:
         """A partial answer as hooks want it shown; "" if they fail: what they filter must not get out."""
@@ -309,7 +482,7 @@ class Turn:
         return ""
 
     async def _tell_hooks_of_failure(
-        self, hooks: HookPoints, result: RunResult, exception: BaseException | None
+        self, hooks: HookPoints, result: RunResult[Any], exception: BaseException | None
     ) -> None:
         context = hooks.context
         context.final_content = result.content
@@ -324,14 +497,26 @@ class Turn:
                 except Exception:  # noqa: BLE001 - a hook that reraises, but another reason came first
                     _log.exception("%s failed in a run that had failed before", point)
 
-    async def _keep(self, messages: Sequence[Message]) -> None:
-        """What an iteration leaves behind is final now."""
+    async def _keep(self, messages: Sequence[Message], *, over: bool = False) -> None:
+        """What an iteration leaves behind is final now; `over`: and with it the turn."""
         assert self._open is not None
+        kept_open, index = self._state is not None, self._open.index
         if self._open.round is not None:
-            self._tools_used += self._open.round.succeeded
+            used = self._open.round.succeeded
+            self._tools_used += (
+                used
+                if self._parts.answer is None
+                else [name for name in used if name != FINAL_ANSWER]
+            )
         self._open = None
         self._transcript.extend(messages)
-        if messages:
+        if self._state is not None:
+            self._state = (
+                None
+                if over
+                else replace(self._state, iteration=index + 1, calls=None, waiting=None)
+            )
+        if messages or kept_open:
             await self._record(messages)
 
     async def _record(self, messages: Sequence[Message]) -> None:
@@ -341,7 +526,7 @@ class Turn:
         self._persisted = False  # until it returns: after a bug in it, too, it is not asked again
         with self._settling():
             try:
-                await self._parts.journal.record(messages)
+                await self._parts.journal.record(messages, self._state)
             except StoreError as error:
                 self._store_error = str(error)
                 _log.error("this turn is not stored from here on: %s", error)
@@ -375,3 +560,14 @@ class Turn:
     @property
     def _index(self) -> int:
         return 0 if self._iteration is None else self._iteration.index
+
+
+def _told(waiting: WaitingApproval) -> dict[str, Any]:
+    """What a parked run's result says of the call that it waits for."""
+    return {
+        "id": waiting.id,
+        "name": waiting.request.name,
+        "arguments": waiting.request.arguments,
+        "tool_call_id": waiting.request.tool_call_id,
+        "expires_at": waiting.expires_at,
+    }

@@ -15,6 +15,7 @@ DEFAULT_SESSION_KEY = "cli:direct"
 
 
 @click.command()
+@click.argument("dash", metavar="[-]", required=False, type=click.Choice(["-"]))
 @click.option(
     "-m", "--message", metavar="TEXT", help="What to say; - reads it from standard input."
 )
@@ -42,6 +43,7 @@ DEFAULT_SESSION_KEY = "cli:direct"
 )
 @click.option("--json", "as_json", is_flag=True, help="Print events as JSON lines; needs -m.")
 def agent(
+    dash: str | None,
     message: str | None,
     session: str,
     config: str | None,
@@ -54,11 +56,16 @@ def agent(
 ) -> None:
     """Send one message, or talk.
 
-    With -m, one turn: the answer goes to standard output, everything else to standard error. Exit code 0 if there was an
-    answer, 1 if the run failed, 130 after Ctrl-C; the session keeps what was said.
+    With -m, or with - and the message on standard input, one turn: the answer goes to standard output, everything else to
+    standard error. Exit code 0 if there was an answer, 1 if the run failed, 130 after Ctrl-C; the session keeps what was
+    said.
 
     Without -m, a conversation: /help says what it understands. Ctrl-C stops the turn, Ctrl-D ends the conversation.
     """
+    if dash is not None:
+        if message is not None:
+            raise click.UsageError("Say the message with -m, or - to read it from standard input.")
+        message = dash
     instance = Instance(config=config, workspace=workspace, model=model, preset=preset)
     if message is None:
         _refuse_what_needs_a_message(media, as_json)
@@ -90,5 +97,5 @@ def _refuse_what_needs_a_message(media: tuple[str, ...], as_json: bool) -> None:
     if not sys.stdin.isatty():
         raise Failure(
             "There is no terminal to talk at.",
-            "Send one message with -m TEXT, or -m - to read it from standard input.",
+            "Send one message with -m TEXT, or with - to read it from standard input.",
         )

@@ -74,6 +74,7 @@ async def _talk(bot: Nanobot, instance: Instance, session_key: str, markdown: bo
             nursery.start_soon(conversation.stop_at_signals, signals)
             nursery.start_soon(conversation.run_turns)
             nursery.start_soon(conversation.animate, keyboard)
+            nursery.start_soon(bot.runtime.compact_while_idle)
             code = await conversation.listen(keyboard)
             nursery.cancel_scope.cancel()
     return code

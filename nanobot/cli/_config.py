@@ -100,7 +100,7 @@ def set_value(key: str, value: str, file: str | None, force: bool) -> None:
     if not force and (unread := [one for one in after[1] if one not in before[1]]):
         raise Failure(
             f"Nothing reads {unread[0]}; {where} was not changed.",
-            f"{_near(key, config_schema())} --force keeps it all the same.".strip(),
+            f"{_near(key, config_schema())} With --force it is kept all the same.",
         )
     write_config(new, where)
 
@@ -151,7 +151,7 @@ def _parsed(text: str) -> Any:
 def _near(key: str, root: dict[str, Any]) -> str:
     """Which key may have been meant."""
     close = difflib.get_close_matches(key, _known(root, root), n=1)
-    return f"Did you mean {close[0]}?" if close else "See them all with: nanobot config get"
+    return f"Did you mean {close[0]}?" if close else "`nanobot config get` shows all."
 
 
 def _known(schema: dict[str, Any], root: dict[str, Any], prefix: str = "") -> list[str]:

@@ -90,7 +90,10 @@ def evaluate(
     try:
         cases = cases_from_lines(source.read_bytes().split(b"\n"), place=file)
     except OSError as error:
-        raise Failure(f"{file} cannot be read: {error.strerror}.") from error
+        raise Failure(
+            f"{file} cannot be read: {error.strerror}.",
+            "See what a file of cases is: nanobot eval --help",
+        ) from error
     target = Path(output) if output is not None else source.with_suffix(".results.jsonl")
     instance = Instance(config=config, workspace=workspace, model=model, preset=preset)
     with ExitStack() as stack:

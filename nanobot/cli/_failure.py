@@ -35,7 +35,7 @@ _ADVICE: Final = {
     RateLimited.__name__: "Wait a moment and try again, or choose another model with --model.",
     RequestRejected.__name__: "Check the model's name and its limits: nanobot status shows them.",
     ServiceUnavailable.__name__: "Try again in a moment, or choose another model with --model.",
-    StoreError.__name__: "Check that the file and its folder may be read and written.",
+    StoreError.__name__: "Check that the file and its folder, or the server, can be reached: nanobot status names them.",
     UnknownPreset.__name__: "See them with: nanobot config get modelPresets",
 }
 

@@ -50,6 +50,9 @@ def gateway(
     bot = instance.open()
     import trio  # deferred: 0.1 s that --help does not need
 
+    from nanobot.server import allow_many_files  # deferred: as in `_settings`
+
+    allow_many_files()
     try:
         trio.run(_serve, bot, settings)
     except* OSError as errors:

@@ -7,13 +7,12 @@ import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import click
 from rich.text import Text
 
 from nanobot.config import (
-    Config,
     config_from_tree,
     default_config_path,
     expanded,
@@ -21,26 +20,17 @@ from nanobot.config import (
     workspace_path,
     write_config,
 )
-from nanobot.providers._catalog import ProviderEntry
-from nanobot.providers._configured import Configured, configured_providers, find_provider
+from nanobot.providers._configured import configured_providers, find_provider
 
 from ._check import Check
 from ._check import check as make_check
 from ._console import shown_path, to_stderr
 from ._failure import Failure
 from ._instance import Instance
-from ._onboarding import (
-    Answers,
-    choices,
-    entry_from_name,
-    key_from_text,
-    tree_from_answers,
-    usual_model,
-)
+from ._onboarding import Answers, entry_from_name, tree_from_answers, usual_model
+from ._prompts import ask_key, ask_provider, ask_text
 
 __all__ = ["onboard"]
-
-_LISTED: Final = 12
 
 
 @click.command()
@@ -53,7 +43,11 @@ _LISTED: Final = 12
 )
 @click.option("--api-base", metavar="URL", help="Address of the service, for one of your own.")
 @click.option("-y", "--yes", is_flag=True, help="Ask nothing; needs --provider.")
-@click.option("--wizard", is_flag=True, help="Ask everything, also what the options say already.")
+@click.option(
+    "--wizard",
+    is_flag=True,
+    help="Step by step, with a way back and a look at the result.",
+)
 @click.option("--check/--no-check", default=True, show_default=True, help="Make one real request.")
 def onboard(
     config: str | None,
@@ -79,7 +73,7 @@ def onboard(
             "There is no terminal to ask at.",
             "For scripts: nanobot onboard --yes --provider NAME --key-env VARIABLE",
         )
-    answers = _answers_from_options(given) if yes else _ask(path, tree, given, everything=wizard)
+    answers = _answers_from_options(given) if yes else _ask(path, tree, given, wizard=wizard)
     new = tree_from_answers(tree, answers)
     # Refuses what could not be read again. That a variable is set is seen by the check, if one is wanted.
     config_from_tree(new, path=path, env=_Anything(os.environ))
@@ -137,42 +131,45 @@ def _answers_from_options(given: Given) -> Answers:
     )
 
 
-def _ask(path: Path, tree: Mapping[str, Any], given: Given, *, everything: bool) -> Answers:
+def _ask(path: Path, tree: Mapping[str, Any], given: Given, *, wizard: bool) -> Answers:
     """Ask for what the options did not say; what the configuration says is proposed."""
-    console = to_stderr()
     config = config_from_tree(tree, path=path, env=_Anything(os.environ))
     configured = configured_providers(config, os.environ)
+    if wizard:
+        # deferred: only the wizard needs its steps
+        from ._wizard import ask_in_steps
+
+        said = Answers(
+            provider=given.provider or "",
+            model=given.model or "",
+            key=given.key,
+            base=given.base or "",
+            workspace=given.workspace or "",
+        )
+        return ask_in_steps(path, tree, config, configured, said)
+    console = to_stderr()
     console.print(Text.assemble(("nanobot", "bold"), f"  {shown_path(path)}"))
     console.print(
         Text("Enter takes what stands in brackets, Ctrl-C leaves everything as it is.\n", "dim")
     )
-
-    def open_question(said: str | None) -> bool:
-        return said is None or everything
-
     entry = (
-        _ask_provider(config, configured)
-        if open_question(given.provider)
-        else entry_from_name(given.provider or "")
+        ask_provider(config.agents.defaults.provider, configured)
+        if given.provider is None
+        else entry_from_name(given.provider)
     )
     one = find_provider(entry.name, configured)
     base = given.base or ""
-    if open_question(given.base) and not entry.base_url and entry.kind != "local":
+    if given.base is None and not entry.base_url and entry.kind != "local":
         standing = one.base_url if one else ""
-        base = _prompt("Address of the service (with /v1)", standing or None)
-    key = _ask_key(entry, one) if open_question(given.key_env) else given.key
+        base = ask_text("Address of the service (with /v1)", standing or None)
+    key = ask_key(entry, one) if given.key_env is None else given.key
     current = config.agents.defaults.model or ""
-    mine = current.startswith(f"{entry.name}/")
-    proposed = current if mine else usual_model(entry)
-    model = (
-        _prompt("Model", given.model or proposed or None)
-        if open_question(given.model)
-        else given.model or ""
-    )
+    proposed = current if current.startswith(f"{entry.name}/") else usual_model(entry)
+    model = ask_text("Model", proposed or None) if given.model is None else given.model
     workspace = (
-        _prompt("Workspace", given.workspace or config.agents.defaults.workspace)
-        if open_question(given.workspace)
-        else given.workspace or ""
+        ask_text("Workspace", config.agents.defaults.workspace)
+        if given.workspace is None
+        else given.workspace
     )
     return Answers(provider=entry.name, model=model, key=key, base=base, workspace=workspace)
 
@@ -185,58 +182,6 @@ class _Anything(dict[str, str]):
 
     def __missing__(self, key: str) -> str:
         return ""
-
-
-def _ask_provider(config: Config, configured: tuple[Configured, ...]) -> ProviderEntry:
-    console = to_stderr()
-    listed = choices(configured)
-    for number, one in enumerate(listed[:_LISTED], start=1):
-        state = "ready" if one.ready else ""
-        console.print(
-            Text.assemble(
-                (f"  {number:>2}  ", "cyan"),
-                f"{one.entry.label:<22}",
-                (f"{one.key_source or state}", "green" if one.ready else "dim"),
-            )
-        )
-    rest = ", ".join(sorted(one.name for one in listed[_LISTED:]))
-    console.print(Text(f"  or: {rest},\n  or any other name for a service of your own", "dim"))
-    current = config.agents.defaults.provider
-    proposed = current if current != "auto" else listed[0].name if listed[0].ready else None
-    while True:
-        said = _prompt("Provider", proposed)
-        if said.isdigit() and 1 <= int(said) <= min(_LISTED, len(listed)):
-            return listed[int(said) - 1].entry
-        try:
-            return entry_from_name(said)
-        except Failure as failure:
-            failure.show()
-
-
-def _ask_key(entry: ProviderEntry, one: Configured | None) -> str:
-    """Ask for the key; "" leaves what is there, in the configuration or in the environment."""
-    if not entry.needs_key and entry.kind == "local":
-        return ""
-    if one is not None and one.api_key:
-        if click.confirm(f"Key: take the one from {one.key_source}", default=True, err=True):
-            return ""
-    elif not entry.needs_key:
-        said = _hidden("Key (not shown; Enter for none)")
-        return key_from_text(said)
-    example = f"${entry.env_keys[0]}" if entry.env_keys else "$VARIABLE"
-    while not (said := _hidden(f"Key (not shown; {example} takes it from there)").strip()):
-        click.echo("It needs one.", err=True)
-    return key_from_text(said)
-
-
-def _prompt(text: str, proposed: str | None) -> str:
-    said: str = click.prompt(text, default=proposed, err=True)
-    return said.strip()
-
-
-def _hidden(text: str) -> str:
-    said: str = click.prompt(text, default="", show_default=False, hide_input=True, err=True)
-    return said
 
 
 def _check(tree: Mapping[str, Any], path: Path, *, yes: bool) -> None:

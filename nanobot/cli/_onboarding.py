@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from msgspec import Struct
+import msgspec
+from msgspec import Struct, field
 
 from nanobot.config import changed, provider_key
 from nanobot.providers._catalog import CATALOG, ProviderEntry, custom_entry
 from nanobot.providers._configured import Configured
 
 from ._failure import Failure
+from ._json_schema import config_schema
+from ._masking import masked
 
 __all__ = [
     "Answers",
+    "changes",
     "choices",
     "entry_from_name",
     "key_from_text",
@@ -33,7 +37,7 @@ _FIRST: Final = ("anthropic", "openai", "openrouter", "gemini", "ollama", "local
 class Answers(Struct, frozen=True, kw_only=True):
     """What was answered. An empty `key`, `base` or `workspace` leaves what the configuration says.
 
-    `key` is a key, or `${VARIABLE}`.
+    `key` is a key, or `${VARIABLE}`; `settings` are others, by the path of their key.
     """
 
     provider: str
@@ -41,6 +45,7 @@ class Answers(Struct, frozen=True, kw_only=True):
     key: str = ""
     base: str = ""
     workspace: str = ""
+    settings: Mapping[tuple[str, ...], Any] = field(default_factory=dict)
 
 
 def choices(configured: Sequence[Configured]) -> list[Configured]:
@@ -95,7 +100,37 @@ def tree_from_answers(tree: Mapping[str, Any], answers: Answers) -> dict[str, An
         new = changed(new, ("providers", name, "apiKey"), answers.key)
     if answers.base:
         new = changed(new, ("providers", name, "apiBase"), answers.base)
+    for keys, value in answers.settings.items():
+        new = changed(new, keys, value)
     return new
+
+
+def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
+    """What is different: dotted key → what it said and what it says, as it may be shown; "–" where there is nothing."""
+    schema = config_schema()
+    before, after = dict(_leaves(old)), dict(_leaves(new))
+    shown_before = dict(_leaves(masked(dict(old), schema, schema)))
+    shown_after = dict(_leaves(masked(dict(new), schema, schema)))
+    return {
+        ".".join(keys): (_shown(shown_before, keys), _shown(shown_after, keys))
+        for keys in (*before, *(keys for keys in after if keys not in before))
+        if before.get(keys, _leaves) != after.get(keys, _leaves)
+    }
+
+
+def _leaves(tree: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    if isinstance(tree, Mapping):
+        for key, member in tree.items():
+            yield from _leaves(member, (*path, key))
+    else:
+        yield path, tree
+
+
+def _shown(leaves: Mapping[tuple[str, ...], Any], keys: tuple[str, ...]) -> str:
+    if keys not in leaves:
+        return "–"
+    value = leaves[keys]
+    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
 
 
 def _spelling(tree: Mapping[str, Any], provider: str) -> str:

@@ -24,6 +24,7 @@ from nanobot import (
     STREAM_EVENT_TEXT_DELTA,
     StreamEvent,
 )
+from nanobot.errors import NanobotError
 from nanobot.tools import ApprovalRequest, Denied
 
 from ._console import to_stderr, to_stdout
@@ -56,18 +57,28 @@ def answer_once(
                 return _write_lines(stream)
             if sys.stdout.isatty() and not to_stdout().is_dumb_terminal:
                 return _draw(stream, person, markdown)
-            return _write_text(stream)
+            return _write_text(stream, person)
+    except NanobotError:  # such as a file of --media that is not there
+        if not person.told_of_failure:
+            raise
+        return 1
     except KeyboardInterrupt:
         click.echo("Stopped. The session keeps what was said.", err=True)
         return INTERRUPTED
 
 
 class Person:
-    """The person at the terminal, who may be asked whether a tool may run."""
+    """The person at the terminal, who may be asked whether a tool may run, and is told once that the run failed."""
 
     def __init__(self) -> None:
+        self.told_of_failure = False
         self.moving: Moving | None = None  # gives the screen to a question while it is asked
         self._always: set[str] = set()
+
+    def tell_of_failure(self, event: StreamEvent) -> None:
+        """Say why the run failed."""
+        failure_from_event(event).show()
+        self.told_of_failure = True
 
     def permit(self, request: ApprovalRequest) -> bool | Denied:
         """Ask at standard error. Blocks this thread, which has nothing else to do; the run lives in another one."""
@@ -118,7 +129,7 @@ def _write_lines(events: Iterable[StreamEvent]) -> int:
     return code
 
 
-def _write_text(events: Iterable[StreamEvent]) -> int:
+def _write_text(events: Iterable[StreamEvent], person: Person) -> int:
     """For programs and plain terminals: the model's text as it comes, word for word."""
     code = 1
     view = TurnView(now=time.monotonic, width=lambda: 100)
@@ -144,7 +155,7 @@ def _write_text(events: Iterable[StreamEvent]) -> int:
         if event.type == STREAM_EVENT_RUN_FAILED:
             if not column_zero:
                 click.echo()
-            failure_from_event(event).show()
+            person.tell_of_failure(event)
     return code
 
 
@@ -175,7 +186,7 @@ def _draw(events: Iterable[StreamEvent], person: Person, markdown: bool) -> int:
             code = _exit_code(event, code)
             if event.type == STREAM_EVENT_RUN_FAILED:
                 live.stop()
-                failure_from_event(event).show()
+                person.tell_of_failure(event)
     return code
 
 

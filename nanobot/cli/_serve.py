@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import logging
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
-import trio
 from msgspec.structs import replace
-
-from nanobot import Nanobot
-from nanobot.config import ApiSettings
 
 from ._failure import Failure
 from ._instance import Instance, instance_options, model_options
+
+if TYPE_CHECKING:
+    from nanobot import Nanobot
+    from nanobot.config import ApiSettings
 
 __all__ = ["serve"]
 
@@ -52,6 +52,9 @@ def serve(
 
     Stops at SIGTERM or Ctrl-C, when the requests that are open have ended.
     """
+    # deferred: half of what the command line costs, and --help needs none of it
+    import trio
+
     logging.basicConfig(
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
         level=logging.INFO if verbose else logging.WARNING,

@@ -18,6 +18,7 @@ from ._failure import Failure
 from ._fold import one_line, summary_of_call, summary_of_result, without_controls
 from ._instance import Instance, instance_options
 from ._render import QuietMarkdown
+from ._sessions_migrate import STORES, migrate_between
 
 if TYPE_CHECKING:
     from nanobot import Nanobot, SessionInfo
@@ -282,6 +283,24 @@ def search(text: str, config: str | None, workspace: str | None, limit: int, as_
                 one_line(hit.excerpt),
             )
         )
+
+
+@sessions.command()
+@click.option(
+    "--from", "source", type=click.Choice(STORES), required=True, help="Store that has them."
+)
+@click.option(
+    "--to", "target", type=click.Choice(STORES), required=True, help="Store to copy them to."
+)
+@instance_options
+def migrate(source: str, target: str, config: str | None, workspace: str | None) -> None:
+    """Copy all sessions to another store, and compare the two. Interrupted, it goes on where it was.
+
+    PostgreSQL is at sessions.url. Let nothing use the sessions meanwhile, and set sessions.store when all is there.
+    """
+    if source == target:
+        raise click.UsageError("--from and --to are the same store.")
+    migrate_between(Instance(config=config, workspace=workspace), source, target)
 
 
 def _unknown(key: str) -> Failure:

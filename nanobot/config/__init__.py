@@ -1,6 +1,7 @@
 """Configuration: `config.json` read into frozen Structs, and written back without losing anything."""
 
 from ._consistency import DIRECT_PRESET, provider_key
+from ._environment import Environment
 from ._issues import InvalidConfig, Issue
 from ._load import config_from_tree, load_config, read_tree
 from ._paths import (
@@ -50,6 +51,7 @@ __all__ = [
     "ChannelsSettings",
     "Config",
     "DreamSettings",
+    "Environment",
     "ExecSettings",
     "FallbackModel",
     "FileToolSettings",

@@ -10,6 +10,8 @@ from typing import Any
 
 import msgspec
 
+from nanobot._frames import forgetful
+
 from ._consistency import contradictions
 from ._interpolate import Interpolation
 from ._issues import InvalidConfig, Issue
@@ -24,6 +26,7 @@ from ._shape import shape_of
 __all__ = ["config_from_tree", "load_config", "normalized", "read_tree"]
 
 
+@forgetful
 def load_config(path: str | Path | None, *, env: Mapping[str, str] | None = None) -> Config:
     """Read a configuration file, with old keys moved, both spellings accepted and `${VAR}` replaced.
 
@@ -46,6 +49,7 @@ def load_config(path: str | Path | None, *, env: Mapping[str, str] | None = None
     return config_from_tree(tree, path=where, env=environment)
 
 
+@forgetful
 def read_tree(path: Path) -> dict[str, Any]:
     """Read the object in a configuration file: keys in camelCase, values not checked, `${VAR}` not replaced.
 
@@ -56,6 +60,7 @@ def read_tree(path: Path) -> dict[str, Any]:
     return normalized(_read_object(path), path=path)
 
 
+@forgetful
 def normalized(tree: Mapping[str, Any], *, path: Path | None = None) -> dict[str, Any]:
     """Return the tree with old keys moved and known keys in camelCase; all else is kept as it is.
 
@@ -91,6 +96,7 @@ def _read_object(path: Path) -> dict[str, Any]:
     return parse_object(content, path=path)
 
 
+@forgetful
 def config_from_tree(
     tree: Mapping[str, Any], *, path: Path | None, env: Mapping[str, str]
 ) -> Config:

@@ -233,6 +233,22 @@ class AgentDefaults(Section, frozen=True, kw_only=True):
     max_tool_iterations: Annotated[_Positive, Meta(description="Most model calls of one run.")] = (
         200
     )
+    max_concurrent_runs: Annotated[
+        _Positive | None,
+        Meta(
+            description="Most turns at the same time, shared fairly among tenants; null is no limit."
+        ),
+    ] = None
+    resumable: Annotated[
+        bool,
+        Meta(
+            description="Whether calls of tools are written down before they begin, so that a turn can go on after a crash."
+        ),
+    ] = False
+    max_queued_runs: Annotated[
+        _Positive,
+        Meta(description="Most runs that wait for one session; a further one is refused."),
+    ] = 1000
     max_concurrent_subagents: Annotated[
         _Positive, Meta(description="Most subagents of one run that work at the same time.")
     ] = 1
@@ -263,8 +279,8 @@ class AgentDefaults(Section, frozen=True, kw_only=True):
         Meta(description="`auto` ignores `timezone` and follows the system."),
     ] = "manual"
     idle_compact_after_minutes: Annotated[
-        _Count,
-        Meta(description="Minutes of silence after which a session is compacted; 0 never."),
+        float,
+        Meta(ge=0, description="Minutes of silence after which a session is compacted; 0 never."),
     ] = 15
     consolidation_ratio: Annotated[
         float,
@@ -364,7 +380,8 @@ class ProviderSettings(Section, frozen=True, kw_only=True):
         Mapping[str, str] | None, Meta(description="Query parameters to add to every request.")
     ] = None
     proxy: Annotated[
-        _ProxyUrl | None, Meta(description="Proxy to go through, http(s) or socks5.")
+        _ProxyUrl | None,
+        Meta(description="HTTP proxy to go through; a provider with a SOCKS proxy cannot be used."),
     ] = None
     thinking_style: Annotated[
         Literal["thinking_type", "enable_thinking", "reasoning_split"] | None,
@@ -548,6 +565,18 @@ class ToolsSettings(Section, frozen=True, kw_only=True):
             "tools that are not listed decide for themselves."
         ),
     ] = field(default_factory=dict)
+    park_for_approval: Annotated[
+        bool,
+        Meta(
+            description="Whether a run whose tool needs approval is parked if nobody is there to ask; else the call is denied."
+        ),
+    ] = False
+    approval_expires_after_hours: Annotated[
+        Annotated[float, Meta(gt=0, le=87_600)],
+        Meta(
+            description="Hours that a parked call waits for a decision; then it counts as denied."
+        ),
+    ] = 24.0
     mcp_servers: Annotated[
         Mapping[str, McpServer], Meta(description="MCP servers by a name of your choice.")
     ] = field(default_factory=dict)
@@ -597,7 +626,7 @@ class WebSocketChannel(Section, frozen=True, kw_only=True):
     max_connections: Annotated[int, Meta(ge=1, description="Clients at once.")] = 2_000
     max_message_bytes: Annotated[
         int, Meta(ge=1_024, le=2**26, description="Longest frame of a client, in characters.")
-    ] = 1_048_576
+    ] = 37_748_736
     frames_per_s: Annotated[
         float, Meta(gt=0, description="Frames that a client may send each second.")
     ] = 20.0
@@ -657,13 +686,17 @@ class SessionsSettings(Section, frozen=True, kw_only=True):
     durability: Annotated[
         Literal["commit", "fast"],
         Meta(
-            description="What a write to the local file survives when it has returned: a power cut too, "
+            description="What a write survives when it has returned: a power cut too, "
             "or only the death of the process, at a fraction of the time."
         ),
     ] = "commit"
     url: Annotated[
         _Secret | None, Meta(description="Address of the PostgreSQL server, with its password.")
     ] = None
+    max_connections: Annotated[
+        _Positive,
+        Meta(description="Most connections of one process to PostgreSQL, beside one that listens."),
+    ] = 10
     max_budget: Annotated[
         BudgetSettings, Meta(description="What all runs of one session together may spend.")
     ] = field(default_factory=BudgetSettings)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from typing import Final
 
-from nanobot.memory import HistoryEntry
+from nanobot.memory import SUMMARY, HistoryEntry
 
 from ._tokens import estimate_text
 
@@ -29,22 +29,23 @@ def recent_history(
     session_key: str,
     *,
     known: str = "",
-    known_cursors: Collection[int] = (),
     limit_tokens: int,
 ) -> str:
     """Write down the latest entries of the session and of no session, the oldest first; "" if there are none.
+
+    Not the notes of compactions: what they say of the session is in its summary, unless the session was cleared or deleted
+    since, and then it is not to begin with what was said before.
 
     Args:
       entries: Oldest first.
       session_key: Entries of other sessions are not shown.
       known: The session's summary: what stands in it is not shown twice.
-      known_cursors: Entries that a summary was made into.
       limit_tokens: What it may take; an entry that does not fit ends the choice.
     """
     lines: list[str] = []
     left = limit_tokens - estimate_text(_HEADING)
     for entry in reversed([*entries]):
-        if entry.session_key not in (None, session_key) or entry.cursor in known_cursors:
+        if entry.session_key not in (None, session_key) or entry.kind == SUMMARY:
             continue
         content = entry.content.strip()
         if not content or content in known:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Iterable, Sequence
+from functools import cache
 from importlib import import_module
 from typing import Any, Final, TypeAlias
 
@@ -142,10 +144,23 @@ def exact_counter() -> TextCounter | None:
     remembered. For models of others the count is an estimate, too, which `Calibration` corrects.
     """
     try:
-        bpe_openai = import_module("bpe_openai")  # deferred: an optional extra, and it takes 0.4 s
+        encode = _encoder()
     except ImportError:
         return None
-    return _ExactCounter(bpe_openai.get_encoding("o200k_base").encode_ordinary)
+    except DeprecationWarning:
+        # Warnings are errors here, and it opens its data by a function that Python 3.11 and 3.12 call deprecated. Only now,
+        # and not always: what is ignored is ignored in all threads.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            encode = _encoder()
+    return _ExactCounter(encode)
+
+
+@cache  # it never changes, and takes 140 MB: the bots of a process share it
+def _encoder() -> Callable[[str], Sequence[int]]:
+    bpe_openai = import_module("bpe_openai")  # deferred: an optional extra, and it takes 0.4 s
+    encode: Callable[[str], Sequence[int]] = bpe_openai.get_encoding("o200k_base").encode_ordinary
+    return encode
 
 
 class _ExactCounter:

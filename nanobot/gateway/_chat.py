@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import secrets
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import PurePath
 from typing import Any, Final, Literal, Protocol, TypeAlias
 
 import trio
@@ -16,13 +17,15 @@ from nanobot.tools import ApprovalRequest, Approved, Denied
 
 from ._chat_log import ChatLog
 from ._client_frames import FrameError
-from ._history import latest_messages, without_turn
+from ._history import latest_messages, latest_turns, this_turn, without_turn
 from ._server_frames import (
     ApprovalEnd,
     ApprovalRequested,
     Attached,
     ChatFrame,
+    Message,
     PendingTurn,
+    TurnEnd,
     UserMessage,
 )
 from ._settings import GatewaySettings
@@ -42,6 +45,10 @@ _LOOKS: Final = 5
 """How often a history is read again because a turn began or ended meanwhile."""
 
 
+_REMEMBERED: Final = 400
+"""Messages of a temporary chat that are kept, in memory: about as many as a model is shown."""
+
+
 def session_key(chat_id: str) -> str:
     """The session that keeps a chat."""
     return f"websocket:{chat_id}"
@@ -58,12 +65,22 @@ class Watcher(Protocol):
 class _Turn:
     """One message and its answer, from being taken in to its end."""
 
-    __slots__ = ("began_after", "cancelled", "client_id", "run", "text", "translator", "turn_id")
+    __slots__ = (
+        "began_after",
+        "cancelled",
+        "client_id",
+        "media",
+        "run",
+        "text",
+        "translator",
+        "turn_id",
+    )
 
-    def __init__(self, turn_id: str, text: str, client_id: str) -> None:
+    def __init__(self, turn_id: str, text: str, client_id: str, media: Sequence[str]) -> None:
         self.turn_id = turn_id
         self.text = text
         self.client_id = client_id
+        self.media = media
         self.cancelled = False
         self.began_after = 0
         self.run: RunStream | None = None
@@ -94,6 +111,7 @@ class Chat:
       settings: The limits.
       spawn: Starts a task that lives as long as the gateway.
       on_growth: Told by how many bytes the log grew or shrank.
+      owner: Who alone may use the chat, of which nothing is stored then; None is a chat like others.
 
     Attributes:
       epoch: The name of this numbering of frames; another one after a restart.
@@ -109,8 +127,10 @@ class Chat:
         settings: GatewaySettings,
         spawn: Spawn,
         on_growth: Callable[[int], None],
+        owner: object = None,
     ) -> None:
         self.chat_id = chat_id
+        self.owner = owner
         self.epoch = secrets.token_hex(8)
         self.log = ChatLog(settings.replay_bytes)
         self.watchers: dict[Watcher, None] = {}
@@ -124,14 +144,20 @@ class Chat:
         self._seen: dict[str, None] = {}
         self._working = False
         self._changes = 0
+        self._transcript: list[dict[str, Any]] = []  # of a temporary chat
+
+    @property
+    def temporary(self) -> bool:
+        """Whether nothing of it is stored."""
+        return self.owner is not None
 
     @property
     def busy(self) -> bool:
         """Whether a turn is under way or waits."""
         return self._working
 
-    def say(self, text: str, *, turn_id: str, client_id: str) -> None:
-        """Take in a user's message; it is answered after those before it.
+    def say(self, text: str, *, turn_id: str, client_id: str, media: Sequence[str] = ()) -> None:
+        """Take in a user's message with the files at these paths; it is answered after those before it.
 
         A `turn_id` that was seen lately is the same message once more, from a client that was cut off before it heard
         that we have it, and is not taken in twice.
@@ -145,15 +171,37 @@ class Chat:
             raise FrameError(
                 "queue_full", f"{len(self._queue)} messages wait in this chat already", self.chat_id
             )
-        turn = _Turn(turn_id or secrets.token_hex(8), text, client_id)
-        self._seen[turn.turn_id] = None
-        if len(self._seen) > _SEEN:
-            del self._seen[next(iter(self._seen))]
+        turn = _Turn(turn_id or secrets.token_hex(8), text, client_id, media)
+        self._note_seen(turn.turn_id)
         self._queue.append(turn)
-        self._emit(UserMessage(self.chat_id, turn.turn_id, text=text, client_id=client_id))
+        names = [PurePath(path).name.partition("-")[2] for path in media]
+        self._emit(
+            UserMessage(self.chat_id, turn.turn_id, text=text, client_id=client_id, media=names)
+        )
         if not self._working:
             self._working = True
             self._spawn(self._work)
+
+    def knows(self, turn_id: str) -> bool:
+        """Whether a message of that turn was taken in lately."""
+        return turn_id in self._seen
+
+    def reply(self, text: str, answer: str, *, turn_id: str, client_id: str) -> None:
+        """Show a message and its answer, both of which are no part of the conversation: a command's."""
+        turn_id = turn_id or secrets.token_hex(8)
+        self._note_seen(turn_id)
+        self._emit(UserMessage(self.chat_id, turn_id, text=text, client_id=client_id))
+        self._emit(Message(self.chat_id, turn_id, text=answer))
+        self._emit(TurnEnd(self.chat_id, turn_id, stop_reason="command", latency_ms=0))
+
+    def forget_transcript(self) -> None:
+        """Begin anew; for a chat of which nothing is stored."""
+        self._transcript.clear()
+
+    def _note_seen(self, turn_id: str) -> None:
+        self._seen[turn_id] = None
+        if len(self._seen) > _SEEN:
+            del self._seen[next(iter(self._seen))]
 
     def cancel(self, turn_id: str = "") -> None:
         """End one turn, or all of them, also those that wait. Returns at once; `turn_end` tells when it is done."""
@@ -258,11 +306,18 @@ class Chat:
             chat_id=self.chat_id,
             sender_id=turn.client_id or "user",
             approver=self._approver(turn),
+            media=turn.media,
+            ephemeral=self.temporary,
+            history=[*self._transcript] if self.temporary else None,
+            join_deltas=True,
         ) as run:
             turn.run = run
             if turn.cancelled:
                 await run.cancel()
             async for event in run.stream_events():
+                if self.temporary and event.result is not None:
+                    said = [*self._transcript, *this_turn(event.result.messages, turn.text)]
+                    self._transcript = latest_turns(said, _REMEMBERED)
                 for frame in translator.frames(event, trio.current_time()):
                     self._emit(frame)
 
@@ -298,8 +353,7 @@ class Chat:
         return approve
 
     def _emit(self, frame: ChatFrame) -> None:
-        before = self.log.size
-        self.log.append(frame)
+        grown = self.log.append(frame)
         for watcher in self.watchers:
             watcher.chat_has_news(self.chat_id)
-        self._on_growth(self.log.size - before)
+        self._on_growth(grown)

@@ -35,36 +35,37 @@ class Behind(Exception):
 
 
 class _Entry:
-    """One frame; or consecutive deltas of one stream, `frame` being the first of them."""
+    """One frame; or consecutive deltas of one stream, `frame` being the first of them. They are numbered `first` to `last`."""
 
     __slots__ = ("first", "frame", "last", "pieces", "size")
 
-    def __init__(self, frame: ChatFrame) -> None:
+    def __init__(self, frame: ChatFrame, seq: int) -> None:
         self.frame = frame
-        self.first = self.last = frame.seq
+        self.first = self.last = seq
         self.pieces = [frame.text] if isinstance(frame, (Delta, ReasoningDelta)) else None
         self.size = _FRAME_BYTES + _weight(frame)
 
-    def take_in(self, frame: ChatFrame) -> bool:
-        """Add a delta of the same stream; returns whether it is one."""
-        mine = self.frame
+    def take_in(self, frame: ChatFrame) -> int:
+        """Add a delta of the same stream; returns what it weighs, 0 if it is none and was not added."""
+        mine, pieces = self.frame, self.pieces
         if (
-            self.pieces is None
-            or not isinstance(frame, (Delta, ReasoningDelta))
+            pieces is None
             or type(frame) is not type(mine)
-            or frame.stream_id != mine.stream_id
-            or len(self.pieces) >= _RUN_PIECES
+            or frame.stream_id != mine.stream_id  # type: ignore[attr-defined]  # both are deltas
+            or len(pieces) >= _RUN_PIECES
         ):
-            return False
-        self.pieces.append(frame.text)
-        self.last = frame.seq
-        self.size += _PIECE_BYTES + len(frame.text)
-        return True
+            return 0
+        text: str = frame.text  # type: ignore[attr-defined]  # as above
+        pieces.append(text)
+        self.last += 1
+        weight = _PIECE_BYTES + len(text)
+        self.size += weight
+        return weight
 
     def since(self, seq: int) -> ChatFrame:
         """What of it comes after `seq`, as one frame."""
         if self.pieces is None or self.first == self.last:
-            return self.frame
+            return replace(self.frame, seq=self.last)
         text = "".join(self.pieces[max(0, seq + 1 - self.first) :])
         return replace(self.frame, seq=self.last, text=text)
 
@@ -100,22 +101,23 @@ class ChatLog:
         return self._forgotten
 
     def append(self, frame: ChatFrame) -> int:
-        """Number a frame and keep it; returns its number. The newest entry is kept whatever its size."""
+        """Number a frame and keep it; returns by how many bytes the log grew or shrank. The newest entry is kept whatever
+        its size.
+        """
         self.last += 1
-        numbered = replace(frame, seq=self.last)
-        newest = self._entries[-1] if self._entries else None
-        before = 0 if newest is None else newest.size
-        if newest is not None and newest.take_in(numbered):
-            self._size += newest.size - before
+        if self._entries and (grown := self._entries[-1].take_in(frame)):
+            self._size += grown
         else:
-            entry = _Entry(numbered)
+            entry = _Entry(frame, self.last)
             self._entries.append(entry)
-            self._size += entry.size
+            grown = entry.size
+            self._size += grown
         while self._size > self._max_bytes and len(self._entries) > 1:
             dropped = self._entries.popleft()
             self._size -= dropped.size
+            grown -= dropped.size
             self._forgotten = dropped.last
-        return self.last
+        return grown
 
     def after(self, seq: int, *, limit_bytes: int) -> list[ChatFrame]:
         """The frames after `seq`, oldest first, about `limit_bytes` of them and at least one if there is any.

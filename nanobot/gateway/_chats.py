@@ -51,16 +51,15 @@ class Chats:
         """The chat of that name, made if it is not in memory."""
         chat = self._by_id.get(chat_id)
         if chat is None:
-            chat = self._by_id[chat_id] = Chat(
-                chat_id,
-                bot=self._bot,
-                settings=self._settings,
-                spawn=self._spawn,
-                on_growth=self._grown,
-            )
+            chat = self._by_id[chat_id] = self._new(chat_id, None)
             self._forget(at_most=_MAX_CHATS)
         else:
             self._by_id.move_to_end(chat_id)
+        return chat
+
+    def make_temporary(self, chat_id: str, owner: object) -> Chat:
+        """A chat of which nothing is stored, for its owner alone, who drops it."""
+        chat = self._by_id[chat_id] = self._new(chat_id, owner)
         return chat
 
     def cancel_all(self) -> None:
@@ -74,6 +73,16 @@ class Chats:
         if chat is not None:
             self._bytes -= chat.log.size
             chat.retire()
+
+    def _new(self, chat_id: str, owner: object) -> Chat:
+        return Chat(
+            chat_id,
+            bot=self._bot,
+            settings=self._settings,
+            spawn=self._spawn,
+            on_growth=self._grown,
+            owner=owner,
+        )
 
     def _grown(self, by: int) -> None:
         self._bytes += by
@@ -90,5 +99,5 @@ class Chats:
             enough = self._bytes <= self._settings.total_replay_bytes
             if enough and len(self._by_id) <= at_most:
                 break
-            if not chat.watchers and not chat.busy:
+            if not chat.watchers and not chat.busy and not chat.temporary:
                 self.drop(chat_id)

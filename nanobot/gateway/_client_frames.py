@@ -19,14 +19,20 @@ __all__ = [
     "ClientFrame",
     "DeleteChat",
     "Detach",
+    "DiscardTemporaryChat",
+    "ForkChat",
     "FrameError",
     "ListChats",
+    "Media",
     "NewChat",
+    "NewTemporaryChat",
     "Ping",
     "Say",
     "SearchChats",
+    "SetSidebarState",
     "UnwatchRuntime",
     "WatchRuntime",
+    "WebuiRequest",
     "read_client_frame",
 ]
 
@@ -37,6 +43,7 @@ MAX_TEXT_CHARS: Final = 65_536
 """Longest message of a user: beyond it somebody pastes a book, which belongs into a file."""
 
 _MAX_QUERY_CHARS: Final = 1_000
+_MAX_TITLE_CHARS: Final = 200
 _MAX_HISTORY: Final = 1_000
 _MAX_NAME_CHARS: Final = 128
 
@@ -51,16 +58,56 @@ class FrameError(Exception):
         self.chat_id = chat_id
 
 
+class Media(Struct, frozen=True):
+    """A file of a message, as a `data:` URL; `name` is what the client calls it."""
+
+    data_url: str
+    name: str | None = None
+
+
 class Say(Struct, frozen=True, tag="message", tag_field="type"):
     """A user's message. `chat_id` "" is the connection's own chat; `turn_id` is the client's name for the turn, or ""."""
 
     content: str
     chat_id: str = ""
     turn_id: str = ""
+    media: list[Media] = []
 
 
 class NewChat(Struct, frozen=True, tag="new_chat", tag_field="type"):
     """Asks for a chat that did not exist before."""
+
+
+class NewTemporaryChat(Struct, frozen=True, tag="new_temporary_chat", tag_field="type"):
+    """Asks for a chat of which nothing is stored, for this connection alone and as long as it lasts."""
+
+
+class DiscardTemporaryChat(Struct, frozen=True, tag="discard_temporary_chat", tag_field="type"):
+    """Asks for the end of one."""
+
+    chat_id: str
+
+
+class ForkChat(Struct, frozen=True, tag="fork_chat", tag_field="type"):
+    """Asks for a new chat that begins as another one did, up to the user's message of that number, counted from 0."""
+
+    source_chat_id: str
+    before_user_index: int | None = None
+    title: str = ""
+
+
+class SetSidebarState(Struct, frozen=True, tag="set_sidebar_state", tag_field="type"):
+    """Asks to keep what a page wants to remember of its list of chats: pins, names, an order."""
+
+    state: dict[str, Any]
+
+
+class WebuiRequest(Struct, frozen=True, tag="webui_request", tag_field="type"):
+    """The same, from newer pages, which want an answer to each request; `sidebar.update` is what there is of it here."""
+
+    request_id: str
+    action: str
+    payload: dict[str, Any] = {}
 
 
 class Attach(Struct, frozen=True, tag="attach", tag_field="type"):
@@ -132,6 +179,11 @@ class Ping(Struct, frozen=True, tag="ping", tag_field="type"):
 ClientFrame: TypeAlias = (
     Say
     | NewChat
+    | NewTemporaryChat
+    | DiscardTemporaryChat
+    | ForkChat
+    | SetSidebarState
+    | WebuiRequest
     | Attach
     | Detach
     | Cancel
@@ -162,7 +214,9 @@ def read_client_frame(text: str) -> ClientFrame:
     except (msgspec.DecodeError, RecursionError):
         return _checked(Say(text))
     if "type" not in raw:
-        return _checked(Say(_untyped_text(raw), _text_of(raw, "chat_id"), _text_of(raw, "turn_id")))
+        media = _media_of(raw)
+        text = _untyped_text(raw)
+        return _checked(Say(text, _text_of(raw, "chat_id"), _text_of(raw, "turn_id"), media))
     try:
         return _checked(_DECODER.decode(text))
     except msgspec.ValidationError as error:
@@ -183,14 +237,21 @@ def _text_of(raw: dict[str, Any], name: str) -> str:
     return value
 
 
+def _media_of(raw: dict[str, Any]) -> list[Media]:
+    try:
+        return msgspec.convert(raw.get("media", []), list[Media])
+    except msgspec.ValidationError as error:
+        raise FrameError("bad_frame", f"`media`: {error}") from None
+
+
 def _checked(frame: ClientFrame) -> ClientFrame:
     chat_id: str | None = getattr(frame, "chat_id", None)
     optional = isinstance(frame, (Say, Cancel, Approval))
     if chat_id is not None and not (chat_id == "" and optional) and not CHAT_ID.fullmatch(chat_id):
         raise FrameError("bad_chat_id", "`chat_id` must be 1 to 64 of A-Z a-z 0-9 _ : -")
     match frame:
-        case Say(content=content):
-            if not content.strip():
+        case Say(content=content, media=media):
+            if not content.strip() and not media:
                 raise FrameError("empty", "a message must not be empty", chat_id)
             if len(content) > MAX_TEXT_CHARS:
                 limit = f"a message may have {MAX_TEXT_CHARS} characters, not {len(content)}"
@@ -212,6 +273,15 @@ def _checked(frame: ClientFrame) -> ClientFrame:
             _listed(frame.limit)
         case ListChats(limit=limit):
             _listed(limit)
+        case ForkChat(source_chat_id=source, before_user_index=index):
+            if not CHAT_ID.fullmatch(source) or (index is not None and index < 0):
+                raise FrameError(
+                    "bad_frame",
+                    "`source_chat_id` must name a chat, and `before_user_index` be >= 0",
+                )
+            _bounded(frame.title, "title", _MAX_TITLE_CHARS)
+        case WebuiRequest(request_id=request_id):
+            _bounded(request_id, "request_id", _MAX_NAME_CHARS)
         case _:
             pass
     return frame

@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 import secrets
 from collections import deque
-from typing import Final, Protocol, assert_never
+from functools import partial
+from typing import Any, Final, Protocol, assert_never
 
 import trio
+from msgspec.structs import replace
 from trio_websocket import ConnectionClosed, WebSocketConnection
 
 from actors import TrioNotify
@@ -25,16 +27,24 @@ from ._client_frames import (
     ClientFrame,
     DeleteChat,
     Detach,
+    DiscardTemporaryChat,
+    ForkChat,
     FrameError,
     ListChats,
     NewChat,
+    NewTemporaryChat,
     Ping,
     Say,
     SearchChats,
+    SetSidebarState,
     UnwatchRuntime,
     WatchRuntime,
+    WebuiRequest,
     read_client_frame,
 )
+from ._commands import command_in, command_reply
+from ._forking import fork_session
+from ._media import MediaFolder, files_from_media
 from ._rate_limit import RateLimit
 from ._server_frames import (
     Attached,
@@ -44,12 +54,16 @@ from ._server_frames import (
     Ready,
     RuntimeSeen,
     ServerFrame,
+    SidebarState,
+    WebuiResponse,
     encode_frame,
 )
 from ._server_frames import (
     Chats as ChatsFrame,
 )
 from ._settings import GatewaySettings
+from ._sidebar import Sidebar
+from ._wire import Wire, text_frame
 
 __all__ = ["GOING_AWAY", "TOO_SLOW", "Connection", "Floor"]
 
@@ -66,10 +80,16 @@ _OUTBOX: Final = 64
 _TURN_BYTES: Final = 64 * 1024
 """How much of one chat is sent before the next one of the same connection has its turn."""
 
+_SEND_BYTES: Final = 128 * 1024
+"""How much is handed to the kernel at once: a frame more or less does not change what that costs any more."""
+
 _REFUSALS: Final = 100
 """Frames in a row that may be refused for coming too often, before the connection is closed."""
 
 _BURST_S: Final = 3.0
+
+_IN_THREAD_FROM_CHARS: Final = 200_000
+"""Decoding that much takes about a millisecond, as long as all other clients would have to wait."""
 
 
 class Floor(Protocol):
@@ -82,11 +102,16 @@ class Floor(Protocol):
     @property
     def settings(self) -> GatewaySettings: ...
     @property
+    def media(self) -> MediaFolder: ...
+    @property
+    def sidebar(self) -> Sidebar: ...
+    @property
     def draining(self) -> bool: ...
 
     def watch_runtime(self, connection: Connection) -> None: ...
     def unwatch_runtime(self, connection: Connection) -> None: ...
     def note_dropped(self) -> None: ...
+    def tell_everyone(self, frame: ServerFrame) -> None: ...
 
 
 class _Leave(Exception):
@@ -119,7 +144,7 @@ class Connection:
     def __init__(
         self,
         websocket: WebSocketConnection,
-        stream: trio.abc.Stream,
+        wire: Wire,
         floor: Floor,
         client_id: str,
         *,
@@ -128,7 +153,7 @@ class Connection:
         settings = floor.settings
         self.client_id = client_id or f"anon-{secrets.token_hex(6)}"
         self._websocket = websocket
-        self._stream = stream
+        self._wire = wire
         self._floor = floor
         self._settings = settings
         self._rate = RateLimit(
@@ -136,6 +161,7 @@ class Connection:
         )
         self._refused = 0
         self._chats: dict[str, _Subscription] = {}
+        self._temporary: dict[str, Chat] = {}
         self._news: dict[str, None] = {}  # insertion-ordered: each chat has its turn
         self._outbox: deque[ServerFrame] = deque()
         self._runtime_seen: RuntimeSeen | None = None
@@ -173,6 +199,8 @@ class Connection:
             )
         )
         self._subscribe(chat, chat.log.last)
+        if self._floor.sidebar.state:
+            self._outbox.append(SidebarState(self._floor.sidebar.state))
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._read)
@@ -188,54 +216,70 @@ class Connection:
             for subscription in self._chats.values():
                 subscription.chat.watchers.pop(self, None)
             self._chats.clear()
+            if self._temporary:
+                with trio.CancelScope(
+                    shield=True
+                ):  # files are removed, which is no wait for anybody
+                    for chat_id in (*self._temporary,):
+                        await self._discard(chat_id)
 
     async def _write(self) -> None:
-        """Send answers first, then each chat in its turn, then the runtime's state."""
+        """Send what there is, many frames at a time, until the client is to be sent away."""
         while True:
-            if self._outbox:
-                await self._send(self._outbox.popleft())
-                self._room.notify()
-            elif self._news:
-                await self._send_news()
+            frames = self._gather()
+            if frames:
+                await self._send(frames)
+                if self._outbox or self._news:  # others have their turn before the rest
+                    await trio.lowlevel.checkpoint()
             elif self._farewell is not None:
                 raise self._farewell
-            elif (seen := self._runtime_seen) is not None:
-                self._runtime_seen = None
-                await self._send(seen)
             else:
                 await self._wake.notified()
 
-    async def _send_news(self) -> None:
+    def _gather(self) -> bytearray:
+        """The frames that are to be sent now: answers first, then each chat in its turn, then the runtime's state. About
+        as many as the kernel takes at once; what is left comes with the next.
+        """
+        frames = bytearray()
+        while self._outbox and len(frames) < _SEND_BYTES:
+            frames += text_frame(encode_frame(self._outbox.popleft()))
+            self._room.notify()
+        while self._news and len(frames) < _SEND_BYTES:
+            self._gather_news(frames)
+        if self._runtime_seen is not None and not frames and self._farewell is None:
+            frames += text_frame(encode_frame(self._runtime_seen))
+            self._runtime_seen = None
+        return frames
+
+    def _gather_news(self, frames: bytearray) -> None:
+        """The next chat that has news has its turn."""
         chat_id = next(iter(self._news))
         del self._news[chat_id]
         subscription = self._chats.get(chat_id)
         if subscription is None:
             return
+        log = subscription.chat.log
         try:
-            frames = subscription.chat.log.after(subscription.cursor, limit_bytes=_TURN_BYTES)
+            news = log.after(subscription.cursor, limit_bytes=_TURN_BYTES)
         except Behind:
             raise self._too_slow("it did not keep up with its chats") from None
-        for frame in frames:
-            subscription.cursor = (
-                frame.seq
-            )  # before the wait: the chat may be attached anew meanwhile
-            await self._send(frame)
-        current = self._chats.get(chat_id) is subscription
-        if current and subscription.cursor < subscription.chat.log.last:
+        for frame in news:
+            frames += text_frame(encode_frame(frame))
+            subscription.cursor = frame.seq
+        if subscription.cursor < log.last:
             self._news[chat_id] = None
 
-    async def _send(self, frame: ServerFrame) -> None:
-        with trio.move_on_after(self._settings.send_timeout_s) as sending:
-            await self._websocket.send_message(encode_frame(frame))
-        if sending.cancelled_caught:
+    async def _send(self, frames: bytearray) -> None:
+        if self._websocket.closed:  # nothing may follow the frame that closes
+            raise trio.ClosedResourceError
+        timeout_s = self._settings.send_timeout_s
+        if not await self._wire.send_frames(frames, timeout_s=timeout_s):
             # A frame was cut in the middle: nothing can follow it, not even the reason.
             self._floor.note_dropped()
             _log.warning(
-                "client %s took nothing for %g s and was dropped",
-                self.client_id,
-                self._settings.send_timeout_s,
+                "client %s took nothing for %g s and was dropped", self.client_id, timeout_s
             )
-            await trio.aclose_forcefully(self._stream)
+            await trio.aclose_forcefully(self._wire)
             raise trio.ClosedResourceError
 
     def _too_slow(self, what: str) -> _Leave:
@@ -249,7 +293,7 @@ class Connection:
             with trio.move_on_after(self._settings.ping_timeout_s) as waiting:
                 await self._websocket.ping()
             if waiting.cancelled_caught:
-                await trio.aclose_forcefully(self._stream)
+                await trio.aclose_forcefully(self._wire)
                 raise trio.ClosedResourceError
 
     async def _read(self) -> None:
@@ -281,36 +325,51 @@ class Connection:
         self._refused = 0
         if isinstance(message, bytes):
             raise FrameError("bad_frame", "frames are text, not binary")
-        await self._follow(read_client_frame(message))
+        if len(message) < _IN_THREAD_FROM_CHARS:
+            frame = read_client_frame(message)
+        else:
+            frame = await trio.to_thread.run_sync(read_client_frame, message)
+        await self._follow(frame)
 
     async def _follow(self, frame: ClientFrame) -> None:
         chats = self._floor.chats
         match frame:
-            case Say(content=content, turn_id=turn_id):
-                if self._floor.draining:
-                    raise FrameError("draining", "the server is shutting down", frame.chat_id)
-                chat = chats.get(frame.chat_id or self._own_chat)
-                if chat.chat_id not in self._chats:
-                    self._attach(chat, chat.attach_here())
-                chat.say(content, turn_id=turn_id, client_id=self.client_id)
+            case Say():
+                await self._say(frame)
+            case NewTemporaryChat():
+                chat_id = new_chat_id()
+                self._check_room(chat_id)
+                chat = self._temporary[chat_id] = chats.make_temporary(chat_id, self)
+                self._attach(chat, chat.attach_here())
+            case DiscardTemporaryChat(chat_id=chat_id):
+                if chat_id not in self._temporary:
+                    raise FrameError("no_such_chat", "there is no such temporary chat", chat_id)
+                await self._discard(chat_id)
+                self._answer(Deleted(chat_id))
+            case ForkChat():
+                chat_id = new_chat_id()
+                await trio.to_thread.run_sync(fork_session, self._floor.bot, frame, chat_id)
+                chat = chats.get(chat_id)
+                self._attach(chat, chat.attach_here())
+            case SetSidebarState(state=state):
+                await self._keep_sidebar(state)
+            case WebuiRequest():
+                await self._request(frame)
             case NewChat():
                 chat = chats.get(new_chat_id())
                 self._attach(chat, chat.attach_here())
             case Attach(chat_id=chat_id, epoch=epoch, after=after, history=history):
-                chat = chats.get(chat_id)
+                chat = self._chat(chat_id)
                 attached = chat.resume(epoch, after) if epoch else None
-                if attached is None and history:
+                if attached is None and history and not chat.temporary:
                     attached = await chat.attach_with_history(history)
                 self._attach(chat, attached or chat.attach_here())
             case Detach(chat_id=chat_id):
                 self._detach(chat_id)
             case Cancel(turn_id=turn_id):
-                found = chats.find(frame.chat_id or self._own_chat)
-                if found is not None:
-                    found.cancel(turn_id)
+                self._chat(frame.chat_id).cancel(turn_id)
             case Approval(request_id=request_id, decision=decision, reason=reason):
-                found = chats.find(frame.chat_id or self._own_chat)
-                if found is None or not found.decide(request_id, decision, reason):
+                if not self._chat(frame.chat_id).decide(request_id, decision, reason):
                     raise FrameError(
                         "no_such_request", "nothing waits for this decision", frame.chat_id
                     )
@@ -330,8 +389,60 @@ class Connection:
             case _:
                 assert_never(frame)
 
+    def _chat(self, chat_id: str) -> Chat:
+        """A chat that this client may use; "" is its own.
+
+        Raises:
+          FrameError: It is another connection's temporary one, of which nobody else may know.
+        """
+        chat = self._floor.chats.get(chat_id or self._own_chat)
+        if chat.owner not in (None, self):
+            raise FrameError("no_such_chat", "there is no such chat", chat_id)
+        return chat
+
+    async def _say(self, frame: Say) -> None:
+        if self._floor.draining:
+            raise FrameError("draining", "the server is shutting down", frame.chat_id)
+        chat = self._chat(frame.chat_id)
+        if frame.turn_id and chat.knows(frame.turn_id):
+            return  # before its files are written once more
+        if chat.chat_id not in self._chats:
+            self._attach(chat, chat.attach_here())
+        paths: tuple[str, ...] = ()
+        if frame.media:
+            files = await trio.to_thread.run_sync(files_from_media, frame.media, chat.chat_id)
+            keep = partial(self._floor.media.keep, temporary=chat.temporary)
+            paths = await trio.to_thread.run_sync(keep, files, chat.chat_id)
+        names = {"turn_id": frame.turn_id, "client_id": self.client_id}
+        if command := command_in(frame.content):
+            answer = await command_reply(command, chat, self._floor.bot)
+            chat.reply(frame.content, answer, **names)
+        else:
+            chat.say(frame.content, media=paths, **names)
+
+    async def _keep_sidebar(self, state: dict[str, Any]) -> None:
+        await trio.to_thread.run_sync(self._floor.sidebar.keep, state)
+        self._floor.tell_everyone(SidebarState(state))
+
+    async def _request(self, frame: WebuiRequest) -> None:
+        state = frame.payload.get("state")
+        if frame.action != "sidebar.update" or not isinstance(state, dict):
+            detail = {"status": 404, "message": "there is no such action here"}
+            self._answer(WebuiResponse(frame.request_id, ok=False, error=detail))
+            return
+        await self._keep_sidebar(state)
+        self._answer(WebuiResponse(frame.request_id, ok=True, result=state))
+
+    async def _discard(self, chat_id: str) -> None:
+        """End a temporary chat of this connection; nothing is left of it."""
+        chat = self._temporary.pop(chat_id)
+        chat.cancel()
+        self._detach(chat_id)
+        self._floor.chats.drop(chat_id)
+        await trio.to_thread.run_sync(self._floor.media.forget, chat_id)
+
     async def _delete(self, chat_id: str) -> None:
-        chat = self._floor.chats.find(chat_id)
+        chat = self._chat(chat_id) if self._floor.chats.find(chat_id) is not None else None
         if chat is not None:
             chat.cancel()
         await delete_session(self._floor.bot, chat_id)
@@ -343,6 +454,11 @@ class Connection:
         if chat is None or chat_id not in self._chats:
             self._answer(Deleted(chat_id))
 
+    def tell(self, frame: ServerFrame) -> None:
+        """Send a frame that answers nothing. A client with a full outbox goes without: it is behind anyway."""
+        if len(self._outbox) < _OUTBOX:
+            self._answer(frame)
+
     def chat_is_gone(self, chat_id: str) -> None:
         """Somebody deleted a chat that this connection is attached to."""
         self._detach(chat_id)
@@ -350,18 +466,25 @@ class Connection:
 
     def _attach(self, chat: Chat, attached: Attached) -> None:
         """Send the frames of a chat from here on. Its answer is sent before them."""
+        if chat.temporary:
+            attached = replace(attached, temporary=True)
+        self._check_room(chat.chat_id)
+        self._answer(attached)
+        self._subscribe(chat, attached.seq)
+
+    def _check_room(self, chat_id: str) -> None:
+        """Refuse one chat more than a connection may be attached to.
+
+        Raises:
+          FrameError: It would be.
+        """
         attached_to = len(self._chats)
-        if (
-            chat.chat_id not in self._chats
-            and attached_to >= self._settings.max_chats_per_connection
-        ):
+        if chat_id not in self._chats and attached_to >= self._settings.max_chats_per_connection:
             raise FrameError(
                 "too_many_chats",
                 f"a connection may be attached to {attached_to} chats; detach from one",
-                chat.chat_id,
+                chat_id,
             )
-        self._answer(attached)
-        self._subscribe(chat, attached.seq)
 
     def _subscribe(self, chat: Chat, cursor: int) -> None:
         self._chats[chat.chat_id] = _Subscription(chat, cursor)

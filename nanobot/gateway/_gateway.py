@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import logging
-import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Final
 
 import trio
-from hypercorn.config import Config as HypercornConfig
-from hypercorn.trio import serve as serve_http
 from trio_websocket import WebSocketConnection
 
 from actors import TrioNotify
@@ -20,12 +18,17 @@ from nanobot.runtime import LATENCY_BOUNDS_S
 from ._admission import Admission, Handshake
 from ._chats import Chats
 from ._connection import GOING_AWAY, Connection, new_chat_id
-from ._http import PageFile, make_app, read_page
+from ._http import make_app
+from ._http_door import HttpDoor
+from ._media import MediaFolder
+from ._page_files import PageFile, read_page
 from ._runtime_view import shown_statistics
-from ._server_frames import RuntimeSeen
+from ._server_frames import RuntimeSeen, ServerFrame
 from ._settings import GatewaySettings
+from ._sidebar import Sidebar
 from ._tokens import Tokens
 from ._websocket import WebSocketDoor
+from ._wire import Wire
 
 __all__ = ["Gateway"]
 
@@ -38,7 +41,7 @@ _LEAVE_S: Final = 3.0
 
 
 class Gateway:
-    """Serves one bot over WebSocket and HTTP. Lives in one Trio run, in `serve`.
+    """Serves one bot over WebSocket and HTTP, and compacts its sessions while they are idle. Lives in one Trio run, in `serve`.
 
     Args:
       bot: Who answers. It is not closed at the end.
@@ -60,6 +63,8 @@ class Gateway:
         self._left = TrioNotify()
         self._turns: trio.Nursery | None = None
         self.chats = Chats(bot, settings, self._spawn)
+        self.media = MediaFolder(bot.runtime.workspace)
+        self.sidebar = Sidebar(bot.runtime.workspace)
 
     def stop(self) -> None:
         """Begin to end: take no new messages and connections, let turns go on for `drain_s`, then leave."""
@@ -77,19 +82,19 @@ class Gateway:
         Cancellation: turns are cancelled, connections are cut.
         """
         page = await trio.to_thread.run_sync(read_page)
-        http_socket = await _bound(self.settings.http_host, self.settings.http_port)
-        with http_socket:
-            listeners = await trio.open_tcp_listeners(
-                self.settings.websocket_port, host=self.settings.websocket_host, backlog=_BACKLOG
-            )
-            self.settings = self.settings.with_ports(
-                websocket_port=listeners[0].socket.getsockname()[1],
-                http_port=http_socket.getsockname()[1],
+        await trio.to_thread.run_sync(self.sidebar.read)
+        settings = self.settings
+        async with (
+            _listening(settings.http_host, settings.http_port) as http,
+            _listening(settings.websocket_host, settings.websocket_port) as websocket,
+        ):
+            self.settings = settings.with_ports(
+                websocket_port=_port(websocket), http_port=_port(http)
             )
             async with trio.open_nursery() as everything:
-                await everything.start(self._serve_http, http_socket.detach(), page)
+                await everything.start(partial(trio.serve_listeners, self._http(page).take, http))
                 everything.start_soon(self._look_at_runtime)
-                await self._serve_turns(everything, listeners, task_status)
+                await self._serve_turns(everything, websocket, task_status)
                 await self._send_clients_away()
                 everything.cancel_scope.cancel()
 
@@ -111,6 +116,7 @@ class Gateway:
                         handler_nursery=everything,
                     )
                 )
+                listening.start_soon(self.bot.runtime.compact_while_idle)
                 task_status.started(self.settings)
                 await self._stop.wait()
                 listening.cancel_scope.cancel()
@@ -123,28 +129,16 @@ class Gateway:
             while self._connections:
                 await self._left.notified()
 
-    async def _serve_http(  # noqa: ASYNC128 - hypercorn says it, which is handed the status
-        self,
-        descriptor: int,
-        page: dict[str, PageFile],
-        *,
-        task_status: trio.TaskStatus[list[str]],
-    ) -> None:
-        app = make_app(
-            self.settings,
-            self._tokens,
-            page,
-            draining=lambda: self.draining,
-            now=trio.current_time,
+    def _http(self, page: dict[str, PageFile]) -> HttpDoor:
+        return HttpDoor(
+            make_app(
+                self.settings,
+                self._tokens,
+                page,
+                draining=lambda: self.draining,
+                now=trio.current_time,
+            )
         )
-        config = HypercornConfig()
-        config.bind = [f"fd://{descriptor}"]
-        config.accesslog = None
-        config.errorlog = _log
-        config.loglevel = "WARNING"
-        config.graceful_timeout = 0.0
-        config.include_server_header = False
-        await serve_http(app, config, mode="asgi", task_status=task_status)  # type: ignore[arg-type]  # ASGI, typed apart
 
     def _door(self) -> WebSocketDoor:
         settings = self.settings
@@ -162,11 +156,9 @@ class Gateway:
         )
 
     async def _serve_client(
-        self, websocket: WebSocketConnection, stream: trio.abc.Stream, handshake: Handshake
+        self, websocket: WebSocketConnection, wire: Wire, handshake: Handshake
     ) -> None:
-        connection = Connection(
-            websocket, stream, self, handshake.client_id, now=trio.current_time()
-        )
+        connection = Connection(websocket, wire, self, handshake.client_id, now=trio.current_time())
         self._connections[connection] = None
         try:
             if self.draining:
@@ -188,6 +180,11 @@ class Gateway:
     def note_dropped(self) -> None:
         """Count a client that did not keep up."""
         self._dropped += 1
+
+    def tell_everyone(self, frame: ServerFrame) -> None:
+        """Send a frame to all clients."""
+        for connection in self._connections:
+            connection.tell(frame)
 
     async def _look_at_runtime(self) -> None:
         while True:
@@ -211,20 +208,21 @@ class Gateway:
         self._turns.start_soon(task)
 
 
-async def _bound(host: str, port: int) -> socket.socket:
-    """A TCP socket that has its address and does not listen yet.
+@asynccontextmanager
+async def _listening(host: str, port: int) -> AsyncIterator[list[trio.SocketListener]]:
+    """Listeners on an address, closed at the end of the block.
 
     Raises:
       OSError: The address is taken, or none of this machine.
     """
-    family, _, _, _, address = (await trio.socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))[
-        0
-    ]
-    bound = socket.socket(family, socket.SOCK_STREAM)
+    listeners = await trio.open_tcp_listeners(port, host=host, backlog=_BACKLOG)
     try:
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        bound.bind(address)
-    except BaseException:
-        bound.close()
-        raise
-    return bound
+        yield listeners
+    finally:
+        for listener in listeners:
+            listener.socket.close()
+
+
+def _port(listeners: list[trio.SocketListener]) -> int:
+    port: int = listeners[0].socket.getsockname()[1]
+    return port

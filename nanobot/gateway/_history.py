@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
-__all__ = ["latest_messages", "without_turn"]
+__all__ = ["latest_messages", "latest_turns", "this_turn", "without_turn"]
 
 _MAX_CHARS: Final = 2_000_000
 """How much text of a history is sent at most: about what a page can show before it becomes slow."""
@@ -31,6 +31,22 @@ def without_turn(messages: Sequence[dict[str, Any]], said: str) -> Sequence[dict
         if messages[index].get("role") == "user":
             return messages[:index] if messages[index].get("content") == said else messages
     return messages
+
+
+def this_turn(messages: Sequence[dict[str, Any]], said: str) -> list[dict[str, Any]]:
+    """The messages of the last turn, with what the user said in place of what the model was shown of it."""
+    for index in range(len(messages) - 1, -1, -1):
+        if messages[index].get("role") == "user":
+            return [{"role": "user", "content": said}, *messages[index + 1 :]]
+    return []
+
+
+def latest_turns(messages: Sequence[dict[str, Any]], limit: int) -> list[dict[str, Any]]:
+    """The last messages, at most `limit`, beginning with one of a user."""
+    for index in range(max(0, len(messages) - limit), len(messages)):
+        if messages[index].get("role") == "user":
+            return [*messages[index:]]
+    return []
 
 
 def latest_messages(messages: Sequence[dict[str, Any]], limit: int) -> list[dict[str, Any]]:

@@ -1,66 +1,27 @@
-"""The HTTP side: health, the page, and short-lived tokens."""
+"""The routes of the HTTP side: health, the page, and short-lived tokens."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Final
 
-from msgspec import Struct
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ._admission import bearer
 from ._page_address import content_security_policy, websocket_url
+from ._page_files import PageFile, file_response, json_response
 from ._rate_limit import RateLimit
 from ._settings import GatewaySettings
 from ._tokens import Tokens, same_secret
 
-__all__ = ["PageFile", "make_app", "read_page"]
+__all__ = ["make_app"]
 
-_PAGE: Final = Path(__file__).with_name("page")
-_HEADERS: Final = {
-    "x-content-type-options": "nosniff",
-    "x-frame-options": "DENY",
-    "referrer-policy": "no-referrer",
-    "cross-origin-opener-policy": "same-origin",
-    "cross-origin-resource-policy": "same-origin",
-    "permissions-policy": "camera=(), geolocation=(), microphone=()",
-}
 _TRIES_PER_S: Final = 5.0
 """How often anybody may ask for a token, together: guessing a token would take longer than the universe has."""
-
-
-class PageFile(Struct, frozen=True):
-    """One file of the page, in memory."""
-
-    content: bytes
-    media_type: str
-    etag: str
-
-
-def read_page() -> dict[str, PageFile]:
-    """Read the files of the page, by name; blocks for as long as a disk takes."""
-    files = {}
-    for path in sorted(_PAGE.rglob("*")):
-        if path.is_file() and path.suffix in _TYPES:
-            content = path.read_bytes()
-            files[path.relative_to(_PAGE).as_posix()] = PageFile(
-                content, _TYPES[path.suffix], f'"{hashlib.sha256(content).hexdigest()[:32]}"'
-            )
-    return files
-
-
-_TYPES: Final = {
-    ".css": "text/css; charset=utf-8",
-    ".html": "text/html; charset=utf-8",
-    ".js": "text/javascript; charset=utf-8",
-    ".svg": "image/svg+xml",
-}
 
 
 def make_app(
@@ -80,77 +41,98 @@ def make_app(
       draining: Whether the gateway is shutting down.
       now: Seconds on a clock that only goes forward.
     """
-    tries = RateLimit(_TRIES_PER_S, round(4 * _TRIES_PER_S), now=now())
 
     def health(_: Request) -> Response:
-        return _json({"status": "ok"})
+        return json_response({"status": "ok"})
 
     def ready(_: Request) -> Response:
         if draining():
-            return _json({"status": "draining"}, status=503)
-        return _json({"status": "ready"})
+            return json_response({"status": "draining"}, status=503)
+        return json_response({"status": "ready"})
 
-    def document(request: Request) -> Response:
-        policy = content_security_policy(websocket_url(settings, request.headers.get("host", "")))
-        return _file(request, page["index.html"], {"content-security-policy": policy})
-
-    def file(request: Request) -> Response:
-        found = page.get(request.path_params["name"])
-        if found is None:
-            return _json({"error": "there is no such file"}, status=404)
-        return _file(request, found, {})
-
-    def connect(request: Request) -> Response:
-        url = websocket_url(settings, request.headers.get("host", ""))
-        return _json({"websocket": url, "token_required": bool(settings.token)})
-
-    def issue(request: Request) -> Response:
-        if wait_s := tries.take(now()):
-            return _json(
-                {"error": "too many requests for tokens"},
-                status=429,
-                headers={"retry-after": str(max(1, round(wait_s)))},
-            )
-        if not settings.token:
-            return _json({"error": "this gateway asks for no token"}, status=404)
-        if not same_secret(bearer(request.headers.get("authorization", "")), settings.token):
-            return _json(
-                {"error": "the token is missing or wrong"},
-                status=401,
-                headers={"www-authenticate": "Bearer"},
-            )
-        token = tokens.issue(now())
-        if token is None:
-            return _json({"error": "too many tokens are outstanding"}, status=503)
-        return _json({"token": token, "expires_in_s": tokens.ttl_s})
-
-    return _without_lifespan(
+    served = _Page(settings, page)
+    return _http_alone(
         Starlette(
             routes=[
                 Route("/health", _async(health)),
                 Route("/ready", _async(ready)),
-                Route("/connect", _async(connect)),
-                Route("/token", _async(issue), methods=["POST"]),
-                Route("/", _async(document)),
-                Route("/runtime", _async(document)),
-                Route("/page/{name:path}", _async(file)),
+                Route("/connect", _async(served.connect)),
+                Route("/token", _async(_TokenDesk(settings, tokens, now).issue), methods=["POST"]),
+                Route("/", _async(served.document)),
+                Route("/runtime", _async(served.document)),
+                Route("/page/{name:path}", _async(served.file)),
             ]
         )
     )
 
 
-def _without_lifespan(app: ASGIApp) -> ASGIApp:
-    """An application that begins and ends with nothing: Starlette takes being cancelled for a failure of its ending."""
+class _Page:
+    """The page, which is one document under two addresses, and where its WebSocket is."""
+
+    def __init__(self, settings: GatewaySettings, files: Mapping[str, PageFile]) -> None:
+        self._settings = settings
+        self._files = files
+
+    def document(self, request: Request) -> Response:
+        policy = content_security_policy(self._websocket(request))
+        return file_response(
+            request, self._files["index.html"], {"content-security-policy": policy}
+        )
+
+    def file(self, request: Request) -> Response:
+        found = self._files.get(request.path_params["name"])
+        if found is None:
+            return json_response({"error": "there is no such file"}, status=404)
+        return file_response(request, found, {})
+
+    def connect(self, request: Request) -> Response:
+        asked = bool(self._settings.token)
+        return json_response({"websocket": self._websocket(request), "token_required": asked})
+
+    def _websocket(self, request: Request) -> str:
+        return websocket_url(self._settings, request.headers.get("host", ""))
+
+
+class _TokenDesk:
+    """Gives a token for one connection to those who know the static one."""
+
+    def __init__(self, settings: GatewaySettings, tokens: Tokens, now: Callable[[], float]) -> None:
+        self._settings = settings
+        self._tokens = tokens
+        self._now = now
+        self._tries = RateLimit(_TRIES_PER_S, round(4 * _TRIES_PER_S), now=now())
+
+    def issue(self, request: Request) -> Response:
+        if wait_s := self._tries.take(self._now()):
+            return json_response(
+                {"error": "too many requests for tokens"},
+                status=429,
+                headers={"retry-after": str(max(1, round(wait_s)))},
+            )
+        if not self._settings.token:
+            return json_response({"error": "this gateway asks for no token"}, status=404)
+        given = bearer(request.headers.get("authorization", ""))
+        if not same_secret(given, self._settings.token):
+            return json_response(
+                {"error": "the token is missing or wrong"},
+                status=401,
+                headers={"www-authenticate": "Bearer"},
+            )
+        token = self._tokens.issue(self._now())
+        if token is None:
+            return json_response({"error": "too many tokens are outstanding"}, status=503)
+        return json_response({"token": token, "expires_in_s": self._tokens.ttl_s})
+
+
+def _http_alone(app: ASGIApp) -> ASGIApp:
+    """An application that is asked for HTTP only. Who wants a WebSocket here is at the wrong port and is sent away."""
 
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "lifespan":
+        if scope["type"] == "http":
             await app(scope, receive, send)
-            return
-        while True:
-            event = (await receive())["type"]
-            await send({"type": f"{event}.complete"})
-            if event == "lifespan.shutdown":
-                return
+        elif scope["type"] == "websocket":
+            await receive()
+            await send({"type": "websocket.close", "code": 1000})
 
     return answer
 
@@ -162,18 +144,3 @@ def _async(answer: Callable[[Request], Response]) -> Callable[[Request], object]
         return answer(request)
 
     return endpoint
-
-
-def _json(
-    content: object, *, status: int = 200, headers: Mapping[str, str] | None = None
-) -> Response:
-    return JSONResponse(
-        content, status, {**_HEADERS, "cache-control": "no-store", **(headers or {})}
-    )
-
-
-def _file(request: Request, file: PageFile, headers: Mapping[str, str]) -> Response:
-    all_headers = {**_HEADERS, "cache-control": "no-cache", "etag": file.etag, **headers}
-    if request.headers.get("if-none-match") == file.etag and not headers:
-        return Response(status_code=304, headers=all_headers)
-    return Response(file.content, headers={**all_headers, "content-type": file.media_type})

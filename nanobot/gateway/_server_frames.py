@@ -26,23 +26,27 @@ __all__ = [
     "ReasoningEnd",
     "RuntimeSeen",
     "ServerFrame",
+    "SidebarState",
     "StreamEnd",
     "Tool",
     "TurnEnd",
     "TurnError",
     "TurnStart",
     "UserMessage",
+    "WebuiResponse",
     "encode_frame",
 ]
 
 ErrorReason: TypeAlias = Literal[
     "bad_frame",
     "bad_chat_id",
+    "bad_media",
     "empty",
     "too_long",
     "rate_limited",
     "too_many_chats",
     "queue_full",
+    "no_such_chat",
     "no_such_request",
     "draining",
     "unavailable",
@@ -76,7 +80,7 @@ class Attached(_Frame, frozen=True, tag="attached"):
     `epoch` and `seq` are where it stands: the next frame of the chat has `seq + 1`. `resumed` says whether that is where
     the client said it was; if not, `messages` is the history up to `seq`, and what the client has is to be forgotten.
     `turns` are those that the history is without: the one whose frames come next, and those that wait. `truncated`
-    says that the start of the turn under way is gone.
+    says that the start of the turn under way is gone, and `temporary` that nothing of the chat is stored.
     """
 
     chat_id: str
@@ -87,6 +91,7 @@ class Attached(_Frame, frozen=True, tag="attached"):
     truncated: bool = False
     messages: list[dict[str, Any]] | None = None
     turns: list[PendingTurn] = []
+    temporary: bool = False
 
 
 class Error(_Frame, frozen=True, tag="error"):
@@ -122,6 +127,21 @@ class Deleted(_Frame, frozen=True, tag="chat_deleted"):
     chat_id: str
 
 
+class SidebarState(_Frame, frozen=True, tag="sidebar_state_updated"):
+    """What pages want to remember of their lists of chats, after somebody changed it."""
+
+    state: dict[str, Any]
+
+
+class WebuiResponse(_Frame, frozen=True, tag="webui_response"):
+    """The answer to a `webui_request`."""
+
+    request_id: str
+    ok: bool
+    result: dict[str, Any] | None = None
+    error: dict[str, Any] | None = None
+
+
 class RuntimeSeen(_Frame, frozen=True, tag="runtime"):
     """The runtime at one moment; only the latest is sent to a client that is slow."""
 
@@ -147,10 +167,11 @@ class ChatFrame(_Frame, frozen=True):
 
 
 class UserMessage(ChatFrame, frozen=True, kw_only=True, tag="user_message"):
-    """A message was taken in, and will be answered in its turn."""
+    """A message was taken in, and will be answered in its turn. `media` are the names of its files."""
 
     text: str
     client_id: str = ""
+    media: list[str] = []
 
 
 class TurnStart(ChatFrame, frozen=True, kw_only=True, tag="turn_start"):
@@ -237,11 +258,22 @@ class TurnEnd(ChatFrame, frozen=True, kw_only=True, tag="turn_end"):
     usage: dict[str, int] = {}
 
 
-ServerFrame: TypeAlias = Ready | Attached | Error | Chats | Deleted | RuntimeSeen | Pong | ChatFrame
+ServerFrame: TypeAlias = (
+    Ready
+    | Attached
+    | Error
+    | Chats
+    | Deleted
+    | RuntimeSeen
+    | SidebarState
+    | WebuiResponse
+    | Pong
+    | ChatFrame
+)
 
 _ENCODER: Final = msgspec.json.Encoder()
 
 
-def encode_frame(frame: ServerFrame) -> str:
-    """The frame as it goes over the wire."""
-    return _ENCODER.encode(frame).decode()
+def encode_frame(frame: ServerFrame) -> bytes:
+    """The frame as JSON."""
+    return _ENCODER.encode(frame)

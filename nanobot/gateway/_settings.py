@@ -32,7 +32,7 @@ class GatewaySettings(Struct, frozen=True, kw_only=True):
       allowed_origins: Web pages that may connect besides the gateway's own.
       max_connections: WebSockets at once.
       max_chats_per_connection: Chats one connection is attached to.
-      max_frame_chars: Longest frame of a client.
+      max_frame_chars: Longest frame of a client: four files in base64, as the existing nanobot lets them come.
       frames_per_s: How many frames a client may send in the long run, and three seconds' worth at once.
       max_queued: Messages that wait in one chat.
       replay_bytes: What is kept of one chat for clients that come back, and how far a slow one may be behind.
@@ -55,7 +55,7 @@ class GatewaySettings(Struct, frozen=True, kw_only=True):
     allowed_origins: tuple[str, ...] = ()
     max_connections: int = 2_000
     max_chats_per_connection: int = 100
-    max_frame_chars: int = _MIB
+    max_frame_chars: int = 36 * _MIB
     frames_per_s: float = 20.0
     max_queued: int = 20
     replay_bytes: int = _MIB

@@ -32,8 +32,10 @@ class TurnTranslator:
     __slots__ = (
         "_called_at",
         "_chat_id",
+        "_iteration",
         "_last_text",
         "_started_at",
+        "_stream_id",
         "_turn_id",
         "ended",
         "started",
@@ -45,22 +47,26 @@ class TurnTranslator:
         self._started_at = now
         self._called_at: dict[tuple[int | None, str | None], float] = {}
         self._last_text = ""
+        self._iteration: int | None = None
+        self._stream_id = f"{turn_id}.0"
         self.started = False
         self.ended = False
 
     def frames(self, event: StreamEvent, now: float) -> list[ChatFrame]:
         """What to tell of an event; `now` is in seconds on any clock that only goes forward."""
         chat_id, turn_id = self._chat_id, self._turn_id
-        stream_id = f"{turn_id}.{event.iteration or 0}"
+        if event.iteration != self._iteration:
+            self._iteration = event.iteration
+            self._stream_id = f"{turn_id}.{event.iteration or 0}"
+        stream_id = self._stream_id
         match event.type:
+            case "text.delta":  # the most frequent one first
+                return [Delta(chat_id, turn_id, stream_id=stream_id, text=event.delta)]
             case "run.started":
                 self.started = True
                 return [TurnStart(chat_id, turn_id, model=str(event.metadata.get("model", "")))]
-            case "text.delta":
-                return [Delta(chat_id, turn_id, stream_id=stream_id, text=event.delta)]
             case "text.completed":
-                if not event.resuming:
-                    self._last_text = event.content
+                self._last_text = event.content
                 return [
                     StreamEnd(chat_id, turn_id, stream_id=stream_id, resuming=bool(event.resuming))
                 ]

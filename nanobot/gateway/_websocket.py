@@ -11,6 +11,7 @@ import trio
 from trio_websocket import WebSocketConnection, WebSocketRequest, wrap_server_stream
 
 from ._admission import Admission, Handshake, Refusal, read_handshake
+from ._wire import Wire
 
 __all__ = ["WebSocketDoor"]
 
@@ -23,7 +24,7 @@ _MAX_HANDSHAKES: Final = 4_000
 """Connections that have not said what they want. Past it the oldest is closed, so that many of them, which say nothing on
 purpose, cannot keep out one that means it."""
 
-Serve: TypeAlias = Callable[[WebSocketConnection, trio.abc.Stream, Handshake], Awaitable[None]]
+Serve: TypeAlias = Callable[[WebSocketConnection, Wire, Handshake], Awaitable[None]]
 
 
 class WebSocketDoor:
@@ -51,12 +52,12 @@ class WebSocketDoor:
         self._handshakes: OrderedDict[trio.CancelScope, None] = OrderedDict()
         self.connections = 0
 
-    async def take(self, stream: trio.abc.Stream) -> None:
+    async def take(self, stream: trio.SocketStream) -> None:
         """Serve one TCP connection, whatever comes over it."""
         try:
             async with trio.open_nursery() as nursery:
                 try:
-                    await self._welcome(stream, nursery)
+                    await self._welcome(Wire(stream), nursery)
                 finally:
                     nursery.cancel_scope.cancel()
         except* Exception:  # noqa: BLE001 - the WebSocket library raises on bytes that it did not expect
@@ -64,7 +65,7 @@ class WebSocketDoor:
         finally:
             await trio.aclose_forcefully(stream)
 
-    async def _welcome(self, stream: trio.abc.Stream, nursery: trio.Nursery) -> None:
+    async def _welcome(self, stream: Wire, nursery: trio.Nursery) -> None:
         request = await self._handshake(stream, nursery)
         if request is None:
             return
@@ -90,9 +91,7 @@ class WebSocketDoor:
         finally:
             self.connections -= 1
 
-    async def _handshake(
-        self, stream: trio.abc.Stream, nursery: trio.Nursery
-    ) -> WebSocketRequest | None:
+    async def _handshake(self, stream: Wire, nursery: trio.Nursery) -> WebSocketRequest | None:
         scope = trio.CancelScope(deadline=trio.current_time() + _HANDSHAKE_S)
         self._handshakes[scope] = None
         if len(self._handshakes) > _MAX_HANDSHAKES:

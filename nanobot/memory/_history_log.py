@@ -17,7 +17,7 @@ from nanobot.messages import without_surrogates
 from ._file_lock import file_lock
 from ._notes import sync_folder
 
-__all__ = ["HistoryEntry", "HistoryLog", "entries_in"]
+__all__ = ["SUMMARY", "HistoryEntry", "HistoryLog", "entries_in"]
 
 _ENTRY_CHARS: Final = 64_000
 """Longest entry. What is longer is no summary; the entry then says what it lacks."""
@@ -25,13 +25,26 @@ _ENTRY_CHARS: Final = 64_000
 _TAIL_BYTES: Final = 64 * 1024  # read at once, from the end, in search of the last cursor
 
 
+SUMMARY: Final = "summary"
+"""The kind of the notes that a compaction leaves."""
+
+
 class HistoryEntry(Struct, frozen=True):
-    """One entry as it stands in the file. `session_key` is None for what concerns no session, or all."""
+    """One entry as it stands in the file.
+
+    Attributes:
+      cursor: Its number.
+      timestamp: When it was made, in the user's zone.
+      content: What happened.
+      session_key: The session that it is about; None for none, or all.
+      kind: `SUMMARY`, or anything else: files of other programs are read too.
+    """
 
     cursor: int
     timestamp: str
     content: str
     session_key: str | None = None
+    kind: Any = None
 
 
 def entries_in(lines: bytes) -> tuple[HistoryEntry, ...]:
@@ -56,11 +69,16 @@ class _Entry(Struct):
     session_key: str | UnsetType | None = UNSET
 
 
+class _Written(_Entry):
+    kind: str | UnsetType = UNSET
+
+
 _DECODER: Final[msgspec.json.Decoder[_Entry]] = msgspec.json.Decoder(_Entry)
 
 
 class HistoryLog:
-    """The file `memory/history.jsonl` of a workspace: `{"cursor", "timestamp", "content", "session_key"?}` in each line.
+    """The file `memory/history.jsonl` of a workspace: `{"cursor", "timestamp", "content", "session_key"?, "kind"?}` in each
+    line.
 
     Cursors start at 1 and only grow, among any number of threads and processes, and also after the file was shortened:
     the file `.cursor` beside it has the last one. Lines that cannot be read are passed over, and never spoil the next.
@@ -75,12 +93,13 @@ class HistoryLog:
         self._lock_path = folder / ".history.lock"
         self._now = now
 
-    def append(self, text: str, session_key: str | None = None) -> int:
+    def append(self, text: str, session_key: str | None = None, *, is_summary: bool = False) -> int:
         """Add an entry and return its cursor, when it is on the disk.
 
         Args:
           text: What happened. Past 64,000 characters it is cut, and says so.
           session_key: The session that it is about.
+          is_summary: These are the notes of a compaction.
 
         Raises:
           InvalidArgument: It is no text.
@@ -91,7 +110,9 @@ class HistoryLog:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with file_lock(self._lock_path):
-                return self._append(_cut(without_surrogates(text)), session_key)
+                return self._append(
+                    _cut(without_surrogates(text)), session_key, SUMMARY if is_summary else UNSET
+                )
         except OSError as error:
             raise StoreError(f"{self.path} cannot be written: {error.strerror or error}") from error
 
@@ -112,11 +133,11 @@ class HistoryLog:
             entries = filter(lambda entry: entry.session_key == session_key, entries)
         return [msgspec.to_builtins(entry) for entry in entries]
 
-    def _append(self, text: str, session_key: str | None) -> int:
+    def _append(self, text: str, session_key: str | None, kind: str | UnsetType) -> int:
         is_new = not self.path.exists()
         with self.path.open("a+b", buffering=0) as file:
             cursor = 1 + max(_last_cursor(file), self._noted_cursor())
-            entry = _Entry(cursor, f"{self._now():%Y-%m-%d %H:%M}", text)
+            entry = _Written(cursor, f"{self._now():%Y-%m-%d %H:%M}", text, kind=kind)
             if session_key is not None:
                 entry.session_key = without_surrogates(session_key)
             line = msgspec.json.encode(entry) + b"\n"

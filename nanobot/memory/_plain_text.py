@@ -22,6 +22,9 @@ __all__ = ["in_pieces", "plain_text"]
 _BETWEEN: Final = "\n\n"
 _CONTINUED: Final = "[continued] "
 _LEAST_CHARS: Final = 20  # a piece says something, whatever its limit
+_CHARS_LOOKED_AT: Final = (
+    16  # for each token of the limit: what a piece ends before, but for runs of blanks
+)
 _SOURCE_CHARS: Final = 300  # longer ones are data: URLs
 
 
@@ -79,12 +82,15 @@ def _divided(text: str, limit: int, count: Callable[[str], int]) -> Iterable[str
     text = text.strip()
     mark = ""
     while text:
-        tokens = count(_BETWEEN + mark + text)
-        if tokens <= limit or len(text) <= _LEAST_CHARS:
+        # Not all that is left, each time again: a text of many windows would take minutes to count.
+        head = text[: max(_LEAST_CHARS, limit * _CHARS_LOOKED_AT)]
+        tokens = count(_BETWEEN + mark + head)
+        if len(head) == len(text) and (tokens <= limit or len(text) <= _LEAST_CHARS):
             yield mark + text
             return
         # Too long by this factor, on average. Where the text is denser than that, the next round takes less.
-        chars = max(_LEAST_CHARS, int(len(text) * limit / tokens) - len(_CONTINUED))
+        chars = int(len(head) * limit / max(1, tokens)) - len(_CONTINUED)
+        chars = min(len(head), max(_LEAST_CHARS, chars))
         while chars > _LEAST_CHARS and count(_BETWEEN + mark + text[:chars]) > limit:
             chars = max(_LEAST_CHARS, chars * 3 // 4)
         chars = _break_before(text, chars)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar, TypeVarTuple, Unpack
 
+import trio
 from msgspec import Struct
 
 from nanobot.errors import MalformedStream, ProviderError
@@ -15,6 +16,9 @@ from nanobot.providers import ModelRequest, Provider
 from ._plain_text import in_pieces, plain_text
 
 __all__ = ["Summarizer", "Summary", "SummaryFailed"]
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 _TASK: Final = SystemMessage(
     "You keep the notes of a conversation between a user and an assistant. The notes will stand in its place: whoever "
@@ -76,6 +80,7 @@ class Summarizer:
       temperature: None leaves it to the service.
       reasoning_effort: None leaves it to the service.
       count: Counts the tokens of a text.
+      counts_slowly: Whether that takes so long that it is done in a thread.
       on_answer: Told of each request that was accepted and what came of it, also if it broke off: for counting tokens.
     """
 
@@ -84,6 +89,7 @@ class Summarizer:
     window_tokens: int
     max_tokens: int
     count: Callable[[str], int]
+    counts_slowly: bool = False
     temperature: float | None = None
     reasoning_effort: str | None = None
     on_answer: Callable[[ModelRequest, Assembler], None] = lambda _request, _answer: None
@@ -107,7 +113,8 @@ class Summarizer:
         Raises:
           ProviderError: The service failed, or no usable notes came of it (`SummaryFailed`).
         """
-        pieces = in_pieces(map(plain_text, messages), self._piece_tokens(_TAKE_NOTES), self.count)
+        limit = self._piece_tokens(_TAKE_NOTES)
+        pieces = await self._worked_out(_pieces_of, messages, limit, self.count)
         share = self._share(limit_tokens - self.count(earlier), len(pieces))
         notes: list[str] = []
         for number, piece in enumerate(pieces, 1):
@@ -124,8 +131,7 @@ class Summarizer:
         if answer is not None:
             return [answer]
         notes: list[str] = []
-        # Two thirds at most, so that what is cut off where a line ends fits into the second part.
-        for half in in_pieces([piece], self.count(piece) * 2 // 3, self.count):
+        for half in await self._worked_out(_halves, piece, self.count):
             answer = await self._ask(_TAKE_NOTES.format(which=which, words=words, text=half))
             if answer is None:
                 raise self._failed("was cut at the token limit")
@@ -138,7 +144,8 @@ class Summarizer:
             tokens = self.count(text)
             if tokens <= limit_tokens:
                 return text
-            pieces = in_pieces(notes, self._piece_tokens(_MERGE_NOTES), self.count)
+            limit = self._piece_tokens(_MERGE_NOTES)
+            pieces = await self._worked_out(in_pieces, notes, limit, self.count)
             words = _words(self._share(limit_tokens, len(pieces)))
             merged = [
                 await self._ask(_MERGE_NOTES.format(words=words, text=piece)) for piece in pieces
@@ -183,6 +190,12 @@ class Summarizer:
             raise self._failed("came back empty")
         return said
 
+    async def _worked_out(self, function: Callable[[Unpack[Ts]], T], *args: *Ts) -> T:
+        """What a pure function of long texts returns. Cancellation: abandons it."""
+        if not self.counts_slowly:
+            return function(*args)
+        return await trio.to_thread.run_sync(function, *args, abandon_on_cancel=True)
+
     @property
     def _answer_tokens(self) -> int:
         return max(1, min(self.max_tokens, self.window_tokens // 4))
@@ -204,3 +217,12 @@ class Summarizer:
 
 def _words(tokens: int) -> int:
     return max(1, int(tokens * _WORDS_PER_TOKEN))
+
+
+def _pieces_of(messages: Sequence[Message], limit: int, count: Callable[[str], int]) -> list[str]:
+    return in_pieces(map(plain_text, messages), limit, count)
+
+
+def _halves(piece: str, count: Callable[[str], int]) -> list[str]:
+    """Two thirds at most, so that what is cut off where a line ends fits into the second part."""
+    return in_pieces([piece], count(piece) * 2 // 3, count)

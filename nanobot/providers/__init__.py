@@ -12,10 +12,11 @@ from ._fallback import Candidate, Fallback
 from ._limited import Limited
 from ._limiter import Limiter
 from ._primed import Primed
-from ._provider import DeltaStream, ModelRequest, Provider, RequestWatch
+from ._provider import DeltaStream, ModelRequest, OutputFormat, Provider, RequestWatch
 from ._rate_gate import RateLimits
 from ._retry import RetryPolicy
 from ._retrying import Retrying
+from ._strict_schema import strict_schema
 
 __all__ = [
     "Candidate",
@@ -26,6 +27,7 @@ __all__ = [
     "Limited",
     "Limiter",
     "ModelRequest",
+    "OutputFormat",
     "Primed",
     "Provider",
     "RateLimits",
@@ -33,4 +35,5 @@ __all__ = [
     "RetryPolicy",
     "Retrying",
     "Timeouts",
+    "strict_schema",
 ]

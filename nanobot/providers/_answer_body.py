@@ -8,11 +8,11 @@ from typing import Final
 import httpx
 import trio
 
-from nanobot.errors import ConnectionFailed, ProviderTimeout, TimeoutPhase
+from nanobot.errors import ConnectionFailed, ProviderError, ProviderTimeout, TimeoutPhase
 
 from ._endpoint import Timeouts
 from ._exchange import Exchange
-from ._http_errors import without_secrets
+from ._http_errors import chained, without_secrets
 
 __all__ = ["AnswerBody"]
 
@@ -69,10 +69,13 @@ class AnswerBody:
         After an error or a cancellation the connection is closed.
         """
         exchange = self._exchange
+        failure: ProviderError | None = None
         try:
             received = exchange.read_nowait()
         except httpx.TransportError as exc:
-            raise self._failed(exc) from exc
+            failure = self._failed(exc)
+        if failure is not None:
+            raise failure
         if received or exchange.complete:
             self.bytes_read += len(received)
             return received
@@ -90,7 +93,9 @@ class AnswerBody:
             with trio.CancelScope(deadline=deadline) as scope:
                 received = await exchange.read()
         except httpx.TransportError as exc:
-            raise self._failed(exc) from exc
+            failure = self._failed(exc)
+        if failure is not None:
+            raise failure
         if scope.cancelled_caught:
             raise self._timed_out(phase, limit_s)
         self.bytes_read += len(received)
@@ -118,9 +123,10 @@ class AnswerBody:
         """Close the connection, unless the body was read to its end. Idempotent."""
         self._exchange.discard()
 
-    def _failed(self, exc: httpx.TransportError) -> ConnectionFailed:
+    def _failed(self, exc: httpx.TransportError) -> ProviderError:
         reason = without_secrets(str(exc), self.secrets) or type(exc).__name__
-        return ConnectionFailed(f"{self.provider}: {reason}", provider=self.provider)
+        failed = ConnectionFailed(f"{self.provider}: {reason}", provider=self.provider)
+        return chained(failed, exc, self.secrets)
 
     def _timed_out(self, phase: TimeoutPhase, limit_s: float) -> ProviderTimeout:
         what = {

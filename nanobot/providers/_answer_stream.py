@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final, Protocol
 
+from nanobot._frames import without_frames
 from nanobot.errors import ConnectionFailed, MalformedStream, ProviderError, ProviderTimeout
 from nanobot.messages import Delta, FinishReason
 
@@ -83,21 +84,25 @@ class AnswerStream:
                 self._body.close()
                 raise self._failure
             try:
-                received = await self._read()
-                if received:
-                    self._take(received, deltas)
-                else:
-                    self._take_end(deltas)
-                if self._decoder.done or not received:
-                    deltas += self._decoder.end()
-                    self._finished = True
+                await self._advance(deltas)
             except ProviderError as exc:
-                self._failure = exc  # after what was said before it
+                # Raised after what was said before it; what was read may quote our key.
+                self._failure = without_frames(exc)
         return deltas
 
     async def aclose(self) -> None:
         """Close the connection, unless the answer was read to its end. Idempotent; does not wait for the service."""
         self._body.close()
+
+    async def _advance(self, deltas: list[Delta]) -> None:
+        received = await self._read()
+        if received:
+            self._take(received, deltas)
+        else:
+            self._take_end(deltas)
+        if self._decoder.done or not received:
+            deltas += self._decoder.end()
+            self._finished = True
 
     async def _read(self) -> bytes:
         if self._decoder.finish_reason is None:

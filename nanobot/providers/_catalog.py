@@ -1,6 +1,6 @@
 """Every provider that nanobot knows by name, as data.
 
-To add one, add an entry. `Source:` for base URLs, variables and formats is each vendor's API reference.
+To add one, add an entry. `Source:` for base URLs, variables and formats is each vendor's API reference, as of 27 November 2026.
 """
 
 from __future__ import annotations
@@ -70,6 +70,8 @@ class ProviderEntry(Struct, frozen=True, kw_only=True):
       quirks: See the wire format's own list.
       prompt_profile: `compact` for models that a full system prompt would fill up.
       offers_tools: Whether its models can be offered tools.
+      enforces_schemas: Whether it holds answers to a JSON schema: "known" with the models of which the list of known
+        models says so, "all" with any.
     """
 
     name: str
@@ -94,6 +96,7 @@ class ProviderEntry(Struct, frozen=True, kw_only=True):
     quirks: frozenset[str] = frozenset()
     prompt_profile: PromptProfile = "full"
     offers_tools: bool = True
+    enforces_schemas: Literal["never", "known", "all"] = "never"
 
 
 def custom_entry(name: str) -> ProviderEntry:
@@ -114,6 +117,7 @@ _ENTRIES = (
         closed_words=frozenset({"anthropic", "claude"}),
         makes_models=True,
         default_model="claude-opus-4-5",
+        enforces_schemas="known",
     ),
     ProviderEntry(
         name="openai",
@@ -126,6 +130,7 @@ _ENTRIES = (
         not_words=frozenset({"oss"}),  # gpt-oss is served by everyone but OpenAI
         makes_models=True,
         default_model="gpt-4.1",
+        enforces_schemas="known",
         quirks=frozenset({"max_completion_tokens", "no_think_tags", "tool_ids_40"}),
     ),
     ProviderEntry(
@@ -137,6 +142,7 @@ _ENTRIES = (
         words=frozenset({"azure"}),
         aliases=("azure",),
         hosts="all",  # under whatever names its deployments have
+        enforces_schemas="known",
         quirks=frozenset({"max_completion_tokens", "no_think_tags", "tool_ids_40"}),
     ),
     ProviderEntry(
@@ -157,7 +163,7 @@ _ENTRIES = (
         env_keys=("DEEPSEEK_API_KEY",),
         words=frozenset({"deepseek"}),
         makes_models=True,
-        default_model="deepseek-v4-flash",
+        default_model="deepseek-flash",
     ),
     ProviderEntry(
         name="mistral",
@@ -516,6 +522,7 @@ _ENTRIES = (
         default_model=EMBEDDED_MODEL,
         prompt_profile="compact",
         offers_tools=False,
+        enforces_schemas="all",  # llama.cpp makes a grammar of it
     ),
 )
 

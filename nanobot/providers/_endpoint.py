@@ -46,4 +46,4 @@ class Endpoint(Struct, frozen=True, kw_only=True):
     quirks: frozenset[str] = frozenset()
 
     def __repr__(self) -> str:  # an endpoint may reach a log or a traceback; its key must not
-        return f"Endpoint(name={self.name!r}, base_url={self.base_url!r})"
+        return f"Endpoint(name={self.name!r})"

@@ -110,13 +110,13 @@ class EventReader(Generic[_Shape]):
             elif kind not in self._understood:
                 return None
             event = msgspec.convert(value, self._shape, strict=False)
-        except _CANNOT_DECODE as exc:
+        except _CANNOT_DECODE:
             excerpt = body_excerpt(payload, self._secrets)
             raise MalformedStream(
                 f"{self._provider} sent an event that is not part of {self._noun}: {excerpt[:120]!r}",
                 provider=self._provider,
                 body_excerpt=excerpt,
-            ) from exc
+            ) from None  # what decoding raises carries the whole payload
         if self.halves is None:
             self.halves = CharacterJoiner()
         return event

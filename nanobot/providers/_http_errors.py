@@ -18,6 +18,7 @@ from typing import Final
 
 import msgspec
 
+from nanobot._frames import without_frames
 from nanobot.errors import (
     AuthenticationFailed,
     MalformedStream,
@@ -31,6 +32,7 @@ from nanobot.errors import (
 __all__ = [
     "ERROR_BODY_BYTES",
     "body_excerpt",
+    "chained",
     "error_from_object",
     "error_from_response",
     "reset_after_s",
@@ -261,6 +263,17 @@ def without_secrets(text: str, secrets: Sequence[str] = ()) -> str:
     text = _BEARER.sub(rf"\1 {_REDACTED}", text)
     text = _KEY.sub(_REDACTED, text)
     return _NAMED_KEY.sub(rf"\1\2{_REDACTED}", text)
+
+
+def chained(error: ProviderError, cause: BaseException, secrets: Sequence[str]) -> ProviderError:
+    """Give an error its cause, without frames; a cause that quotes a secret is not kept. To be raised where none is handled."""
+    one: BaseException | None = without_frames(cause)
+    while one is not None:
+        if without_secrets(str(one), secrets) != str(one):
+            return error
+        one = one.__cause__ or one.__context__
+    error.__cause__ = cause
+    return error
 
 
 def body_excerpt(body: bytes, secrets: Sequence[str] = ()) -> str:

@@ -27,7 +27,7 @@ from ._connection_count import ConnectionCount
 from ._endpoint import Endpoint
 from ._exchange import ExchangeLimits
 from ._http1 import ResponseHead
-from ._http_errors import ERROR_BODY_BYTES, error_from_response, without_secrets
+from ._http_errors import ERROR_BODY_BYTES, chained, error_from_response, without_secrets
 from ._pool import ConnectionPool
 from ._request_head import RequestHead
 
@@ -111,12 +111,16 @@ class HTTPService:
         bounds = ExchangeLimits(
             limits.connect_s, limits.first_token_s, limits.first_token_s, deadline
         )
+        failure: ProviderError | None = None
         try:
             exchange = await self._pool.exchange(self._head, body, bounds)
         except httpx.TransportError as exc:
+            failure = self._translated(exc)
             if isinstance(exc, httpx.TimeoutException) and trio.current_time() >= deadline:
-                raise self._timed_out("request", limits.request_s) from exc
-            raise self._translated(exc) from exc
+                failure = self._timed_out("request", limits.request_s)
+            failure = chained(failure, exc, self.secrets)
+        if failure is not None:
+            raise failure
         answer = AnswerBody(
             exchange,
             provider=self.name,
@@ -124,16 +128,17 @@ class HTTPService:
             deadline=deadline,
             secrets=self.secrets,
         )
-        head = exchange.head
-        if not 200 <= head.status <= 299:
-            raise await self._refusal(head, answer)
-        encoding = head.headers.get("content-encoding", "identity")
+        # The head itself is kept out of this frame, which errors show: services quote keys in headers, too.
+        status = exchange.head.status
+        if not 200 <= status <= 299:
+            raise await self._refusal(exchange.head, answer)
+        encoding = exchange.head.headers.get("content-encoding", "identity")
         if encoding.lower() != "identity":
             answer.close()
             raise MalformedStream(
                 f"{self.name} compressed its answer ({encoding}) although it was asked not to",
                 provider=self.name,
-                status=head.status,
+                status=status,
             )
         return answer
 

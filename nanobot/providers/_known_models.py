@@ -1,7 +1,8 @@
 """Facts about well-known models, as data: limits, reasoning, images, price.
 
 What is not known for sure is None, never a guess. Prices are the vendor's own list prices; another service that
-hosts the model has its own. Source: the vendors' model and pricing pages, as of November 2026.
+hosts the model has its own. Where a vendor charges more at busy hours, that price counts.
+Source: the vendors' model and pricing pages, as of 27 November 2026.
 """
 
 from __future__ import annotations
@@ -13,8 +14,17 @@ from typing import Literal, TypeAlias
 from msgspec import Struct
 
 from ._catalog import EMBEDDED_MODEL, Kind
+from ._match import model_words
 
-__all__ = ["KnownModel", "Price", "ReasoningStyle", "known_model", "price_of"]
+__all__ = [
+    "KnownModel",
+    "Price",
+    "ReasoningStyle",
+    "accepts_temperature",
+    "known_model",
+    "price_of",
+    "reasons_always",
+]
 
 ReasoningStyle: TypeAlias = Literal["none", "effort", "budget", "adaptive", "always"]
 """How reasoning is asked for.
@@ -48,7 +58,9 @@ class KnownModel(Struct, frozen=True, kw_only=True):
       reasoning: How reasoning is asked for; None when not known.
       image_input: Whether it sees images; None when not known.
       accepts_temperature: False when a temperature makes requests fail; the safe value when not known.
+      reasons_always: Whether a request that switches reasoning off fails; then the least of it is asked for.
       wire: The only format in which its vendor serves it fully, where that is not the vendor's usual one.
+      enforces_schema: Whether its vendor holds its answers to a JSON schema; False when not known.
       prices: By rising prompt length; empty when not known.
     """
 
@@ -59,13 +71,32 @@ class KnownModel(Struct, frozen=True, kw_only=True):
     reasoning: ReasoningStyle | None = None
     image_input: bool | None = None
     accepts_temperature: bool = True
+    reasons_always: bool = False
     wire: Kind | None = None
+    enforces_schema: bool = False
     prices: tuple[Price, ...] = ()
 
 
 def known_model(model: str) -> KnownModel | None:
     """Look a model up by any usual spelling: with a vendor, a date, "-latest" or ":free"; dots and dashes alike."""
     return _BY_KEY.get(_key(model))
+
+
+def accepts_temperature(model: str) -> bool:
+    """Whether a request may say a temperature. A Claude or GPT that is not known is taken for a new one, which refuses any."""
+    known = known_model(model)
+    return _is_of_old_ways(model) if known is None else known.accepts_temperature
+
+
+def reasons_always(model: str) -> bool:
+    """Whether a request may not switch reasoning off. A Claude that is not known is taken for a new one, which refuses."""
+    known = known_model(model)
+    return "claude" in model_words(model) if known is None else known.reasons_always
+
+
+def _is_of_old_ways(model: str) -> bool:
+    words = model_words(model)
+    return not words & {"claude", "gpt"} or "oss" in words
 
 
 def price_of(provider: str, model: str, *, prompt_tokens: int) -> Price | None:
@@ -111,6 +142,8 @@ def _claude(
     reasoning: ReasoningStyle,
     *rates: float,
     temperature: bool = True,
+    schemas: bool = True,
+    always: bool = False,
 ) -> KnownModel:
     return KnownModel(
         name=name,
@@ -120,6 +153,8 @@ def _claude(
         reasoning=reasoning,
         image_input=True,
         accepts_temperature=temperature,
+        enforces_schema=schemas,
+        reasons_always=always,
         prices=_priced(*rates),
     )
 
@@ -132,6 +167,8 @@ def _gpt(
     *,
     reasoning: bool = True,
     images: bool = True,
+    schemas: bool = True,
+    always: bool = False,
     wire: Kind | None = None,
 ) -> KnownModel:
     return KnownModel(
@@ -142,36 +179,50 @@ def _gpt(
         reasoning="effort" if reasoning else "none",
         image_input=images,
         accepts_temperature=not reasoning,
+        reasons_always=always,
         wire=wire,
+        enforces_schema=schemas,
         prices=prices,
     )
 
 
 _MODELS = (
-    # Anthropic. From Opus 4.7 and Sonnet 5 on, sampling parameters are refused.
-    _claude("claude-fable-5-2", 1_000_000, 128_000, "adaptive", 8, 40, 0.2, 10, temperature=False),
+    # Anthropic. Schemas are enforced from the 4.5 models on. From Opus 4.7 and Sonnet 5 on, sampling parameters are refused;
+    # Fable and Opus 5.5 refuse to have their thinking switched off.
     _claude(
-        "claude-fable-5-1", 1_000_000, 128_000, "adaptive", 10, 50, 0.25, 12.5, temperature=False
+        *("claude-fable-5-2", 1_000_000, 128_000, "adaptive", 8, 40, 0.2, 10),
+        temperature=False,
+        always=True,
     ),
-    _claude("claude-opus-5-5", 1_000_000, 128_000, "adaptive", 4, 20, 0.2, 5, temperature=False),
+    _claude(
+        *("claude-fable-5-1", 1_000_000, 128_000, "adaptive", 10, 50, 0.25, 12.5),
+        temperature=False,
+        always=True,
+    ),
+    _claude(
+        *("claude-opus-5-5", 1_000_000, 128_000, "adaptive", 4, 20, 0.2, 5),
+        temperature=False,
+        always=True,
+    ),
     _claude("claude-opus-5", 1_000_000, 128_000, "adaptive", 5, 25, 0.5, 6.25, temperature=False),
+    _claude("claude-opus-4-8", 1_000_000, 128_000, "adaptive", 5, 25, 0.5, 6.25, temperature=False),
     _claude("claude-opus-4-7", 1_000_000, 128_000, "adaptive", 5, 25, 0.5, 6.25, temperature=False),
     _claude("claude-opus-4-6", 1_000_000, 128_000, "adaptive", 5, 25, 0.5, 6.25),
     _claude("claude-opus-4-5", 200_000, 64_000, "budget", 5, 25, 0.5, 6.25),
-    _claude("claude-opus-4-1", 200_000, 32_000, "budget", 15, 75, 1.5, 18.75),
-    _claude("claude-opus-4", 200_000, 32_000, "budget", 15, 75, 1.5, 18.75),
-    _claude("claude-opus-4-0", 200_000, 32_000, "budget", 15, 75, 1.5, 18.75),
+    _claude("claude-opus-4-1", 200_000, 32_000, "budget", 15, 75, 1.5, 18.75, schemas=False),
+    _claude("claude-opus-4", 200_000, 32_000, "budget", 15, 75, 1.5, 18.75, schemas=False),
+    _claude("claude-opus-4-0", 200_000, 32_000, "budget", 15, 75, 1.5, 18.75, schemas=False),
     _claude(
         "claude-sonnet-5-5", 1_000_000, 128_000, "adaptive", 2, 10, 0.1, 2.5, temperature=False
     ),
     _claude("claude-sonnet-5", 1_000_000, 128_000, "adaptive", 2, 10, 0.2, 2.5, temperature=False),
     _claude("claude-sonnet-4-6", 1_000_000, 64_000, "adaptive", 3, 15, 0.3, 3.75),
     _claude("claude-sonnet-4-5", 200_000, 64_000, "budget", 3, 15, 0.3, 3.75),
-    _claude("claude-sonnet-4", 200_000, 64_000, "budget", 3, 15, 0.3, 3.75),
-    _claude("claude-sonnet-4-0", 200_000, 64_000, "budget", 3, 15, 0.3, 3.75),
-    _claude("claude-3-7-sonnet", 200_000, 64_000, "budget", 3, 15, 0.3, 3.75),
+    _claude("claude-sonnet-4", 200_000, 64_000, "budget", 3, 15, 0.3, 3.75, schemas=False),
+    _claude("claude-sonnet-4-0", 200_000, 64_000, "budget", 3, 15, 0.3, 3.75, schemas=False),
+    _claude("claude-3-7-sonnet", 200_000, 64_000, "budget", 3, 15, 0.3, 3.75, schemas=False),
     _claude("claude-haiku-4-5", 200_000, 64_000, "budget", 1, 5, 0.1, 1.25),
-    _claude("claude-3-5-haiku", 200_000, 8192, "none", 0.8, 4, 0.08, 1),
+    _claude("claude-3-5-haiku", 200_000, 8192, "none", 0.8, 4, 0.08, 1, schemas=False),
     KnownModel(
         name="claude-haiku-5-5",
         vendor="anthropic",
@@ -180,6 +231,7 @@ _MODELS = (
         reasoning="adaptive",
         image_input=True,
         accepts_temperature=False,
+        enforces_schema=True,
         prices=(
             Price(input=0.1, output=0.5, cached_input=0.01, cache_write=0.125),
             Price(
@@ -193,12 +245,23 @@ _MODELS = (
     ),
     # OpenAI. From GPT-6 on, chat completions call functions only with reasoning switched off, if at all.
     _gpt(
-        "gpt-6.2-sol", 1_050_000, 128_000, _long(272_000, 2, 10, 0.1, 2.5), wire="openai_responses"
+        *("gpt-6-astra", 1_050_000, 128_000, _long(272_000, 10, 50, 1, 12.5)),
+        wire="openai_responses",
+    ),
+    _gpt(
+        *("gpt-6.2-sol", 1_050_000, 128_000, _long(272_000, 2, 10, 0.1, 2.5)),
+        always=True,
+        wire="openai_responses",
     ),
     _gpt(
         "gpt-6.1-sol", 1_050_000, 128_000, _long(272_000, 2, 10, 0.1, 2.5), wire="openai_responses"
     ),
     _gpt("gpt-6-sol", 1_050_000, 128_000, _long(272_000, 2, 10, 0.2, 2.5), wire="openai_responses"),
+    *(
+        _gpt(name, 1_050_000, 128_000, _long(272_000, 4, 20, 0.4, 5))
+        for name in ("gpt-5.6", "gpt-5.6-sol")  # the same model
+    ),
+    _gpt("gpt-5.5", 1_050_000, 128_000, _long(272_000, 5, 30, 0.5)),
     _gpt("gpt-5.4", 1_050_000, 128_000, _long(272_000, 2.5, 15, 0.25)),
     _gpt("gpt-5.4-mini", 400_000, 128_000, _priced(0.75, 4.5, 0.075)),
     _gpt("gpt-5.4-nano", 400_000, 128_000, _priced(0.2, 1.25, 0.02)),
@@ -216,8 +279,16 @@ _MODELS = (
     _gpt("gpt-4.1-nano", 1_047_576, 32_768, _priced(0.1, 0.4, 0.025), reasoning=False),
     _gpt("gpt-4o", 128_000, 16_384, _priced(2.5, 10, 1.25), reasoning=False),
     _gpt("gpt-4o-mini", 128_000, 16_384, _priced(0.15, 0.6, 0.075), reasoning=False),
-    _gpt("gpt-4-turbo", 128_000, 4096, _priced(10, 30), reasoning=False),
-    _gpt("gpt-3.5-turbo", 16_385, 4096, _priced(0.5, 1.5), reasoning=False, images=False),
+    _gpt("gpt-4-turbo", 128_000, 4096, _priced(10, 30), reasoning=False, schemas=False),
+    _gpt(
+        "gpt-3.5-turbo",
+        16_385,
+        4096,
+        _priced(0.5, 1.5),
+        reasoning=False,
+        images=False,
+        schemas=False,
+    ),
     *(
         # Open weights: OpenAI itself does not serve them, so they have no price of their vendor's.
         KnownModel(
@@ -266,6 +337,22 @@ _MODELS = (
         image_input=True,
         prices=_long(200_000, 2, 12, 0.2),
     ),
+    *(
+        KnownModel(
+            name=name,
+            vendor="gemini",
+            context_window=1_048_576,
+            max_output=65_536,
+            reasoning="effort",
+            image_input=True,
+            prices=prices,
+        )
+        for name, prices in (
+            ("gemini-3.8-flash", ()),  # at half its price until the end of 2026
+            ("gemini-3.7-flash", ()),
+            ("gemini-3.1-pro-preview", ()),
+        )
+    ),
     KnownModel(
         name="gemini-flash",
         vendor="gemini",
@@ -278,16 +365,22 @@ _MODELS = (
         name="deepseek-v4-pro",
         vendor="deepseek",
         context_window=1_000_000,
+        max_output=384_000,
         image_input=False,
         prices=_priced(1.32, 3.96, 0.044),
     ),
-    KnownModel(
-        name="deepseek-v4-flash",
-        vendor="deepseek",
-        context_window=1_000_000,
-        image_input=False,
-        prices=_priced(0.3, 1.2, 0.006),
+    *(
+        KnownModel(
+            name=name,
+            vendor="deepseek",
+            context_window=1_000_000,
+            max_output=384_000,
+            image_input=True,
+            prices=_priced(0.3, 1.2, 0.006),
+        )
+        for name in ("deepseek-flash", "deepseek-v4-flash")  # the second is the first's older name
     ),
+    # Retired by their vendor in July 2026; others still serve them.
     KnownModel(name="deepseek-chat", vendor="deepseek", context_window=128_000, image_input=False),
     KnownModel(
         name="deepseek-reasoner",
@@ -325,6 +418,16 @@ _MODELS = (
         name="grok-4.7",
         vendor="xai",
         context_window=500_000,
+        reasoning="effort",
+        image_input=True,
+        prices=_long(199_999, 2, 6, 0.5, output_factor=2.0),
+    ),
+    KnownModel(
+        name="grok-4.5",
+        vendor="xai",
+        context_window=500_000,
+        reasoning="effort",
+        image_input=True,
         prices=_long(199_999, 2, 6, 0.5, output_factor=2.0),
     ),
     KnownModel(

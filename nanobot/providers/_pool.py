@@ -346,6 +346,8 @@ def _proxy_from_url(proxy: str) -> HTTPProxy:
             "proxy is not a URL such as http://proxy.example:3128"
         ) from exc  # it may hold a password
     url = parsed.url
+    if "%" in url.host or not 0 < (url.port or 1) < 65536:  # httpx escapes what no host name holds
+        raise ValueError("proxy has no usable host and port")
     if url.scheme not in ("http", "https") or not url.host:
         raise ValueError(
             f"proxy must be an http:// or https:// URL; {url.scheme}:// proxies are not supported"

@@ -10,7 +10,7 @@ from msgspec import Struct, field
 from nanobot.errors import ProviderError
 from nanobot.messages import Delta, Message, ToolSpec, Usage
 
-__all__ = ["DeltaStream", "ModelRequest", "Provider", "RequestWatch"]
+__all__ = ["DeltaStream", "ModelRequest", "OutputFormat", "Provider", "RequestWatch"]
 
 
 class RequestWatch(Protocol):
@@ -33,11 +33,22 @@ class RequestWatch(Protocol):
         ...
 
 
+class OutputFormat(Struct, frozen=True):
+    """What an answer in words has to look like: JSON that fits a schema, which the service enforces.
+
+    `schema` is one that `strict_schema` has written; `name` has letters, digits, "_" and "-", 64 at most.
+    """
+
+    name: str
+    schema: dict[str, Any]
+
+
 class ModelRequest(Struct, frozen=True):
     """One request to a model: everything that is shown and every limit that is asked for.
 
     `tool_choice` is "auto" or "none"; `max_tokens` bounds the completion. None means the service's own default. `watch` is
-    told of each attempt at it, by those who make more than one.
+    told of each attempt at it, by those who make more than one. `output` is for services that the catalog says enforce a
+    schema.
     """
 
     model: str
@@ -49,6 +60,7 @@ class ModelRequest(Struct, frozen=True):
     reasoning_effort: str | None = None
     extra_body: dict[str, Any] = field(default_factory=dict)
     watch: RequestWatch | None = None
+    output: OutputFormat | None = None
 
 
 class DeltaStream(Protocol):

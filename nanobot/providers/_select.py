@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 from msgspec import Struct, structs
 
+from nanobot._frames import forgetful
 from nanobot.config import (
     DIRECT_PRESET,
     Config,
@@ -20,7 +21,7 @@ from nanobot.errors import ConfigError, UnknownPreset, UsageError
 from ._catalog import EMBEDDED_MODEL, Kind, PromptProfile, ProviderEntry
 from ._configured import Configured, config_place, configured_providers, find_provider
 from ._endpoint import Endpoint, Timeouts
-from ._known_models import KnownModel, known_model
+from ._known_models import KnownModel, accepts_temperature, known_model
 from ._match import Match, match_provider
 from ._rate_gate import RateLimits
 
@@ -64,6 +65,7 @@ class ModelSelection(Struct, frozen=True, kw_only=True):
       reasoning_effort: None leaves it to the service, also where the model does not reason.
       prompt_profile: How much of a system prompt the model can take.
       offers_tools: Whether it can be offered tools.
+      enforces_schemas: Whether it, and each of its fallbacks, can be held to a JSON schema.
       notice: A sentence to show to the user, or "".
       fallbacks: The models to ask, in this order, when this one fails.
     """
@@ -81,10 +83,12 @@ class ModelSelection(Struct, frozen=True, kw_only=True):
     reasoning_effort: str | None
     prompt_profile: PromptProfile
     offers_tools: bool
+    enforces_schemas: bool = False
     notice: str = ""
     fallbacks: tuple[ModelSelection, ...] = ()
 
 
+@forgetful
 def select_model(
     config: Config,
     *,
@@ -176,8 +180,13 @@ def _with_fallbacks(
         if (found.provider_name, found.model) not in asked:
             asked.add((found.provider_name, found.model))
             fallbacks.append(found)
-    window = min(one.context_window_tokens for one in (selection, *fallbacks))
-    return structs.replace(selection, fallbacks=tuple(fallbacks), context_window_tokens=window)
+    chain = (selection, *fallbacks)
+    return structs.replace(
+        selection,
+        fallbacks=tuple(fallbacks),
+        context_window_tokens=min(one.context_window_tokens for one in chain),
+        enforces_schemas=all(one.enforces_schemas for one in chain),
+    )
 
 
 def _fallback_wish(config: Config, fallback: FallbackModel | str) -> tuple[ModelPreset, str | None]:
@@ -271,10 +280,11 @@ def _selection(
         preset=preset,
         max_tokens=most,
         context_window_tokens=window,
-        temperature=wish.temperature if known is None or known.accepts_temperature else None,
+        temperature=wish.temperature if accepts_temperature(match.model) else None,
         reasoning_effort=wish.reasoning_effort if reasons else None,
         prompt_profile=entry.prompt_profile,
         offers_tools=entry.offers_tools,
+        enforces_schemas=_enforces_schemas(entry, known),
         notice=notice,
     )
 
@@ -293,6 +303,12 @@ def _kind(entry: ProviderEntry, settings: ProviderSettings, known: KnownModel | 
     return "openai_chat"
 
 
+def _enforces_schemas(entry: ProviderEntry, known: KnownModel | None) -> bool:
+    if entry.enforces_schemas == "known":
+        return known is not None and known.enforces_schema
+    return entry.enforces_schemas == "all"
+
+
 def _endpoint(provider: Configured, place: str) -> Endpoint:
     settings = provider.settings
     if not (provider.api_key.isascii() and provider.api_key.isprintable()):
@@ -305,6 +321,12 @@ def _endpoint(provider: Configured, place: str) -> Endpoint:
             raise ConfigError(
                 f"providers.{provider.name}.extraHeaders in {place} holds characters that cannot be sent."
             )
+    if settings.proxy and settings.proxy.startswith("socks"):  # other providers can still be used
+        raise ConfigError(
+            f"providers.{provider.name}.proxy in {place} is a SOCKS proxy, and models are asked through "
+            "HTTP proxies only: most programs that offer SOCKS offer an HTTP proxy too, often on the next "
+            "port; give its address, such as http://127.0.0.1:7890."
+        )
     timeouts = settings.timeouts
     return Endpoint(
         name=provider.name,

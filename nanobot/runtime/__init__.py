@@ -1,9 +1,13 @@
 """The live system: one actor per session, the lock that override runs take, and what a run needs to be carried out."""
 
+from ._json_logs import JsonFormatter
 from ._offered import OfferedTools
+from ._open_sessions import OPEN_TURN
 from ._providers import Providers, retry_policy
-from ._request import RunOptions, RunRequest, check_approver, make_request
-from ._run import CURRENT_RUN, Run
+from ._request import DEFAULT_SESSION_KEY, RunOptions, RunRequest, check_approver, make_request
+from ._resume import REMEMBERED_OPTIONS
+from ._run import CURRENT_RUN, OnBusy, Run
+from ._run_trace import follow
 from ._runtime import Runtime, closed
 from ._spending import Budgets
 from ._statistics import (
@@ -11,21 +15,29 @@ from ._statistics import (
     LiveRun,
     LockState,
     LockWaiter,
+    PlaceState,
     RuntimeStatistics,
     SessionLoad,
     TurnCounter,
     TurnTotals,
 )
+from ._steering import Steering
 from ._turn_maker import TurnMaker
 
 __all__ = [
     "CURRENT_RUN",
+    "DEFAULT_SESSION_KEY",
     "LATENCY_BOUNDS_S",
+    "OPEN_TURN",
+    "REMEMBERED_OPTIONS",
     "Budgets",
+    "JsonFormatter",
     "LiveRun",
     "LockState",
     "LockWaiter",
     "OfferedTools",
+    "OnBusy",
+    "PlaceState",
     "Providers",
     "Run",
     "RunOptions",
@@ -33,11 +45,13 @@ __all__ = [
     "Runtime",
     "RuntimeStatistics",
     "SessionLoad",
+    "Steering",
     "TurnCounter",
     "TurnMaker",
     "TurnTotals",
     "check_approver",
     "closed",
+    "follow",
     "make_request",
     "retry_policy",
 ]

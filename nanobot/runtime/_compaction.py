@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 
 import msgspec
 import trio
@@ -31,6 +33,7 @@ from nanobot.messages import RUNTIME_CONTEXT, Assembler, Message, UserMessage
 from nanobot.providers import DeltaStream, ModelRequest, Provider
 from nanobot.providers._select import ModelSelection
 from nanobot.sessions import Compaction
+from nanobot.telemetry import Telemetry
 
 from ._open_sessions import OpenSession
 
@@ -53,9 +56,9 @@ class Compactor:
       calibration: How the model's tokens differ from estimated ones.
       count: Counts the tokens of a text.
       history_log: Gets the notes of each compaction.
-      on_noted: Told of the number that they have there.
       tally: Counts what summaries cost.
       purse: What they may cost; None is no limit.
+      telemetry: Who is told of compactions; None for nobody.
 
     `budget` is what a request has room for, in estimated tokens of history.
     """
@@ -70,9 +73,9 @@ class Compactor:
         calibration: Calibration,
         count: TextCounter,
         history_log: HistoryLog,
-        on_noted: Callable[[int], object],
         tally: Tally,
         purse: Purse | None = None,
+        telemetry: Telemetry | None = None,
     ) -> None:
         # Everything is counted in estimated tokens, so what the model has room for is converted, not each message.
         self._window = int(selection.context_window_tokens / calibration.ratio)
@@ -83,9 +86,9 @@ class Compactor:
         self._selection = selection
         self._text_tokens = count
         self._history_log = history_log
-        self._on_noted = on_noted
         self._tally = tally
         self._purse = purse
+        self._telemetry = telemetry
 
     async def before_turn(self, session: OpenSession) -> None:
         """Compact a session whose history no longer fits. If that fails, the turn goes on with what does fit."""
@@ -138,22 +141,30 @@ class Compactor:
         if start == 0 and self._text_tokens(earlier) <= room.summary:
             return ""
         at_most = max(room.summary, room.history - sum(self._tokens(messages[start:])))
-        summary = await self._summarizer().summarize(
-            messages[:start],
-            earlier=earlier,
-            limit_tokens=room.summary,
-            at_most_tokens=at_most,
-        )
-        through = record.first_sequence + start - 1
-        await session.compact(Compaction(through, summary.text), messages[start:])
+        with self._told(session.key, start, len(messages) - start):
+            summary = await self._summarizer().summarize(
+                messages[:start],
+                earlier=earlier,
+                limit_tokens=room.summary,
+                at_most_tokens=at_most,
+            )
+            through = record.first_sequence + start - 1
+            await session.compact(Compaction(through, summary.text), messages[start:])
         if summary.latest:
             await self._log(summary.latest, session.key)
         return summary.text
 
+    def _told(self, key: str, summarized: int, kept: int) -> AbstractContextManager[object]:
+        if self._telemetry is None:
+            return nullcontext()
+        return self._telemetry.span("compaction", session_key=key, summarized=summarized, kept=kept)
+
     async def _log(self, notes: str, key: str) -> None:
         """Note what was summarized for other sessions to find. The compaction stands also if that fails."""
         try:
-            self._on_noted(await trio.to_thread.run_sync(self._history_log.append, notes, key))
+            await trio.to_thread.run_sync(
+                partial(self._history_log.append, notes, key, is_summary=True)
+            )
         except StoreError as error:
             _log.warning("the summary of session %.200r is not in the history: %s", key, error)
 
@@ -175,7 +186,8 @@ class Compactor:
             max_tokens=selection.max_tokens,
             temperature=selection.temperature,
             reasoning_effort=selection.reasoning_effort,
-            count=estimate_text,  # of pieces it counts many, and it errs upwards
+            count=self._text_tokens,
+            counts_slowly=self._text_tokens is not estimate_text,
             on_answer=self._count,
         )
 

@@ -64,6 +64,11 @@ class HistoryView:
             self._show([UserMessage(_SUMMARY.format(summary=compaction.summary))])
         self._show(repair(messages, continues=True).history)
 
+    @property
+    def said(self) -> Sequence[Message]:
+        """The messages without the summary. Not to be changed."""
+        return self.messages if self.compaction is None else self.messages[1:]
+
     def extend(self, messages: Sequence[Message], position: Position) -> None:
         """Add what was just stored behind the rest; it must be a legal continuation."""
         self._show(messages)

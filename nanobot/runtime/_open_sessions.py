@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, datetime
@@ -10,6 +11,7 @@ from typing import Any
 import trio
 from msgspec.structs import replace
 
+from nanobot.agent import OpenTurn, open_turn_from_bytes, settled
 from nanobot.context import TextCounter
 from nanobot.errors import StoreError
 from nanobot.messages import Message, repair
@@ -24,10 +26,16 @@ from nanobot.sessions import (
     read_soon,
     release_lease,
 )
+from nanobot.sessions._sqlite_rows import json_bytes
 
 from ._history_view import HistoryView, count_shown_ahead
 
-__all__ = ["OpenSession", "OpenSessions", "SessionOutOfReach"]
+__all__ = ["OPEN_TURN", "OpenSession", "OpenSessions", "SessionOutOfReach"]
+
+OPEN_TURN = "turn"
+"""The name of the slip that has the open turn of a session."""
+
+_log = logging.getLogger("nanobot.sessions")
 
 _NOTHING = Pending()
 _NOWHERE = Position(0, 0, 0)
@@ -46,12 +54,14 @@ class OpenSession:
         view: HistoryView,
         unsaved: Unsaved,
         pending: Pending,
+        slip: bytes | None = None,
     ) -> None:
         self._store = store
         self._lease = lease
         self._view = view
         self._unsaved = unsaved
         self._pending = pending
+        self._slip = slip
 
     @property
     def key(self) -> str:
@@ -78,12 +88,50 @@ class OpenSession:
         view, pending = self._view, self._pending.messages
         return view.extended(pending) if pending else view
 
-    async def record(self, messages: Sequence[Message]) -> None:
+    @property
+    def has_open_turn(self) -> bool:
+        """Whether a turn is open here."""
+        return self._slip is not None
+
+    def open_turn(self) -> OpenTurn | None:
+        """The turn that is open here.
+
+        Raises:
+          StoreError: What there is of it cannot be read.
+        """
+        return None if self._slip is None else open_turn_from_bytes(self._slip)
+
+    async def record(self, messages: Sequence[Message], open_turn: OpenTurn | None = None) -> None:
         """Store what was said; see `Journal.record`."""
-        await self.write(messages)
+        if open_turn is None and self._slip is None:
+            await self.write(messages)
+            return
+        slip = None if open_turn is None else json_bytes(open_turn)
+        await self.write(messages, slips={OPEN_TURN: slip})
+        self._slip = slip
+
+    async def give_up_turn(self) -> None:
+        """Put what there is of the open turn into the history, each of its calls with what became of it, for nobody goes on
+        with it. A turn that cannot be read is dropped.
+
+        Raises:
+          StoreError: As from `write`.
+        """
+        try:
+            turn = self.open_turn()
+            said = () if turn is None else settled(turn)
+        except StoreError as error:
+            _log.error("session %.200r: %s; it is given up", self.key, error)
+            said = ()
+        await self.write(said, slips={OPEN_TURN: None})
+        self._slip = None
 
     async def write(
-        self, messages: Sequence[Message] = (), *, metadata: Mapping[str, Any] | None = None
+        self,
+        messages: Sequence[Message] = (),
+        *,
+        metadata: Mapping[str, Any] | None = None,
+        slips: Mapping[str, bytes | None] | None = None,
     ) -> None:
         """Store what is pending and then this, all or nothing. What is not a legal continuation is mended.
 
@@ -97,7 +145,12 @@ class OpenSession:
         if pending.metadata is not None:
             metadata = {**pending.metadata, **(metadata or {})}
         await count_shown_ahead(everything, self._view.count)
-        position = await self._store.append(self._lease, everything, metadata=metadata)
+        if slips is None:
+            position = await self._store.append(self._lease, everything, metadata=metadata)
+        else:
+            position = await self._store.append(
+                self._lease, everything, metadata=metadata, slips=slips
+            )
         self._view.extend(everything, position)
         if pending is not _NOTHING:
             self._unsaved.forget(self.key, pending)
@@ -128,7 +181,7 @@ class SessionOutOfReach:
         self.view = view
         self._error = error
 
-    async def record(self, messages: Sequence[Message]) -> None:
+    async def record(self, messages: Sequence[Message], open_turn: OpenTurn | None = None) -> None:
         """Say why nothing is stored; see `Journal.record`."""
         raise self._error
 
@@ -267,14 +320,17 @@ class _Opening:
             # Shielded, and bounded.
             await release_lease(sessions._store, leased.lease)  # noqa: ASYNC102
             raise
-        self._session = OpenSession(sessions._store, leased.lease, view, sessions.unsaved, pending)
+        slip = leased.slips.get(OPEN_TURN)
+        self._session = OpenSession(
+            sessions._store, leased.lease, view, sessions.unsaved, pending, slip
+        )
         return self._session
 
     async def __aexit__(self, *_raised: object) -> None:
         session = self._session
         if session is not None:
             self._sessions._views[self._key] = session.view
-            await release_lease(self._sessions._store, session.lease)
+            await release_lease(self._sessions._store, session.lease)  # noqa: ASYNC102 - shielded, and bounded
 
 
 class _OpeningIfPossible:
@@ -294,4 +350,4 @@ class _OpeningIfPossible:
             return SessionOutOfReach(await self._sessions._last_known(self._key), error)
 
     async def __aexit__(self, *raised: object) -> None:
-        await self._opening.__aexit__(*raised)
+        await self._opening.__aexit__(*raised)  # noqa: ASYNC102 - it is shielded inside

@@ -5,17 +5,19 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, TypedDict, get_args
 
 from msgspec import Struct
 
-from nanobot.agent import AgentHook, Budget
+from nanobot.agent import AgentHook, Budget, OutputType, output_type_of
 from nanobot.errors import InvalidArgument
 from nanobot.messages import Message
 from nanobot.sessions import messages_from_transcript
 from nanobot.tools import Approver, Tool
 
-__all__ = ["RunOptions", "RunRequest", "check_approver", "make_request"]
+from ._run import OnBusy
+
+__all__ = ["DEFAULT_SESSION_KEY", "RunOptions", "RunRequest", "check_approver", "make_request"]
 
 DEFAULT_SESSION_KEY = "sdk:default"
 
@@ -43,6 +45,18 @@ class RunOptions(TypedDict, total=False):
       deps: Anything; handed to tools as `RunContext.deps`, never stored.
       approver: Who decides on calls that need approval, instead of the bot's: `async def approver(request)` returns True
         or `Approved()`, False or `Denied(reason)`. It runs where hooks run.
+      on_busy: What to do if the session has another run. "wait" (the default): this one comes when those before it have
+        ended. "reject": raise `SessionBusy`. "replace": cancel the run that is in its turn, and be the next. "steer": the
+        message goes into the turn that is running, before the model is asked again, and the result is that turn's; if it
+        ends before, the message gets a turn of its own. What is set beside it counts for a turn of its own only.
+      tenant: On whose account the run takes one of the places of `agents.defaults.maxConcurrentRuns`, which are shared
+        fairly. By default each session counts for itself.
+      resumable: Write down each call of a tool before it begins, so that `bot.resume` can go on with the turn after a crash
+        and no call is run twice, unless its tool is `idempotent` or only reads. Costs a write for each such call. Default
+        `agents.defaults.resumable`, which is False.
+      output_retries: Answers of the wrong type that are sent back to the model before the run fails. Default 2.
+      join_deltas: Tell pieces of text that the model service sent at once as one `text.delta`, and those of reasoning so.
+        For readers that pay for each event, such as servers. Default False: an event for each piece.
     """
 
     session_key: str
@@ -61,10 +75,15 @@ class RunOptions(TypedDict, total=False):
     tools: Sequence[Tool] | None
     deps: Any
     approver: Approver | None
+    on_busy: OnBusy
+    tenant: str | None
+    resumable: bool
+    output_retries: int
+    join_deltas: bool
 
 
 class RunRequest(Struct, frozen=True, kw_only=True):
-    """A checked request; the fields are those of `RunOptions`."""
+    """A checked request; the fields are those of `RunOptions`. `resumes`: it goes on with a turn, and has no message."""
 
     message: str
     session_key: str = DEFAULT_SESSION_KEY
@@ -83,14 +102,22 @@ class RunRequest(Struct, frozen=True, kw_only=True):
     tools: tuple[Tool, ...] = ()
     deps: Any = None
     approver: Approver | None = None
+    on_busy: OnBusy = "wait"
+    tenant: str | None = None
+    resumable: bool | None = None
+    resumes: bool = False
+    output: OutputType | None = None
+    output_retries: int = 2
+    join_deltas: bool = False
 
 
-def make_request(message: str, options: RunOptions) -> RunRequest:
-    """Check a caller's arguments.
+def make_request(message: str, options: RunOptions, output_type: Any = None) -> RunRequest:
+    """Check a caller's arguments. `output_type` is the type that the answer is to have; None for text.
 
     Raises:
       InvalidArgument: One has a value that cannot be used; it is a `ValueError` too.
       InvalidMessage: A message of `history` cannot be read; names its index and field.
+      UsageError: There is no JSON of that type.
       TypeError: There is no such argument.
     """
     unknown = options.keys() - RunOptions.__annotations__.keys()
@@ -111,6 +138,9 @@ def make_request(message: str, options: RunOptions) -> RunRequest:
     max_iterations = options.get("max_iterations")
     if max_iterations is not None and max_iterations < 1:
         raise InvalidArgument(f"max_iterations must be at least 1, not {max_iterations}")
+    output_retries = options.get("output_retries", 2)
+    if type(output_retries) is not int or output_retries < 0:
+        raise InvalidArgument(f"output_retries must be a number >= 0, not {output_retries!r}")
     max_budget = options.get("max_budget")
     if max_budget is not None and not isinstance(max_budget, Budget):
         raise InvalidArgument(
@@ -120,6 +150,7 @@ def make_request(message: str, options: RunOptions) -> RunRequest:
         if not isinstance(hook, AgentHook):
             raise InvalidArgument(f"hooks must be AgentHook instances, not {hook!r}")
     check_approver(options.get("approver"))
+    _check_queueing(options)
     checked: dict[str, Any] = {**options}
     media = options.get("media")
     if isinstance(media, str):
@@ -134,7 +165,35 @@ def make_request(message: str, options: RunOptions) -> RunRequest:
     checked["media"] = tuple(os.fspath(path) for path in media or ())
     checked["hooks"] = tuple(options.get("hooks") or ())
     checked["tools"] = tuple(options.get("tools") or ())
+    if output_type is not None:
+        if options.get("on_busy") == "steer":
+            raise InvalidArgument(
+                "output_type cannot go with on_busy='steer': the turn that is running gives its own answer"
+            )
+        checked["output"] = output_type_of(output_type)
     return RunRequest(message=message, **checked)
+
+
+def _check_queueing(options: RunOptions) -> None:
+    tenant = options.get("tenant")
+    if tenant is not None and not isinstance(tenant, str):
+        raise InvalidArgument(f"tenant must be a string, not {type(tenant).__name__}")
+    resumable = options.get("resumable")
+    if resumable is not None and not isinstance(resumable, bool):
+        raise InvalidArgument(f"resumable must be True or False, not {resumable!r:.200}")
+    if resumable and options.get("ephemeral"):
+        raise InvalidArgument("a run that leaves no trace (ephemeral=True) cannot be resumable")
+    on_busy = options.get("on_busy", "wait")
+    if on_busy not in get_args(OnBusy):
+        known = ", ".join(repr(policy) for policy in get_args(OnBusy))
+        raise InvalidArgument(f"on_busy must be one of {known}, not {on_busy!r:.200}")
+    if on_busy == "steer":
+        for name in ("model", "model_preset", "ephemeral", "history"):
+            if options.get(name):
+                raise InvalidArgument(
+                    f"{name} cannot go with on_busy='steer': the turn that is running has its own model, and keeps what"
+                    " is said in it"
+                )
 
 
 def check_approver(approver: object) -> None:

@@ -5,13 +5,21 @@ from __future__ import annotations
 import contextvars
 import time
 from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from actors import Call, CreditStream, Hold
 from nanobot.agent import RunResult, StreamEvent
+from nanobot.messages import UserMessage
 
 from ._run_events import RunEvents
 
-__all__ = ["CURRENT_RUN", "Run"]
+if TYPE_CHECKING:
+    from ._run_trace import RunTrace
+
+__all__ = ["CURRENT_RUN", "OnBusy", "Run"]
+
+OnBusy: TypeAlias = Literal["wait", "reject", "replace", "steer"]
+"""What a run does that finds its session busy."""
 
 
 class Run:
@@ -22,22 +30,35 @@ class Run:
       body: What to run, once the session is ours and the lock is held.
       exclusive: Whether it needs the runtime's lock alone.
       stream: Where its events go, or None if nobody reads them.
+      on_busy: What it does if the session is busy; None for work on a session that is no turn.
+      tenant: On whose account it takes one of the places of `maxConcurrentRuns`; None for the session's own.
+      said: What it says, for a turn that it may steer; makes the message, and raises what a turn of its own would.
 
     `parent` is the run in whose code this one was started, if that is still running; it was found through a contextvar, so
     it follows tasks, threads and hooks. `partial` gives what there is of a result, once the turn has begun. `posted_at` is when
-    it was made, and `waiting_since` since when it waits for the lock, both on the monotonic clock.
+    it was made, `waiting_since` since when it waits for the lock, and `asked_for_lock_at` when it began to if it had to, all on
+    the monotonic clock. `awaits_place` says whether it waits for one of `maxConcurrentRuns`, `replaced` whether another run
+    took its place, and `host` is the run whose turn it has steered. `trace` tells of it, if anybody is told.
     """
 
     __slots__ = (
+        "asked_for_lock_at",
+        "awaits_place",
         "call",
         "children",
         "events",
         "exclusive",
         "hold",
+        "host",
+        "on_busy",
         "parent",
         "partial",
         "posted_at",
+        "replaced",
+        "said",
         "session_key",
+        "tenant",
+        "trace",
         "waiters",
         "waiting_since",
     )
@@ -45,23 +66,34 @@ class Run:
     def __init__(
         self,
         session_key: str,
-        body: Callable[[Run], Awaitable[RunResult]],
+        body: Callable[[Run], Awaitable[RunResult[Any]]],
         *,
         exclusive: bool = False,
         stream: CreditStream[StreamEvent] | None = None,
+        on_busy: OnBusy | None = None,
+        tenant: str | None = None,
+        said: Callable[[], Awaitable[UserMessage]] | None = None,
     ) -> None:
         context = contextvars.copy_context()
         self.session_key = session_key
         self.posted_at = time.monotonic()
         self.waiting_since: float | None = None
+        self.awaits_place = False
+        self.asked_for_lock_at: float | None = None
+        self.trace: RunTrace | None = None
         self.exclusive = exclusive
+        self.on_busy: OnBusy | None = on_busy
+        self.tenant = tenant
+        self.said = said
+        self.replaced = False
+        self.host: Run | None = None
         self.events = None if stream is None else RunEvents(stream, lambda: self.waiters > 0)
         self.parent: Run | None = CURRENT_RUN.get()
         self.children: set[Run] = set()
         self.hold: Hold | None = None
-        self.partial: Callable[[], RunResult] | None = None
+        self.partial: Callable[[], RunResult[Any]] | None = None
         self.waiters = 0
-        self.call: Call[RunResult] = Call(lambda: body(self), context=context)
+        self.call: Call[RunResult[Any]] = Call(lambda: body(self), context=context)
         context.run(CURRENT_RUN.set, self)
         if self.events is not None:
             self.call.on_settled(self._end_events)

@@ -11,17 +11,24 @@ from typing import Any
 import trio
 
 from actors import Call, Directory, Home, Mailbox, MailboxClosed, ReadWriteLock, Stopped, TrioNotify
-from nanobot.errors import BotClosed
+from nanobot.errors import BotClosed, SessionBusy
 
+from ._admission import Admission
 from ._nesting import refusal
 from ._run import Run
 from ._session_actor import SessionActor
-from ._statistics import LiveRun, LockState, LockWaiter, SessionLoad, live_run
+from ._statistics import LiveRun, LockState, LockWaiter, PlaceState, SessionLoad, live_run
+from ._steering import Steering
 
-__all__ = ["Runtime", "closed"]
+__all__ = ["MAX_QUEUED_RUNS", "Runtime", "closed"]
 
 IDLE_S = 30.0
 """How long a session's actor outlives its last turn. An idle actor costs 4.6 kB; a whole life of one 45 µs."""
+
+
+MAX_QUEUED_RUNS = 1000
+"""How many runs wait for one session. A person says a few things before an answer comes; a program that has a thousand
+answers outstanding on one conversation does not read them."""
 
 
 def _nothing_to_note() -> None:
@@ -42,6 +49,10 @@ class Runtime:
       on_close: Called when the bot is closed, before `on_stop`; not when only the home ends.
       on_passing: Called with the key of a session whose actor passes away: drops what is kept for its next turn.
       idle_s: How long a session's actor outlives its last turn.
+      max_concurrent_runs: How many turns go on at the same time; None is no limit. Nested ones are not counted: what they
+        are nested in may be waiting for them.
+      max_queued_runs: How many runs wait for one session; nested ones are not refused.
+      steering: Knows the runs that may steer the turns of others.
 
     `end` settles when nothing of the runtime is alive any more.
     """
@@ -55,9 +66,15 @@ class Runtime:
         on_close: Callable[[], object] = _nothing_to_note,
         on_passing: Callable[[str], object] = _nothing_to_drop,
         idle_s: float = IDLE_S,
+        max_concurrent_runs: int | None = None,
+        max_queued_runs: int = MAX_QUEUED_RUNS,
+        steering: Steering | None = None,
     ) -> None:
         self.home = home
         self.lock = ReadWriteLock(on_contention=self._reconsider_all)
+        self.admission: Admission | None = None
+        if max_concurrent_runs is not None:
+            self.admission = Admission(max_concurrent_runs, self._reconsider_all)
         self.end: Call[None] = Call(_nothing)
         self._pid = os.getpid()
         self._on_start = on_start
@@ -65,6 +82,8 @@ class Runtime:
         self._on_close = on_close
         self._on_passing = on_passing
         self._idle_s = idle_s
+        self._max_queued_runs = max_queued_runs
+        self._steering = Steering() if steering is None else steering
         self._closing = False
         self._drained_at = math.inf
         self._live: dict[
@@ -109,7 +128,21 @@ class Runtime:
     def runs(self) -> tuple[LiveRun, ...]:
         """The runs that were posted and have not settled."""
         now = time.monotonic()
-        return tuple(live_run(run, now) for run in tuple(self._live) if not run.settled)
+        live = [run for run in tuple(self._live) if not run.settled]
+        places = self._places({run.session_key for run in live if not run.running})
+        return tuple(live_run(run, places.get(run, 0), now) for run in live)
+
+    def position(self, run: Run) -> int | None:
+        """How many runs of its session go before a run; None once it has ended. From any thread, as `runs`."""
+        if run.settled:
+            return None
+        return 0 if run.running else self._places({run.session_key}).get(run, 0)
+
+    def place_state(self) -> PlaceState:
+        """How many turns go on, of how many that may, and how many wait for that."""
+        if self.admission is None:
+            return PlaceState()
+        return PlaceState(self.admission.places, self.admission.taken, self.admission.waiting)
 
     def lock_state(self) -> LockState:
         """Who holds the lock, and who waits for it."""
@@ -171,6 +204,8 @@ class Runtime:
         """Whether somebody waits for what `run` holds, or for its end: then it must not wait for its stream's reader."""
         if self.lock.contended or run.waiters:
             return True
+        if self.admission is not None and self.admission.waiting:
+            return True
         holder: Run | None = run
         while holder is not None:
             mailbox = self._mailbox(holder.session_key)
@@ -205,7 +240,8 @@ class Runtime:
                     nursery.start_soon(self._on_start)
                 early, self._early = self._early, []
                 for run in early:
-                    self._post(run, self._directory)
+                    if not run.settled:  # else it was cancelled while it waited
+                        self._post(run, self._directory)
                 companions, self._companions = self._companions, []
                 for call in companions:
                     call.context.run(nursery.start_soon, call.run)
@@ -242,19 +278,31 @@ class Runtime:
         elif (refused := refusal(run, self._blockers)) is not None:
             run.call.fail(refused)
             return
+        if not nested and (busy := self._no_room(run, directory)) is not None:
+            run.call.fail(busy)
+            return
+        mailbox = directory.mailbox(run.session_key)
+        replaces = run.on_busy == "replace" and mailbox is not None
+        if replaces:
+            assert mailbox is not None
+            self._make_way(run.session_key, mailbox)
         self._live[run] = None
         run.call.on_settled(lambda: self._settled(run))
         if parent is not None and parent.hold is not None and nested:
             parent.children.add(run)
             run.hold = hold = parent.hold.share()
             run.call.on_settled(hold.release)
-        directory.post_nowait(run.session_key, run, urgent=nested)
+        directory.post_nowait(run.session_key, run, urgent=nested, first=replaces)
+        if run.on_busy == "steer":
+            mailbox = directory.mailbox(run.session_key)
+            assert mailbox is not None  # it was made by the run at the latest
+            self._steering.add(run, mailbox)
         actor = self._actors.get(run.session_key)
         if actor is not None and actor.occupant is not None:
             self._reconsider(actor.occupant)
 
     async def _session(self, key: str, mailbox: Mailbox[Run]) -> None:
-        actor = self._actors[key] = SessionActor(mailbox, self.lock)
+        actor = self._actors[key] = SessionActor(mailbox, self.lock, self.admission)
         try:
             await actor.serve()
         finally:
@@ -277,6 +325,56 @@ class Runtime:
             mailbox.withdraw(run)  # if it was cancelled while it waited
         if self._closing:
             self._changed.notify()
+
+    def _no_room(self, run: Run, directory: Directory[str, Run]) -> SessionBusy | None:
+        """Why a run cannot be taken in, or None."""
+        key = run.session_key
+        mailbox = directory.mailbox(key)
+        if mailbox is None:
+            return None
+        queued = len(mailbox)
+        if run.on_busy == "reject" and (queued or self._head(key) is not None):
+            return SessionBusy(
+                f"session {key!r:.200} is busy, and on_busy is 'reject'. Try again later, or say what to do with the run that"
+                " is there: wait for it, replace it, or steer it.",
+                session_key=key,
+                queued=queued,
+            )
+        if queued >= self._max_queued_runs and run.on_busy != "replace":
+            return SessionBusy(
+                f"{queued} runs wait for session {key!r:.200} already, as many as agents.defaults.maxQueuedRuns allows",
+                session_key=key,
+                queued=queued,
+            )
+        return None
+
+    def _make_way(self, key: str, mailbox: Mailbox[Run]) -> None:
+        """Cancel the turn that is running on a session, or is the next to run; and who was about to replace it."""
+        head, following = self._head(key), mailbox.next_ordinary
+        if following is not None and (head is None or following.on_busy == "replace"):
+            _replace(following)
+        if head is not None:
+            _replace(head)
+
+    def _head(self, key: str) -> Run | None:
+        """The run that is running on a session, or waits for a place or the lock in order to."""
+        actor = self._actors.get(key)
+        if actor is None:
+            return None
+        for run in (actor.occupant, actor.head):
+            if run is not None and not run.settled:
+                return run
+        return None
+
+    def _places(self, keys: Iterable[str]) -> dict[Run, int]:
+        """How many runs go before each that waits in the mailboxes of some sessions."""
+        places: dict[Run, int] = {}
+        for key in keys:
+            mailbox = self._mailbox(key)
+            if mailbox is not None:
+                before = 0 if self._head(key) is None else 1
+                places.update((run, at) for at, run in enumerate(mailbox.waiting, before))
+        return places
 
     def _blockers(self, run: Run) -> Iterable[Run]:
         if run.running:
@@ -304,6 +402,12 @@ class Runtime:
 def closed() -> BotClosed:
     """What a caller is told who comes too late."""
     return BotClosed("this bot is closed; make a new one with Nanobot.from_config()")
+
+
+def _replace(run: Run) -> None:
+    if run.on_busy is not None:  # not an ingest or a compaction
+        run.replaced = True
+        run.call.cancel()
 
 
 def _undelivered(run: Run, reason: BaseException) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from bisect import bisect_left
 from typing import Final, Literal, TypeAlias
@@ -11,7 +12,7 @@ from msgspec.structs import replace
 
 from actors import CallCancelled
 from nanobot.agent import RunResult
-from nanobot.errors import BotClosed, NestedRunRefused
+from nanobot.errors import BotClosed, NestedRunRefused, SessionBusy
 from nanobot.providers._connection_count import ConnectionCount
 
 from ._run import Run
@@ -21,6 +22,7 @@ __all__ = [
     "LiveRun",
     "LockState",
     "LockWaiter",
+    "PlaceState",
     "RunState",
     "RuntimeStatistics",
     "SessionLoad",
@@ -29,13 +31,15 @@ __all__ = [
     "live_run",
 ]
 
+_log = logging.getLogger("nanobot.runs")
+
 LATENCY_BOUNDS_S: Final = (
     0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0,
 )  # fmt: skip
 """Upper bounds of the buckets that turns are counted in by their latency, in seconds; a last one takes the rest. A turn
 takes as long as its model: from a cached short answer to an agent that works for minutes."""
 
-RunState: TypeAlias = Literal["queued", "waiting", "running"]
+RunState: TypeAlias = Literal["queued", "waiting", "running", "steering"]
 
 
 class SessionLoad(Struct, frozen=True):
@@ -51,10 +55,12 @@ class LiveRun(Struct, frozen=True):
 
     Attributes:
       session_key: Its session.
-      state: "queued" behind others of its session, "waiting" for the runtime's lock, or "running".
+      state: "queued" behind others of its session, "waiting" for one of `maxConcurrentRuns` or for the runtime's lock,
+        "running", or "steering": its message is in the turn of another run, whose end it waits for.
       exclusive: Whether it takes the lock alone, as override runs do.
       nested: Whether it was started by another live run.
       age_s: Seconds since it was posted.
+      position: How many runs of its session go before it.
     """
 
     session_key: str
@@ -62,6 +68,7 @@ class LiveRun(Struct, frozen=True):
     exclusive: bool
     nested: bool
     age_s: float
+    position: int = 0
 
 
 class LockWaiter(Struct, frozen=True):
@@ -84,6 +91,20 @@ class LockState(Struct, frozen=True):
     exclusive: bool = False
     holders: tuple[str, ...] = ()
     waiters: tuple[LockWaiter, ...] = ()
+
+
+class PlaceState(Struct, frozen=True):
+    """The turns that `maxConcurrentRuns` counts.
+
+    Attributes:
+      limit: How many may go on at the same time; None is no limit, and then nothing is counted.
+      taken: How many go on, those that wait for the lock included.
+      waiting: How many wait for their place.
+    """
+
+    limit: int | None = None
+    taken: int = 0
+    waiting: int = 0
 
 
 class TurnTotals(Struct, frozen=True):
@@ -120,6 +141,7 @@ class RuntimeStatistics(Struct, frozen=True):
       lock: Who has the runtime's lock, and who waits for it.
       connections: Sockets to model services.
       turns: What has been done so far.
+      places: How many turns go on, of how many that may.
     """
 
     sessions: tuple[SessionLoad, ...] = ()
@@ -127,6 +149,7 @@ class RuntimeStatistics(Struct, frozen=True):
     lock: LockState = LockState()
     connections: ConnectionCount = ConnectionCount()
     turns: TurnTotals = TurnTotals()
+    places: PlaceState = PlaceState()
 
     @property
     def live_sessions(self) -> int:
@@ -162,15 +185,37 @@ class TurnCounter:
         run.call.on_settled(lambda: self._count(run))
 
     def _count(self, run: Run) -> None:
+        if run.host is not None:
+            return  # it was part of another turn
         failure = run.call.failure
-        if isinstance(failure, (BotClosed, NestedRunRefused)):
+        if isinstance(failure, (BotClosed, NestedRunRefused, SessionBusy)):
             return
+        result = run.call.result() if failure is None else _partial_result(run)
+        elapsed_s = time.monotonic() - run.posted_at
         self.totals = counted(
-            self.totals,
-            time.monotonic() - run.posted_at,
-            run.call.result() if failure is None else _partial_result(run),
-            cancelled=isinstance(failure, CallCancelled),
+            self.totals, elapsed_s, result, cancelled=isinstance(failure, CallCancelled)
         )
+        if _log.isEnabledFor(logging.INFO):
+            log_end(run, result, elapsed_s)
+
+
+def log_end(run: Run, result: RunResult | None, elapsed_s: float) -> None:
+    """One line for a run that has ended, with its facts as attributes of the record; nothing of what was said."""
+    failure = run.call.failure
+    facts: dict[str, object] = {
+        "session_key": run.session_key,
+        "stop_reason": "error" if result is None else result.stop_reason,
+        "elapsed_s": round(elapsed_s, 6),
+        "exception_type": None if failure is None else type(failure).__name__,
+    }
+    if result is not None:
+        facts |= result.usage
+        facts |= {
+            name: result.metadata[name]
+            for name in ("model", "provider", "iterations", "request_count", "cost")
+            if name in result.metadata
+        }
+    _log.info("run ended: %s, after %.3f s", facts["stop_reason"], elapsed_s, extra=facts)
 
 
 def counted(
@@ -201,15 +246,18 @@ def counted(
     )
 
 
-def live_run(run: Run, now: float) -> LiveRun:
-    """Describe a run; `now` is on the monotonic clock."""
+def live_run(run: Run, position: int, now: float) -> LiveRun:
+    """Describe a run that has so many before it; `now` is on the monotonic clock."""
     state: RunState = "queued"
     if run.running:
         state = "running"
-    elif run.waiting_since is not None:
+    elif run.host is not None:
+        state = "steering"
+    elif run.awaits_place or run.waiting_since is not None:
         state = "waiting"
     nested = run.parent is not None
-    return LiveRun(run.session_key, state, run.exclusive, nested, max(0.0, now - run.posted_at))
+    age_s = max(0.0, now - run.posted_at)
+    return LiveRun(run.session_key, state, run.exclusive, nested, age_s, position)
 
 
 def _partial_result(run: Run) -> RunResult | None:

@@ -12,7 +12,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from actors import CallCancelled, Stopped
-from nanobot.agent import AgentHook, AgentHookContext, HookToolCall, Tally
+from nanobot.agent import AgentHook, AgentHookContext, HookOutcome, HookToolCall, Purse, Tally
 from nanobot.errors import ToolError
 from nanobot.messages import Message, UserMessage
 
@@ -78,11 +78,13 @@ class Lineage(Struct, frozen=True, eq=False):
       depth: How many runs it is inside of; 0 for a run that somebody asked for.
       places: The places of the root's subagents; None for a root.
       tally: Counts what the run costs; None for a new one.
+      purse: What the root and all inside it may spend together; None if nothing bounds it.
     """
 
     depth: int = 0
     places: Places | None = None
     tally: Tally | None = None
+    purse: Purse | None = None
 
 
 ROOT: Final = Lineage()
@@ -133,6 +135,7 @@ class Subagents:
       lineage: The outer run's own.
       places: How many work at the same time.
       tally: Counts what the outer run costs, and what its subagents do.
+      purse: What all of them may spend together; None if nothing bounds it.
       hooks: The hooks of the outer run.
       make: Makes the run of a subagent, in the context of the caller.
       submit: Posts a run.
@@ -146,6 +149,7 @@ class Subagents:
         lineage: Lineage,
         places: Places,
         tally: Tally,
+        purse: Purse | None,
         hooks: Sequence[AgentHook],
         make: Callable[[RunRequest, Lineage], Run],
         submit: Callable[[Run], object],
@@ -155,6 +159,7 @@ class Subagents:
         self._lineage = lineage
         self._places = places
         self._tally = tally
+        self._purse = purse
         self._hooks = tuple(hooks)
         self._make = make
         self._submit = submit
@@ -176,6 +181,11 @@ class Subagents:
             return report.text
         said = f" It had said:\n\n{report.text}" if report.text else ""
         raise ToolError(f"The subagent {report.ended}.{said}")
+
+    @property
+    def ready(self) -> bool:
+        """Whether one has ended that the model was not told of; see `Inbox`."""
+        return bool(self._arrived)
 
     @property
     def expecting(self) -> bool:
@@ -237,11 +247,16 @@ class Subagents:
             hooks=tuple(
                 hook if isinstance(hook, _Inside) else _Inside(hook) for hook in self._hooks
             ),
+            output=None,
             timeout_s=None,  # the outer run's ends it too
         )
-        run = self._make(request, Lineage(self._lineage.depth + 1, self._places, tally))
+        run = self._make(
+            request, Lineage(self._lineage.depth + 1, self._places, tally, self._purse)
+        )
         subagent = _Subagent(id_, label, run, tally, awaited=awaited)
         self._alive[subagent] = None
+        if self._purse is not None:
+            self._purse.join(tally)
         run.call.on_settled(lambda: self._ended(subagent))
         subagent.at_once = self._places.start(run, self._submit)
         return subagent
@@ -249,6 +264,8 @@ class Subagents:
     def _ended(self, subagent: _Subagent) -> None:
         del self._alive[subagent]
         self._tally.include(subagent.tally)
+        if self._purse is not None:
+            self._purse.leave(subagent.tally)
         if not (subagent.awaited or self._closed):
             self._arrived.append(subagent)
         subagent.ended.set()
@@ -261,25 +278,23 @@ class _Inside(AgentHook):
 
     def __init__(self, hook: AgentHook) -> None:
         super().__init__(reraise=bool(getattr(hook, "reraise", False)))
-        self._hook = hook
+        self._hook = self.wrapped = hook
 
-    def before_iteration(self, context: AgentHookContext) -> Awaitable[None]:  # type: ignore[override]
+    def before_iteration(self, context: AgentHookContext) -> HookOutcome:
         return self._hook.before_iteration(context)
 
-    def before_execute_tools(self, context: AgentHookContext) -> Awaitable[None]:  # type: ignore[override]
+    def before_execute_tools(self, context: AgentHookContext) -> HookOutcome:
         return self._hook.before_execute_tools(context)
 
-    def before_execute_tool(  # type: ignore[override]
-        self, context: AgentHookContext, call: HookToolCall
-    ) -> Awaitable[None]:
+    def before_execute_tool(self, context: AgentHookContext, call: HookToolCall) -> HookOutcome:
         return self._hook.before_execute_tool(context, call)
 
-    def after_execute_tool(  # type: ignore[override]
+    def after_execute_tool(
         self, context: AgentHookContext, call: HookToolCall, result: str, outcome: str
-    ) -> Awaitable[None]:
+    ) -> HookOutcome:
         return self._hook.after_execute_tool(context, call, result, outcome)
 
-    def after_iteration(self, context: AgentHookContext) -> Awaitable[None]:  # type: ignore[override]
+    def after_iteration(self, context: AgentHookContext) -> HookOutcome:
         return self._hook.after_iteration(context)
 
 

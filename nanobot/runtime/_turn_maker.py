@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import math
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
+from functools import partial
 from typing import Any, Final
 
 import trio
@@ -18,11 +21,13 @@ from nanobot.agent import (
     AgentHook,
     Limits,
     ModelSettings,
+    OpenTurn,
     Purse,
     RunResult,
     Tally,
     Turn,
     TurnParts,
+    TypedAnswer,
     estimate_by_length,
 )
 from nanobot.context import (
@@ -39,12 +44,16 @@ from nanobot.context import (
     user_message,
     with_turn_note,
 )
+from nanobot.errors import StoreError
 from nanobot.memory import HistoryLog
-from nanobot.messages import Message, UserMessage
+from nanobot.messages import OPENING, Message, UserMessage
 from nanobot.providers import Provider
 from nanobot.providers._select import ModelSelection
+from nanobot.providers._traced import TracedProvider
 from nanobot.sessions import SessionRecord, SessionStore, Unsaved
+from nanobot.telemetry import Telemetry
 from nanobot.tools import Approval, Cross, RunContext, Toolset, Workspace, bounded, run_here
+from nanobot.tools._traced import traced
 
 from ._compaction import Compactor
 from ._history_view import HistoryView
@@ -54,15 +63,20 @@ from ._offered import OfferedTools
 from ._open_sessions import OpenSession, OpenSessions, SessionOutOfReach
 from ._providers import Providers
 from ._request import RunRequest
+from ._resume import options_of, turn_to_resume
 from ._run import Run
+from ._run_trace import follow
 from ._spending import Budgets, Spent, note_spending, purse_of, spent_by
+from ._steering import Steering
 from ._subagents import ROOT, Lineage, Places, Subagents
+from ._turn_inbox import TurnInbox
 
 __all__ = ["TurnMaker"]
 
+_log = logging.getLogger("nanobot.sessions")
+
 _NO_BUDGETS: Final = Budgets()
 _UNCALIBRATED: Final = Calibration()
-_REMEMBERED_SUMMARIES: Final = 1_000  # as many as are among the entries that are shown
 _CALIBRATED_MODELS: Final = 100  # overrides are any string; past so many, all are learned again
 
 
@@ -85,6 +99,9 @@ class TurnMaker:
       history_log: Where notes on compacted sessions go.
       now: The time, in the zone that the user lives in.
       providers: The model services.
+      steering: The runs that steer the turns of others.
+      resumable: Whether turns can go on after a crash unless their request says otherwise.
+      telemetry: Who is told of runs; None for nobody.
 
     Attributes:
       sessions: The sessions that are open here; its `forget` is to be called when an actor passes away.
@@ -109,7 +126,10 @@ class TurnMaker:
         history_log: HistoryLog,
         now: Callable[[], datetime],
         providers: Providers,
+        steering: Steering,
+        resumable: bool = False,
         budgets: Budgets = _NO_BUDGETS,
+        telemetry: Telemetry | None = None,
     ) -> None:
         self._counter = LazyCounter()
         self.sessions = OpenSessions(store, unsaved, self._counter)
@@ -124,11 +144,13 @@ class TurnMaker:
         self._max_subagent_depth = max_subagent_depth
         self._ratio = consolidation_ratio
         self._history_log = history_log
-        self._noted: dict[int, None] = {}  # entries of the history that summaries were made into
         self._now = now
         self._calibrations: dict[str, Calibration] = {}
         self._budgets = budgets
         self.providers = providers
+        self._steering = steering
+        self._resumable = resumable
+        self._telemetry = telemetry
 
     async def carry_out(
         self,
@@ -139,45 +161,50 @@ class TurnMaker:
         host: Host,
         submit: Callable[[Run], object],
         lineage: Lineage = ROOT,
-    ) -> RunResult:
+    ) -> RunResult[Any]:
         """Run one turn. `submit` posts the runs of its subagents; `lineage` is what it inherits if it is one itself.
 
         Raises:
           UsageError: A file that goes with the message cannot be read, or two tools have one name.
           ConfigError: The provider cannot be used.
-          StoreError: The session cannot be read, and the run is ephemeral. Another one goes on without it.
+          StoreError: The session cannot be read, and the run is ephemeral or goes on with a turn. Another one goes on
+            without it.
+          NothingToResume: There is no turn to go on with.
         """
+        if run.trace is not None:
+            run.trace.begun()
         started = trio.current_time()
-        provider = self.providers.provider(selection)
+        provider = self._provider(selection)
         toolset = await self._offered(selection, request, lineage)
         now = self._now()
-        said = await user_message(
-            request.message, request.media, timestamp=now.isoformat(timespec="seconds")
-        )
+        answer = _typed_answer(request, selection)
+        if answer is not None and answer.tool is not None:
+            toolset = toolset.with_tools([answer.tool])
+        said = None if request.resumes else await self._said(request, now)
         tally = lineage.tally or Tally(estimate_by_length)
         run.partial = lambda: _cancelled_before_turn(tally)
         async with self._session(request) as session:
+            state = await self._open_turn(request, session)
             prompt = self._prompt(selection)
-            note = turn_note(
-                now=now,
-                channel=request.channel,
-                chat_id=request.chat_id,
-                sender_id=request.sender_id,
-                compact=prompt.profile.compact_note,
-            )
-            user = with_turn_note(said, note)
+            user = None if said is None else with_turn_note(said, _note(request, prompt, now))
             count = await self._counter()
             opening = shown_messages(await prompt.text(), (), user)
-            opening[-1:-1] = self._recent(prompt, request.session_key, selection, session)
+            before_user = len(opening) if user is None else len(opening) - 1
+            opening[before_user:before_user] = self._recent(
+                prompt, request.session_key, selection, session
+            )
             await count_ahead(opening, count)
             fixed_tokens = messages_tokens(opening, count) + self.tools.tokens_of(toolset, count)
             spent = await self._spent(request)
-            purse = self._purse(request, selection, spent)
+            purse = lineage.purse
+            if not lineage.depth:
+                purse = self._purse(request, selection, spent, tally)
             compactor = self._compactor(provider, selection, fixed_tokens, count, tally, purse)
             limits = self._limits_for(request, trio.current_time() - started)
             match session:
                 case OpenSession():
-                    limits = await _compacted(compactor, session, limits, tally)
+                    if not request.resumes:  # a turn is compacted as a whole
+                        limits = await _compacted(compactor, session, limits)
                     history = session.history()
                 case SessionOutOfReach():
                     history = session.view
@@ -198,6 +225,7 @@ class TurnMaker:
                 lineage=lineage,
                 places=lineage.places or Places(self._max_subagents),
                 tally=tally,
+                purse=purse,
                 hooks=hooks,
                 make=self._maker_of_subagents(selection, home, host, submit),
                 submit=submit,
@@ -213,20 +241,31 @@ class TurnMaker:
                         temperature=selection.temperature,
                         reasoning_effort=selection.reasoning_effort,
                     ),
-                    messages=history.shown(opening, compactor.budget),
-                    toolset=toolset,
+                    messages=_shown(history, opening, user, compactor.budget),
+                    toolset=toolset
+                    if self._telemetry is None
+                    else traced(toolset, self._telemetry),
                     tool_context=replace(tool_context, spawner=subagents),
                     limits=limits,
                     hooks=hooks,
                     emit=run.events or NOBODY,
                     journal=NO_JOURNAL if isinstance(session, HistoryView) else session,
-                    cross=_cross(home, host, run),
-                    approval=self._approval_for(request),
-                    inbox=subagents,
+                    cross=_cross(home, host, run, self._telemetry),
+                    approval=self._approval_for(request, may_park=isinstance(session, OpenSession)),
+                    # One that keeps nothing keeps nothing of what steers it.
+                    inbox=subagents
+                    if isinstance(session, HistoryView)
+                    else TurnInbox(subagents, self._steering, run),
                     tally=tally,
                     purse=purse,
                     user_message=user,
+                    telemetry=self._telemetry,
+                    answer=answer,
                     model_preset=selection.preset,
+                    open_turn=state,
+                    resumes=request.resumes,
+                    options=partial(options_of, request),
+                    join_deltas=request.join_deltas,
                 )
             )
             run.partial = lambda: turn.result("cancelled")
@@ -245,6 +284,22 @@ class TurnMaker:
                 self._learn(selection.model, estimated, tally.usage.prompt_tokens - counted)
             return result
 
+    async def steering_message(self, request: RunRequest, selection: ModelSelection) -> UserMessage:
+        """What a run says that steers the turn of another, as it is stored.
+
+        Raises:
+          UsageError: A file that goes with the message cannot be read.
+        """
+        now = self._now()
+        said = await self._said(request, now)
+        return with_turn_note(said, _note(request, self._prompt(selection), now))
+
+    @staticmethod
+    async def _said(request: RunRequest, now: datetime) -> UserMessage:
+        return await user_message(
+            request.message, request.media, timestamp=now.isoformat(timespec="seconds")
+        )
+
     def _maker_of_subagents(
         self,
         selection: ModelSelection,
@@ -255,10 +310,13 @@ class TurnMaker:
         """What makes the runs of subagents: turns like any other, with the model and the host of the run they are in."""
 
         def make(request: RunRequest, lineage: Lineage) -> Run:
-            return Run(
+            run = Run(
                 request.session_key,
                 lambda run: self.carry_out(run, request, selection, home, host, submit, lineage),
             )
+            if self._telemetry is not None:
+                follow(self._telemetry, run, request, selection)
+            return run
 
         return make
 
@@ -296,6 +354,8 @@ class TurnMaker:
     ) -> AbstractAsyncContextManager[OpenSession | SessionOutOfReach | HistoryView]:
         """The session, to be written to; only what is in it, or what was given in its place, if the run is ephemeral."""
         key = request.session_key
+        if request.resumes:
+            return self.sessions.open(key)
         if request.history is not None:
             return self.sessions.given(request.history)
         return self.sessions.peek(key) if request.ephemeral else self.sessions.open_if_possible(key)
@@ -313,15 +373,9 @@ class TurnMaker:
             prompt.history,
             key,
             known="" if view.compaction is None else view.compaction.summary,
-            known_cursors=self._noted,
             limit_tokens=recent_history_tokens(selection.context_window_tokens),
         )
         return [UserMessage(text)] if text else []
-
-    def _note_summary(self, cursor: int) -> None:
-        self._noted[cursor] = None
-        if len(self._noted) > _REMEMBERED_SUMMARIES:
-            del self._noted[next(iter(self._noted))]
 
     async def _spent(self, request: RunRequest) -> Spent:
         """What the session has spent; looked up only where there is a budget for it."""
@@ -329,10 +383,16 @@ class TurnMaker:
             return Spent()
         return spent_by(await self.sessions.metadata(request.session_key))
 
-    def _purse(self, request: RunRequest, selection: ModelSelection, spent: Spent) -> Purse | None:
+    def _purse(
+        self, request: RunRequest, selection: ModelSelection, spent: Spent, tally: Tally
+    ) -> Purse | None:
+        """What a run and its subagents may spend."""
         run = request.max_budget or self._budgets.run
         ratio = self._calibrations.get(selection.model, _UNCALIBRATED).ratio
-        return purse_of(run, self._budgets.session, spent, selection, ratio=ratio)
+        purse = purse_of(run, self._budgets.session, spent, selection, ratio=ratio)
+        if purse is not None:
+            purse.join(tally)
+        return purse
 
     def _compactor(
         self,
@@ -351,10 +411,14 @@ class TurnMaker:
             calibration=self._calibrations.get(selection.model, _UNCALIBRATED),
             count=count,
             history_log=self._history_log,
-            on_noted=self._note_summary,
             tally=tally,
             purse=purse,
+            telemetry=self._telemetry,
         )
+
+    def _provider(self, selection: ModelSelection) -> Provider:
+        provider = self.providers.provider(selection)
+        return provider if self._telemetry is None else TracedProvider(provider, self._telemetry)
 
     async def _compactor_alone(self, selection: ModelSelection) -> Compactor:
         """A compactor for a run without a turn."""
@@ -362,7 +426,7 @@ class TurnMaker:
         opening = shown_messages(await self._prompt(selection).text(), ())
         tools = self.tools.tokens_of(self.tools.now, count) if selection.offers_tools else 0
         return self._compactor(
-            self.providers.provider(selection),
+            self._provider(selection),
             selection,
             messages_tokens(opening, count) + tools,
             count,
@@ -378,10 +442,30 @@ class TurnMaker:
         toolset = await self.tools.ready(request.tools, within_s)
         return toolset.without("spawn") if lineage.depth >= self._max_subagent_depth else toolset
 
-    def _approval_for(self, request: RunRequest) -> Approval:
-        if request.approver is None:
+    def _approval_for(self, request: RunRequest, *, may_park: bool) -> Approval:
+        if request.approver is None and may_park == self._approval.may_park:
             return self._approval
-        return replace(self._approval, approver=request.approver)
+        approver = self._approval.approver if request.approver is None else request.approver
+        return replace(self._approval, approver=approver, may_park=may_park)
+
+    async def _open_turn(
+        self, request: RunRequest, session: OpenSession | SessionOutOfReach | HistoryView
+    ) -> OpenTurn | None:
+        """What is kept of the turn while it is open. One that was left open is given up, unless this run goes on with it."""
+        if not isinstance(session, OpenSession):
+            return None
+        if request.resumes:
+            state = turn_to_resume(
+                session.key, session.open_turn(), session.history().said, now=time.time()
+            )
+            return state if state.options else replace(state, options=options_of(request))
+        if session.has_open_turn:
+            try:
+                await session.give_up_turn()
+            except StoreError as error:
+                _log.error("session %.200r: its open turn is lost: %s", session.key, error)
+        resumable = self._resumable if request.resumable is None else request.resumable
+        return OpenTurn(options=options_of(request)) if resumable else None
 
     def _learn(self, model: str, estimated: int, reported: int) -> None:
         """Set what a service counted for one request against what was estimated."""
@@ -401,6 +485,17 @@ class TurnMaker:
         )
 
 
+def _typed_answer(request: RunRequest, selection: ModelSelection) -> TypedAnswer | None:
+    if request.output is None:
+        return None
+    return TypedAnswer(
+        request.output,
+        retries=request.output_retries,
+        offers_tools=selection.offers_tools,
+        enforces_schemas=selection.enforces_schemas,
+    )
+
+
 def _bounded_for(context: RunContext, limits: Limits) -> Callable[[str, str], Awaitable[str]]:
     """What cuts the report of a subagent that is too long, as results of tools are cut."""
 
@@ -410,9 +505,26 @@ def _bounded_for(context: RunContext, limits: Limits) -> Callable[[str, str], Aw
     return bounded_report
 
 
-async def _compacted(
-    compactor: Compactor, session: OpenSession, limits: Limits, tally: Tally
-) -> Limits:
+def _note(request: RunRequest, prompt: SystemPrompt, now: datetime) -> str:
+    return turn_note(
+        now=now,
+        channel=request.channel,
+        chat_id=request.chat_id,
+        sender_id=request.sender_id,
+        compact=prompt.profile.compact_note,
+    )
+
+
+def _shown(
+    history: HistoryView, opening: list[Message], user: UserMessage | None, budget: int
+) -> list[Message]:
+    """The messages of a turn's first request; of one that goes on, the user's message is in the history."""
+    if user is not None:
+        return history.shown(opening, budget)
+    return history.shown([*opening, OPENING], budget)[:-1]
+
+
+async def _compacted(compactor: Compactor, session: OpenSession, limits: Limits) -> Limits:
     """Compact the session if it must be, and return what is left of the run's limits for its turn."""
     if limits.timeout_s is None:
         await compactor.before_turn(session)
@@ -420,8 +532,6 @@ async def _compacted(
     started = trio.current_time()
     with trio.move_on_after(limits.timeout_s):
         await compactor.before_turn(session)
-    if not tally.request_count:
-        return limits
     left_s = limits.timeout_s - (trio.current_time() - started)
     return replace(limits, timeout_s=max(left_s, 1e-9))  # the turn itself says that time is over
 
@@ -435,11 +545,18 @@ def _cancelled_before_turn(tally: Tally) -> RunResult:
     )
 
 
-def _cross(home: Home, host: Host, run: Run) -> Cross:
+def _cross(home: Home, host: Host, run: Run, telemetry: Telemetry | None) -> Cross:
     """The way from the engine to the caller's loop, in the caller's context."""
     if getattr(host, "local", False):
         return run_here
     context = run.call.context
+    if telemetry is not None:
+
+        async def traced_cross(function, /, *args):  # type: ignore[no-untyped-def]  # as below
+            here = telemetry.here()
+            return await call_host(home, host, context, telemetry.within, here, function, *args)
+
+        return traced_cross
 
     async def cross(function, /, *args):  # type: ignore[no-untyped-def]  # typed by the Protocol it fills
         return await call_host(home, host, context, function, *args)

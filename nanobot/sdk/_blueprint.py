@@ -23,11 +23,13 @@ from nanobot.runtime import (
     OfferedTools,
     Providers,
     Runtime,
+    Steering,
     TurnCounter,
     TurnMaker,
     retry_policy,
 )
 from nanobot.sessions import SessionStore, Unsaved
+from nanobot.telemetry import Telemetry
 from nanobot.tools import (
     Approval,
     Approver,
@@ -62,6 +64,7 @@ class Blueprint:
         hooks: tuple[AgentHook, ...],
         approver: Approver | None,
         provider: Provider | None,
+        telemetry: Telemetry | None,
     ) -> None:
         self._defaults = defaults = config.agents.defaults
         self._given = toolset
@@ -71,9 +74,16 @@ class Blueprint:
         self._store = store
         self._unsaved = unsaved
         self._hooks = hooks
-        self._approval = Approval(approver, config.tools.approval)
+        self._approval = Approval(
+            approver,
+            config.tools.approval,
+            may_park=True,
+            park_unattended=config.tools.park_for_approval,
+            expires_s=config.tools.approval_expires_after_hours * 3600.0,
+        )
         self._unwarned = config.tools.approval
         self._provider = provider
+        self.telemetry = telemetry
         self._workspace = Workspace(
             workspace,
             restrict=config.tools.restrict_to_workspace is not False,
@@ -107,6 +117,7 @@ class Blueprint:
             for profile in (FULL, COMPACT)
         }
         servers = McpServers(self._mcp_servers, home=home, taken=self.toolset.names)
+        steering = Steering()
         maker = TurnMaker(
             store=self._store,
             unsaved=self._unsaved,
@@ -122,7 +133,10 @@ class Blueprint:
             history_log=self.history_log,
             now=self._now,
             providers=Providers(self._provider, self._retry_policy),
+            steering=steering,
+            resumable=self._defaults.resumable,
             budgets=self._budgets,
+            telemetry=self.telemetry,
         )
         end = _End(maker.providers, servers, self._store)
         runtime = Runtime(
@@ -131,6 +145,9 @@ class Blueprint:
             on_stop=end.stop,
             on_close=end.note_close,
             on_passing=maker.sessions.forget,
+            max_concurrent_runs=self._defaults.max_concurrent_runs,
+            max_queued_runs=self._defaults.max_queued_runs,
+            steering=steering,
         )
         self._makers[runtime] = maker
         self._warn_of_rules_without_a_tool()

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
-from typing import TypeVarTuple, Unpack
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar, TypeVarTuple, Unpack
 
 import trio
 
@@ -30,6 +30,7 @@ from nanobot.sessions import SessionStore
 
 __all__ = ["Engine"]
 
+T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 
@@ -75,7 +76,7 @@ class Engine:
                 self._runtime.start()
             return self._runtime
 
-    async def run(self, runtime: Runtime, run: Run) -> RunResult:
+    async def run(self, runtime: Runtime, run: Run) -> RunResult[Any]:
         """Post a run and wait for its result. A cancelled caller takes the run with it, and leaves when it has ended."""
         try:
             await ask(runtime.home, run.call, lambda _: runtime.submit(run))
@@ -83,13 +84,17 @@ class Engine:
             pass  # told apart below
         return settled_result(run)
 
-    def run_sync(self, runtime: Runtime, run: Run, host: SyncHost) -> RunResult:
+    def run_sync(self, runtime: Runtime, run: Run, host: SyncHost) -> RunResult[Any]:
         """Blocking `run`. Ctrl-C takes the run with it."""
         try:
             ask_sync(runtime.home, run.call, lambda _: runtime.submit(run), host=host)
         except (CallCancelled, Stopped):
             pass  # told apart below
         return settled_result(run)
+
+    async def look_up(self, runtime: Runtime, look: Callable[[], Awaitable[T]]) -> T:
+        """Await something in the runtime's home that belongs to no session. Cancelled with its caller."""
+        return await ask(runtime.home, Call(look), _spawn)
 
     async def accompany(self, runtime: Runtime, call: Call[None]) -> None:
         """Have something run beside the runtime's sessions; returns when the bot is closed, or its loop has ended."""
@@ -98,7 +103,7 @@ class Engine:
         except (BotClosed, CallCancelled, HomeGone, Stopped):
             pass  # a cancelled caller is told by its own cancellation
 
-    async def result(self, runtime: Runtime, run: Run) -> RunResult:
+    async def result(self, runtime: Runtime, run: Run) -> RunResult[Any]:
         """Wait for the result of a run that was posted. A cancelled caller just leaves."""
         if not run.settled:
             refuse_if_forked(runtime)
@@ -109,7 +114,7 @@ class Engine:
                 _do_if_alive(runtime, runtime.stop_awaiting, run)
         return settled_result(run)
 
-    def result_sync(self, runtime: Runtime, run: Run, host: SyncHost) -> RunResult:
+    def result_sync(self, runtime: Runtime, run: Run, host: SyncHost) -> RunResult[Any]:
         """Block until a run that was posted has its result. Ctrl-C takes the run with it."""
         if not run.settled:
             refuse_if_forked(runtime)
@@ -210,7 +215,7 @@ def refuse_if_forked(runtime: Runtime) -> None:
         )
 
 
-def settled_result(run: Run) -> RunResult:
+def settled_result(run: Run) -> RunResult[Any]:
     """The result of a settled run; a cancelled one has one too, with what there was.
 
     Raises:
@@ -222,8 +227,12 @@ def settled_result(run: Run) -> RunResult:
         return run.call.result()
     except CallCancelled as cancelled:
         if run.partial is not None:
-            return run.partial()
-        return RunResult(content="", stop_reason="cancelled", error=str(cancelled))
+            result = run.partial()
+        else:
+            result = RunResult(content="", stop_reason="cancelled", error=str(cancelled))
+        if run.replaced:
+            result.metadata["replaced"] = True
+        return result
     except Stopped as stopped:
         raise BotClosed(
             "this run was stopped before its end: the bot was closed, or the event loop in which it lived has ended"
@@ -237,7 +246,7 @@ def _do_if_alive(runtime: Runtime, function: Callable[[Unpack[Ts]], object], *ar
         pass  # whatever lived there has settled
 
 
-def _spawn(call: Call[None]) -> None:
+def _spawn(call: Call[Any]) -> None:
     trio.lowlevel.spawn_system_task(call.run)
 
 

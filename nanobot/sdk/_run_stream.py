@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Generic, Self
 
 import trio
 
@@ -13,6 +13,16 @@ from nanobot.agent import RunResult, StreamEvent
 from nanobot.runtime import Run, Runtime
 
 from ._engine import Engine, refuse_if_forked, settled_result
+from ._statistics import steady
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar  # only there with a default, before Python 3.13
+
+    T_co = TypeVar("T_co", covariant=True, default=None)
+else:
+    from typing import TypeVar
+
+    T_co = TypeVar("T_co", covariant=True)
 
 __all__ = ["EventReader", "RunStream"]
 
@@ -91,7 +101,7 @@ def give_back(runtime: Runtime, stream: CreditStream[StreamEvent], count: int) -
         pass  # nobody waits for credit any more
 
 
-class RunStream:
+class RunStream(Generic[T_co]):
     """A handle on a started run.
 
     Follow it with `stream_events()`, wait for it with `wait()` or `text()`, end it with `cancel()` or `aclose()`; all of
@@ -113,6 +123,14 @@ class RunStream:
         """Whether the run is over, one way or another."""
         return self._run.settled
 
+    @property
+    def position(self) -> int | None:
+        """How many runs of its session go before this one: 0 from the moment when it is the next, None when it is over.
+
+        A plain look, from any thread.
+        """
+        return steady(lambda: self._runtime.position(self._run))
+
     def stream_events(self) -> EventReader:
         """The events, once, for one reader. Leaving the iteration early cancels the run.
 
@@ -126,7 +144,7 @@ class RunStream:
         self._streaming = True
         return EventReader(self._engine, self._runtime, self._run, self._stream)
 
-    async def wait(self) -> RunResult:
+    async def wait(self) -> RunResult[T_co]:
         """Wait for the result, whether or not the events are read. A cancelled run has a result too.
 
         While somebody waits, the run never waits for its reader: events that are not read are kept up to the stream's limit,

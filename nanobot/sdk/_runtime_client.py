@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from uuid import uuid4
 
 from nanobot.errors import InvalidArgument
 from nanobot.providers._select import ModelSelection
 from nanobot.runtime import RuntimeStatistics, TurnMaker
 from nanobot.sessions import SessionSnapshot, snapshot_of
+from nanobot.tools import Toolset
 
 from ._session_work import SessionWork
 
@@ -56,6 +59,24 @@ class RuntimeClient:
         that nothing was asked of yet, and one that was closed, has no sessions, runs and connections; its totals stay.
         """
         return self._statistics()
+
+    async def connect(self) -> Toolset:
+        """Start the MCP servers, if nothing has yet, and return the tools that a run would now offer, as `bot.tools` does.
+
+        A first run does this by itself; this is for showing the tools before, and for having the servers up. It waits for
+        each server as a first run would, until it has listed its tools or failed to, but no longer than its `toolTimeout`.
+        One that is slower or down takes part once it is there; called again, this waits for nothing.
+
+        Raises:
+          BotClosed: The bot was closed.
+
+        Cancellation: the servers go on starting.
+        """
+        return await self._work.do(_a_key(), _connect)
+
+    def connect_sync(self) -> Toolset:
+        """Blocking `connect`, for programs without an event loop."""
+        return self._work.do_sync(_a_key(), _connect, name="bot.runtime.connect_sync")
 
     async def compact_session(self, session_key: str) -> SessionSnapshot:
         """Summarize the older part of a session, if the session no longer fits what the model can read.
@@ -151,6 +172,15 @@ class RuntimeClient:
     def _idle(self, session_key: str, max_suffix: int) -> Callable[[TurnMaker], Awaitable[str]]:
         _check_suffix(max_suffix)
         return lambda maker: maker.compact_idle_session(session_key, self._selection, max_suffix)
+
+
+async def _connect(maker: TurnMaker) -> Toolset:
+    return await maker.tools.ready((), math.inf)
+
+
+def _a_key() -> str:
+    """The place of a turn that no session's turns have to wait for."""
+    return f"nanobot:connect:{uuid4().hex}"
 
 
 def _check_suffix(max_suffix: object) -> None:

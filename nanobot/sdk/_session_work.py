@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import weakref
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
@@ -87,10 +88,27 @@ class SessionWork:
                         return
                     except NanobotError as error:
                         _log.warning("session %.200r was left as it is: %s", key, error)
+                    except Exception:  # noqa: BLE001 - a provider of somebody else; a server must not end by it
+                        _log.exception("session %.200r was left as it is", key)
             finally:
                 idle.unwatch()
 
         await self._engine.accompany(runtime, Call(body))
+
+    def is_closed(self) -> bool:
+        """Whether the bot was closed."""
+        return self._engine.closed
+
+    def cancel_if_here(self) -> Callable[[str], None]:
+        """`cancel` for others to call, who shall not keep the bot alive by that."""
+        reference = weakref.ref(self)
+
+        def cancel(key: str) -> None:
+            work = reference()
+            if work is not None:
+                work.cancel(key)
+
+        return cancel
 
     def cancel(self, key: str) -> None:
         """Cancel what runs on the session, and what waits for it. For after a write that it must not survive."""

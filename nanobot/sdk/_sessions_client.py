@@ -19,9 +19,11 @@ from nanobot.sessions import (
     Unsaved,
     messages_from_transcript,
     session_metadata,
+    signals_of,
     snapshot_of,
 )
 
+from ._session_events import SessionEvents
 from ._session_work import SessionWork
 
 __all__ = ["SessionsClient"]
@@ -143,6 +145,41 @@ class SessionsClient:
         deleted = self._store.delete(key)
         self._work.cancel(key)
         return deleted or pending
+
+    def cancel(self, session_key: str) -> None:
+        """Cancel what runs on a session, and what waits for it: in this bot, and in every process that shares a store which
+        reaches others (`sessions.store: "postgres"`).
+
+        What was stored stays, the partial answer of the run too, and its result says `stop_reason == "cancelled"`. Asks, and
+        does not wait for the end.
+        """
+        key = _checked_key(session_key)
+        self._work.cancel(key)
+        signals_of(self._store).request_cancel(key)
+
+    def follow(self, session_key: str, after: int | None = None) -> SessionEvents:
+        """Follow what is stored in a session, whoever runs its turns, in whatever process that shares the store.
+
+        ```python
+        async for event in bot.sessions.follow("user:7"):
+            print(event.message["role"], event.message["content"])
+        ```
+
+        Each message comes once, in order, when it is stored: the user's before the model is asked, a round of tool calls when
+        it has its results, the answer when it is complete. Ends when the bot is closed; leaving early leaves nothing behind.
+
+        Args:
+          session_key: The session, which need not exist.
+          after: Number of the last message that the caller has; 0 is none. None is whatever is last when the first event
+            is asked for.
+
+        Raises:
+          InvalidArgument: `after` is negative, or the key no string.
+        """
+        key = _checked_key(session_key)
+        if after is not None and after < 0:
+            raise InvalidArgument(f"after is the number of a message, not {after}")
+        return SessionEvents(self._store, key, after, self._work.is_closed)
 
     def flush(self) -> int:
         """Store what was ingested with `save=False`, make all that was written durable, and return how many sessions

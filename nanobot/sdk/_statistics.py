@@ -10,7 +10,7 @@ from nanobot.runtime import Runtime, RuntimeStatistics
 from ._blueprint import Blueprint
 from ._engine import Engine
 
-__all__ = ["read_statistics"]
+__all__ = ["read_statistics", "steady"]
 
 T = TypeVar("T")
 
@@ -24,7 +24,7 @@ def read_statistics(engine: Engine, blueprint: Blueprint) -> RuntimeStatistics:
     runtime = engine.runtime
     if runtime is None or runtime.forked:
         return RuntimeStatistics(turns=blueprint.turns.totals)
-    return _steady(lambda: _read(runtime, blueprint))
+    return steady(lambda: _read(runtime, blueprint))
 
 
 def _read(runtime: Runtime, blueprint: Blueprint) -> RuntimeStatistics:
@@ -34,10 +34,11 @@ def _read(runtime: Runtime, blueprint: Blueprint) -> RuntimeStatistics:
         lock=runtime.lock_state(),
         connections=blueprint.turn_maker(runtime).providers.connections(),
         turns=blueprint.turns.totals,
+        places=runtime.place_state(),
     )
 
 
-def _steady(look: Callable[[], T]) -> T:
+def steady(look: Callable[[], T]) -> T:
     """Look again if what is looked at was changed by its own thread in the middle of it."""
     for _ in range(_LOOKS):
         try:

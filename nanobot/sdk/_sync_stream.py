@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Generic, Self
 
 import trio
 
@@ -15,10 +15,19 @@ from nanobot.runtime import Run, Runtime
 from ._engine import Engine, refuse_if_forked, settled_result
 from ._run_stream import give_back
 
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar  # only there with a default, before Python 3.13
+
+    T_co = TypeVar("T_co", covariant=True, default=None)
+else:
+    from typing import TypeVar
+
+    T_co = TypeVar("T_co", covariant=True)
+
 __all__ = ["SyncEventStream"]
 
 
-class SyncEventStream:
+class SyncEventStream(Generic[T_co]):
     """The events of one run, as an iterator that blocks. Leaving early, closing or dropping it cancels the run.
 
     Ctrl-C while it blocks cancels the run, waits for its end, and is raised. To be used by one thread.
@@ -58,7 +67,7 @@ class SyncEventStream:
                     settled_result(self._run)
                 raise StopIteration from None
 
-    def result(self) -> RunResult:
+    def result(self) -> RunResult[T_co]:
         """Block until the run is over and return its result; events that were not read may be dropped."""
         return self._engine.result_sync(self._runtime, self._run, self._host)
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
-from nanobot.errors import ConfigError, NanobotError, StoreError, UsageError
+from nanobot.errors import ConfigError, NanobotError, SessionBusy, StoreError, UsageError
 
 __all__ = [
     "ApiError",
@@ -136,6 +136,8 @@ def error_from_exception(error: Exception) -> ApiError:
             return ApiError(500, str(error), code="not_configured", headers=_FINAL)
         case StoreError():
             return ApiError(500, str(error), code="store_failed", headers=_FINAL)
+        case SessionBusy():  # nothing has happened: sending it again is right
+            return ApiError(429, str(error), code="session_busy", headers={"retry-after": "1"})
         case UsageError():
             return ApiError(422, str(error), code="unprocessable", headers=_FINAL)
         case NanobotError():

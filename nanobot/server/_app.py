@@ -47,8 +47,7 @@ def make_app(service: Service) -> Starlette:
         return _json({"status": "ok"})
 
     async def ready(_request: Request) -> Response:
-        service.check_open()
-        return _json({"status": "ready"})
+        return _json(service.readiness())
 
     async def metrics(_request: Request) -> Response:
         return Response(service.metrics_text(), media_type=CONTENT_TYPE)

@@ -31,12 +31,10 @@ class Following:
         run: RunStream,
         events: EventReader,
         timeout_s: float,
-        on_end: Callable[[StreamEvent], object],
     ) -> None:
         self._run = run
         self._events = events
         self._timeout_s = timeout_s
-        self._on_end = on_end
         self._deadline = trio.current_time() + timeout_s
         self._ended_by: Exception | None = None
 
@@ -49,10 +47,7 @@ class Following:
         """The next event, or None if none came within so many seconds. Past the run's time it is cancelled."""
         within = trio.current_time() + within_s
         with trio.move_on_at(min(within, self._deadline)):
-            event = await anext(self._events)
-            if event.type in TERMINAL:
-                self._on_end(event)
-            return event
+            return await anext(self._events)
         if trio.current_time() >= self._deadline:
             self._deadline = float("inf")
             await self.end(
@@ -98,7 +93,6 @@ async def follow(
     client_gone: Callable[[], Awaitable[object]],
     hurry: Callable[[], Awaitable[object]],
     timeout_s: float,
-    on_end: Callable[[StreamEvent], object],
 ) -> AsyncIterator[Following]:
     """Follow a run that was just started, for the length of the block; at its end nothing of the run is alive.
 
@@ -107,10 +101,9 @@ async def follow(
       client_gone: Returns when the client has left; the run is cancelled then.
       hurry: Returns when the server has no more time; the run is cancelled then.
       timeout_s: Seconds that the run may take, its time in the queue included.
-      on_end: Called with the event that ends the run.
     """
     async with run, trio.open_nursery() as watchers:
-        following = Following(run, run.stream_events(), timeout_s, on_end)
+        following = Following(run, run.stream_events(), timeout_s)
 
         async def watch(wait: Callable[[], Awaitable[object]], reason: Exception) -> None:
             await wait()

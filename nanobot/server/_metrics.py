@@ -1,4 +1,4 @@
-"""What the server has counted, and how Prometheus reads it. Pure.
+"""What the server has counted of HTTP, and how Prometheus reads it. Pure.
 
 Source: https://prometheus.io/docs/instrumenting/exposition_formats/#text-based-format
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from typing import Any, Final, TypeAlias
+from typing import Final, TypeAlias
 
 __all__ = ["CONTENT_TYPE", "Metrics", "Sample", "exposition"]
 
@@ -28,8 +28,6 @@ class Metrics:
         self._requests: Counter[tuple[str, str, int]] = Counter()
         self._seconds: dict[str, list[int]] = {}
         self._seconds_sum: Counter[str] = Counter()
-        self._runs: Counter[str] = Counter()
-        self._tokens: Counter[str] = Counter()
 
     def request(self, route: str, method: str, status: int, seconds: float) -> None:
         """Count a request that is over. `status` is 499 if its client left before it was answered."""
@@ -37,12 +35,6 @@ class Metrics:
         buckets = self._seconds.setdefault(route, [0] * (len(BUCKETS_S) + 1))
         buckets[bisect_left(BUCKETS_S, seconds)] += 1
         self._seconds_sum[route] += seconds  # type: ignore[assignment]  # a Counter adds floats just as well
-
-    def run(self, stop_reason: str, usage: Mapping[str, Any]) -> None:
-        """Count a run that is over, and its tokens."""
-        self._runs[stop_reason] += 1
-        self._tokens["prompt"] += usage.get("prompt_tokens", 0)
-        self._tokens["completion"] += usage.get("completion_tokens", 0)
 
     def text(self) -> str:
         """All of it in Prometheus' text format."""
@@ -62,21 +54,6 @@ class Metrics:
                     "histogram",
                     "From the head of a request to the end of its answer.",
                     self._histogram(),
-                ),
-                exposition(
-                    "nanobot_runs_total",
-                    "counter",
-                    "Runs by the reason they stopped for.",
-                    (
-                        ("", {"stop_reason": why}, count)
-                        for why, count in sorted(self._runs.items())
-                    ),
-                ),
-                exposition(
-                    "nanobot_tokens_total",
-                    "counter",
-                    "Tokens that runs took.",
-                    (("", {"kind": kind}, count) for kind, count in sorted(self._tokens.items())),
                 ),
             )
         )

@@ -33,9 +33,9 @@ async def serve(
     port: int = 8900,
     task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Serve a bot over HTTP until SIGTERM or SIGINT, then drain: take nothing new, give the requests that are open
-    `settings.drain_s` seconds, tell those that are left that they were ended, and close the bot, whose sessions are
-    flushed. A second signal ends the draining.
+    """Serve a bot over HTTP until SIGTERM or SIGINT, and compact its sessions while they are idle. Then drain: take nothing
+    new, give the requests that are open `settings.drain_s` seconds, tell those that are left that they were ended, and close
+    the bot, whose sessions are flushed. A second signal ends the draining.
 
     Args:
       bot: The bot. It is closed at the end. Its runs live in this Trio run.
@@ -45,6 +45,7 @@ async def serve(
       task_status: Told the server's URLs when clients may come.
 
     Raises:
+      BotClosed: The bot was closed before.
       ConfigError: The address is reachable from other machines, and there is no key.
       OSError: The address cannot be listened on.
 
@@ -60,6 +61,7 @@ async def serve(
                 try:
                     async with trio.open_nursery() as doors:
                         doors.start_soon(connections.serve, listeners, clients)
+                        doors.start_soon(bot.runtime.compact_while_idle)
                         task_status.started([_url(listener) for listener in listeners])
                         await anext(signals)
                         doors.cancel_scope.cancel()

@@ -10,7 +10,6 @@ from secrets import token_hex
 import trio
 from msgspec import Struct
 
-from nanobot.agent import StreamEvent
 from nanobot.config import ApiSettings
 from nanobot.sdk import Nanobot
 
@@ -20,6 +19,7 @@ from ._client import BodyBudget, Client
 from ._following import Following, follow, shutting_down
 from ._metrics import Metrics, exposition
 from ._question import Question
+from ._runtime_metrics import runtime_text
 from ._uploads import Uploads
 
 __all__ = ["ANY_MODEL", "ServerSettings", "Service", "settings_from_config"]
@@ -106,7 +106,7 @@ class Service:
         return self._admission.requests
 
     def metrics_text(self) -> str:
-        """What was counted, and what is, in Prometheus' format."""
+        """What was counted here and in the runtime, and what is, in Prometheus' format."""
         now = (
             ("nanobot_http_requests_open", "HTTP requests that are being answered.", self._open),
             (
@@ -116,10 +116,28 @@ class Service:
             ),
             ("nanobot_draining", "1 while the server takes no more requests.", int(self._draining)),
         )
-        return self.metrics.text() + "".join(
-            exposition(name, "gauge", help_text, [("", {}, value)])
-            for name, help_text, value in now
+        return "".join(
+            (
+                self.metrics.text(),
+                *(exposition(name, "gauge", told, [("", {}, value)]) for name, told, value in now),
+                runtime_text(self._bot.runtime.statistics()),
+            )
         )
+
+    def readiness(self) -> dict[str, object]:
+        """What a load balancer, or whoever debugs one, wants to know.
+
+        Raises:
+          ApiError: 503; the server takes no more requests.
+        """
+        self.check_open()
+        statistics = self._bot.runtime.statistics()
+        return {
+            "status": "ready",
+            "sessions": statistics.live_sessions,
+            "running": statistics.running,
+            "queued": statistics.queued,
+        }
 
     def drain(self) -> None:
         """Take no more requests."""
@@ -198,6 +216,7 @@ class Service:
                         media=media,
                         ephemeral=question.ephemeral,
                         history=question.history,
+                        join_deltas=True,
                     )
                 except Exception as error:
                     raise error_from_exception(error) from error
@@ -206,12 +225,7 @@ class Service:
                     client_gone=client.wait_gone,
                     hurry=self._hurry.wait,
                     timeout_s=self.settings.timeout_s,
-                    on_end=self._count,
                 ) as following:
                     yield following
         finally:
             self._admission.leave(key)
-
-    def _count(self, event: StreamEvent) -> None:
-        reason = event.metadata.get("reason") if event.result is None else event.result.stop_reason
-        self.metrics.run(reason or "error", event.usage)

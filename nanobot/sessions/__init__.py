@@ -4,8 +4,10 @@ from ._configured import DATABASE_NAME, configured_store
 from ._deferred import DeferredStore
 from ._in_memory import InMemoryStore
 from ._lease import Lease, Leased, SessionFenced, SessionGone, open_lease, release_lease
+from ._migrate import Migrated, MigrationPhase, Totals, digest_of, migrate_sessions
 from ._record import Compaction, Position, SessionRecord, session_metadata
 from ._search import SearchHit, SessionSearch
+from ._signals import SessionSignals, SessionWatch, signals_of
 from ._snapshot import SessionInfo, SessionSnapshot, snapshot_of
 from ._store import Durability, SearchableStore, SessionExists, SessionStore, read_soon
 from ._transcript import messages_from_transcript
@@ -19,6 +21,8 @@ __all__ = [
     "InMemoryStore",
     "Lease",
     "Leased",
+    "Migrated",
+    "MigrationPhase",
     "Pending",
     "Position",
     "SearchHit",
@@ -29,14 +33,20 @@ __all__ = [
     "SessionInfo",
     "SessionRecord",
     "SessionSearch",
+    "SessionSignals",
     "SessionSnapshot",
     "SessionStore",
+    "SessionWatch",
+    "Totals",
     "Unsaved",
     "configured_store",
+    "digest_of",
     "messages_from_transcript",
+    "migrate_sessions",
     "open_lease",
     "read_soon",
     "release_lease",
     "session_metadata",
+    "signals_of",
     "snapshot_of",
 ]

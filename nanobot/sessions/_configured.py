@@ -9,6 +9,7 @@ from nanobot.errors import ConfigError, StoreError
 
 from ._deferred import DeferredStore
 from ._in_memory import InMemoryStore
+from ._postgres_address import require_psycopg
 from ._store import Durability, SearchableStore
 
 __all__ = ["DATABASE_NAME", "configured_store"]
@@ -25,7 +26,7 @@ def configured_store(config: Config, workspace: Path) -> SearchableStore:
       workspace: The folder that tools work in; old session files in its folder `sessions` are found too.
 
     Raises:
-      ConfigError: The sessions would lie inside the workspace, or this store is not there.
+      ConfigError: The sessions would lie inside the workspace, or the store lacks its URL or its library.
     """
     settings = config.sessions
     match settings.store:
@@ -34,8 +35,14 @@ def configured_store(config: Config, workspace: Path) -> SearchableStore:
             refuse_sessions_inside(path, workspace)
             return DeferredStore(lambda: _sqlite_store(path, workspace, settings.durability))
         case "postgres":
-            raise ConfigError(
-                'sessions.store: "postgres" is not part of this version; use "sqlite" or "memory"'
+            url = settings.url
+            if not url:
+                raise ConfigError(
+                    'sessions.store: "postgres" needs sessions.url, such as postgresql://user:${PASSWORD}@host:5432/database'
+                )
+            require_psycopg()
+            return DeferredStore(
+                lambda: _postgres_store(url, settings.durability, settings.max_connections)
             )
         case _:
             return InMemoryStore()
@@ -55,3 +62,15 @@ def _sqlite_store(config_path: Path, workspace: Path, durability: Durability) ->
         durability=durability,
         old_files=(folder, workspace / "sessions"),
     )
+
+
+def _postgres_store(url: str, durability: Durability, max_connections: int) -> SearchableStore:
+    # deferred: psycopg takes 0.2 s to import
+    from ._postgres import PostgresStore
+
+    try:
+        return PostgresStore(
+            url, synchronous=durability == "commit", max_connections=max_connections
+        )
+    except ConfigError as error:
+        raise StoreError(str(error)) from None

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import weakref
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any
 
@@ -14,6 +16,7 @@ from nanobot.messages import Message
 from ._lease import Lease, Leased
 from ._record import Compaction, Position, SessionRecord
 from ._search import SearchHit
+from ._signals import SessionWatch, signals_of
 from ._snapshot import SessionInfo
 from ._store import SearchableStore
 
@@ -23,8 +26,8 @@ __all__ = ["DeferredStore"]
 class DeferredStore:
     """Stands in front of a store that is made with the first use, in whatever thread that is.
 
-    Implements `SessionStore` and `SessionSearch`. A store that cannot be made is tried again with the next use. Closing one
-    that was never used makes nothing; who reads afterwards gets what there is.
+    Implements `SessionStore`, `SessionSearch` and `SessionSignals`. A store that cannot be made is tried again with the next use.
+    Closing one that was never used makes nothing; who reads afterwards gets what there is.
     """
 
     def __init__(self, make: Callable[[], SearchableStore]) -> None:
@@ -39,6 +42,7 @@ class DeferredStore:
             None, SearchableStore
         ] = {}  # none or one: `setdefault` decides who was first
         self._closed = False
+        self._cancels: list[Callable[[str], object]] = []
 
     @property
     def opened(self) -> bool:
@@ -75,11 +79,17 @@ class DeferredStore:
         *,
         metadata: Mapping[str, Any] | None = None,
         compaction: Compaction | None = None,
+        slips: Mapping[str, bytes | None] | None = None,
         release: bool = False,
     ) -> Position:
         """See `SessionStore.append`."""
         return await self._leased_from().append(
-            lease, messages, metadata=metadata, compaction=compaction, release=release
+            lease,
+            messages,
+            metadata=metadata,
+            compaction=compaction,
+            slips=slips,
+            release=release,
         )
 
     async def aclose(self) -> None:
@@ -103,6 +113,14 @@ class DeferredStore:
     def search(self, text: str, limit: int = 20) -> tuple[SearchHit, ...]:
         """See `SessionSearch.search`."""
         return self._store().search(text, limit)
+
+    def list_slips(self, name: str, *, key: str | None = None) -> tuple[tuple[str, bytes], ...]:
+        """See `SessionStore.list_slips`."""
+        return self._store().list_slips(name, key=key)
+
+    def swap_slip(self, key: str, name: str, old: bytes, new: bytes | None) -> bool:
+        """See `SessionStore.swap_slip`."""
+        return self._store().swap_slip(key, name, old, new)
 
     def extend(
         self, key: str, messages: Sequence[Message], *, metadata: Mapping[str, Any] | None = None
@@ -148,11 +166,34 @@ class DeferredStore:
         if self._made:
             self._made[None].close()
 
+    # --- signals
+
+    def request_cancel(self, key: str) -> bool:
+        """See `SessionSignals.request_cancel`."""
+        return signals_of(self._store()).request_cancel(key)
+
+    def on_cancel(self, cancel: Callable[[str], object]) -> None:
+        """See `SessionSignals.on_cancel`. Makes no store: where there is none yet, nothing runs on its sessions."""
+        self._cancels.append(cancel)
+
+    @asynccontextmanager
+    async def watch(self, key: str) -> AsyncIterator[SessionWatch]:
+        """See `SessionSignals.watch`."""
+        store = await self._store_soon()
+        async with signals_of(store).watch(key) as watch:
+            yield watch
+
+    def _cancel(self, key: str) -> None:
+        for cancel in tuple(self._cancels):
+            cancel(key)
+
     # --- the store
 
     def _store(self) -> SearchableStore:
         if not self._made:
-            self._made.setdefault(None, self._make())
+            made = self._make()
+            if self._made.setdefault(None, made) is made:
+                signals_of(made).on_cancel(_weakly(self._cancel))
             if self._closed:
                 self._made[None].close()  # unused, so that it has nothing to wait for
         return self._made[None]
@@ -167,3 +208,15 @@ class DeferredStore:
         if not self._made:
             raise UsageError("the lease is not from this store")
         return self._made[None]
+
+
+def _weakly(method: Callable[[str], object]) -> Callable[[str], object]:
+    """A method that does nothing any more once its object is gone."""
+    reference = weakref.WeakMethod(method)
+
+    def call(key: str) -> None:
+        method = reference()
+        if method is not None:
+            method(key)
+
+    return call

@@ -74,15 +74,27 @@ def find_old_files(folders: Sequence[Path]) -> Iterator[OldFile]:
                     (entry for entry in entries if entry.name.endswith(_SUFFIX)),
                     key=lambda entry: entry.name,
                 )
-            for entry in found:
-                about = entry.stat()
-                if entry.is_file() and (about.st_dev, about.st_ino) not in seen:
-                    seen.add((about.st_dev, about.st_ino))
-                    yield OldFile(Path(entry.path), about.st_mtime_ns, about.st_size)
         except (FileNotFoundError, NotADirectoryError):
             continue
         except OSError as error:
             _log.warning("old session files in %s cannot be read: %s", folder, error)
+            continue
+        for entry in found:
+            try:
+                about = entry.stat()
+                is_file = entry.is_file()
+            except (
+                OSError
+            ) as error:  # a link that leads nowhere; the others are sessions all the same
+                _log.warning(
+                    "the old session file %s cannot be read: %s",
+                    entry.path,
+                    error.strerror or error,
+                )
+                continue
+            if is_file and (about.st_dev, about.st_ino) not in seen:
+                seen.add((about.st_dev, about.st_ino))
+                yield OldFile(Path(entry.path), about.st_mtime_ns, about.st_size)
 
 
 def key_of(path: Path) -> str:

@@ -47,6 +47,7 @@ class _Session:
     )  # replaced when it changes, never changed
     compaction: Compaction | None = None
     preview: str = ""
+    slips: dict[str, bytes] = field(default_factory=dict)  # as the metadata
 
 
 @dataclass(slots=True)
@@ -116,6 +117,7 @@ class InMemoryStore:
         *,
         metadata: Mapping[str, Any] | None = None,
         compaction: Compaction | None = None,
+        slips: Mapping[str, bytes | None] | None = None,
         release: bool = False,
     ) -> Position:
         """See `SessionStore.append`."""
@@ -127,7 +129,14 @@ class InMemoryStore:
                 raise SessionFenced(lease.key)
             if tenancy.lease.epoch != lease.epoch:
                 raise SessionGone(lease.key)
+            if slips and not messages and metadata is None and lease.key not in self._sessions:
+                raise UsageError(f"there is no session {lease.key!r:.200} to put a slip beside")
             position = self._add(lease.key, lease.epoch, messages, metadata, compaction)
+            if slips:
+                kept = {**self._sessions[lease.key].slips, **slips}
+                self._sessions[lease.key].slips = {
+                    name: body for name, body in kept.items() if body is not None
+                }
             if release:
                 self._end(lease)
             return position
@@ -178,6 +187,27 @@ class InMemoryStore:
             if has_phrases(folded(text_of(message)), phrases)
         )
         return tuple(islice(found, limit))
+
+    def list_slips(self, name: str, *, key: str | None = None) -> tuple[tuple[str, bytes], ...]:
+        """See `SessionStore.list_slips`."""
+        with _LOCK:
+            keys = self._sessions if key is None else [key]
+            return tuple(
+                (each, self._sessions[each].slips[name])
+                for each in keys
+                if each in self._sessions and name in self._sessions[each].slips
+            )
+
+    def swap_slip(self, key: str, name: str, old: bytes, new: bytes | None) -> bool:
+        """See `SessionStore.swap_slip`."""
+        with _LOCK:
+            self._refuse_if_closed()
+            session = self._sessions.get(key)
+            if session is None or session.slips.get(name) != old:
+                return False
+            kept = {**session.slips, name: new}
+            session.slips = {each: body for each, body in kept.items() if body is not None}
+            return True
 
     def extend(
         self, key: str, messages: Sequence[Message], *, metadata: Mapping[str, Any] | None = None
@@ -263,7 +293,7 @@ class InMemoryStore:
         known = session is None or position == unless_at
         record = None if known else self._record(key, last, covered)
         self._tenancies[key] = _Tenancy(lease, waiter)
-        return Leased(lease, position, record)
+        return Leased(lease, position, record, {} if session is None else session.slips)
 
     def _end(self, lease: Lease) -> None:
         tenancy = self._tenancies.get(lease.key)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
@@ -59,12 +59,13 @@ class Leased(Struct, frozen=True):
     """A lease, and where its session stands.
 
     `record` is None if the session does not exist (`position.sequence` and `position.version` are 0 then), or if it is
-    still where the caller said that its copy is.
+    still where the caller said that its copy is. `slips` are those that lie beside the session, by name.
     """
 
     lease: Lease
     position: Position
     record: SessionRecord | None
+    slips: Mapping[str, bytes] = {}
 
 
 @asynccontextmanager

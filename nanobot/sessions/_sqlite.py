@@ -13,7 +13,7 @@ from typing import Any, Final, TypeVar
 import trio
 from msgspec import Struct
 
-from nanobot.errors import StoreError
+from nanobot.errors import StoreError, UsageError
 from nanobot.messages import Message
 
 from ._lease import Lease, Leased, SessionFenced, SessionGone
@@ -30,6 +30,7 @@ from ._sqlite_reads import (
     StoredSession,
     count_since,
     list_rows,
+    list_slips,
     read_session,
     refuse_negative,
 )
@@ -46,8 +47,11 @@ from ._sqlite_writes import (
     clear,
     find,
     position_of,
+    read_slips,
     remove,
     replace,
+    swap_slip,
+    write_slips,
 )
 from ._store import Durability, SessionExists
 
@@ -72,6 +76,7 @@ class _Granted(Struct, frozen=True):
     epoch: int
     position: Position
     stored: StoredSession | None = None
+    slips: Mapping[str, bytes] = {}
 
 
 class SqliteStore:
@@ -215,6 +220,7 @@ class SqliteStore:
         *,
         metadata: Mapping[str, Any] | None = None,
         compaction: Compaction | None = None,
+        slips: Mapping[str, bytes | None] | None = None,
         release: bool = False,
     ) -> Position:
         """See `SessionStore.append`."""
@@ -224,7 +230,8 @@ class SqliteStore:
         if not self._tenancies.holds(lease.key, lease.token):
             raise SessionFenced(lease.key)
         position = await self._request(
-            partial(self._append, row_from_key(lease.key), lease, addition, release), addition
+            partial(self._append, row_from_key(lease.key), lease, addition, slips, release),
+            addition,
         ).answer(self._writer.post)
         if release:
             self._tenancies.end(lease)
@@ -264,6 +271,22 @@ class SqliteStore:
             if connection is None:
                 return ()
             return search(connection, text, limit, indexed=self._books.indexer.enabled)
+
+    def list_slips(self, name: str, *, key: str | None = None) -> tuple[tuple[str, bytes], ...]:
+        """See `SessionStore.list_slips`."""
+        self._refuse_if_unusable()
+        with self._snapshot() as connection:
+            if connection is None:
+                return ()
+            return list_slips(connection, name, None if key is None else row_from_key(key))
+
+    def swap_slip(self, key: str, name: str, old: bytes, new: bytes | None) -> bool:
+        """See `SessionStore.swap_slip`."""
+        self._refuse_if_unusable()
+        row = row_from_key(key)
+        return self._request(
+            lambda transaction: swap_slip(transaction, row, name, old, new)
+        ).answer_sync(self._writer.post)
 
     def extend(
         self, key: str, messages: Sequence[Message], *, metadata: Mapping[str, Any] | None = None
@@ -401,16 +424,20 @@ class SqliteStore:
             transaction, key, None if session is None else session.epoch
         )
         position = position_of(session, epoch)
-        if session is None or position == unless_at:
+        if session is None:
             return _Granted(token, epoch, position)
+        slips = read_slips(transaction, session)
+        if position == unless_at:
+            return _Granted(token, epoch, position, slips=slips)
         stored = read_session(transaction.connection, key, last, covered, at_most=_READ_ALONG)
-        return _Granted(token, epoch, position, stored)
+        return _Granted(token, epoch, position, stored, slips)
 
     def _append(
         self,
         key: bytes,
         lease: Lease,
         addition: Addition,
+        slips: Mapping[str, bytes | None] | None,
         release: bool,
         transaction: Transaction,
     ) -> Position:
@@ -420,7 +447,13 @@ class SqliteStore:
         if held[1] != lease.epoch:
             raise SessionGone(lease.key)
         session = None if held[2] is None else SessionRow(*held[2:])
+        if slips and session is None and addition.empty:
+            raise UsageError(f"there is no session {lease.key!r:.200} to put a slip beside")
         position = add(transaction, key, session, lease.epoch, addition, self._books.now())
+        if slips:
+            session = session or find(transaction, key)
+            assert session is not None  # it was there, or was added to
+            write_slips(transaction, session, slips)
         if release:
             self._desk.release(transaction, key, lease.token)
         return position
@@ -434,9 +467,9 @@ class SqliteStore:
             )
             # Nobody appends meanwhile; but somebody may have cleared the session, which the lease will tell.
             position = granted.position if record is None else record.position
-            return Leased(lease, position, record)
+            return Leased(lease, position, record, granted.slips)
         record = None if granted.stored is None else granted.stored.record(lease.key)
-        return Leased(lease, granted.position, record)
+        return Leased(lease, granted.position, record, granted.slips)
 
     def _release(self, lease: Lease) -> None:
         """Give a lease back without waiting: whoever comes next comes after it in the writer's queue."""

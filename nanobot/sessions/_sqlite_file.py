@@ -44,6 +44,7 @@ _LOG_BYTES_KEPT: Final = 16 * 1024 * 1024
 # unindexed: ranges of message ids that the search index does not have yet.
 # owner: one row for each open store; it holds leases, and draws a ticket where it has to wait for one. `scope`, `pid` and
 #   `started` name its process, `beat` grows while it lives. The id is random: it stays when the file is replaced.
+# slip: what a turn leaves beside its session for whoever goes on with it.
 # old_file: which files of the older format were read, and what became of them; `version` is that of the session.
 _SCHEMA: Final = (
     """
@@ -90,6 +91,15 @@ _SCHEMA: Final = (
         size INTEGER NOT NULL,
         version INTEGER NOT NULL
     ) WITHOUT ROWID;
+    """,
+    """
+    CREATE TABLE slip (
+        session INTEGER NOT NULL,
+        name TEXT NOT NULL,
+        body BLOB NOT NULL,
+        PRIMARY KEY (session, name)
+    ) WITHOUT ROWID;
+    CREATE INDEX slip_by_name ON slip (name);
     """,
 )
 

@@ -31,6 +31,7 @@ __all__ = [
     "StoredSession",
     "count_since",
     "list_rows",
+    "list_slips",
     "read_session",
     "refuse_negative",
 ]
@@ -47,6 +48,10 @@ _MESSAGES: Final = "SELECT body FROM message WHERE id BETWEEN ? AND ? ORDER BY i
 _LIST: Final = """
     SELECT key, created_at, updated_at, title, preview, sequence FROM session
     ORDER BY updated_at DESC, version DESC LIMIT ?
+"""
+_SLIPS: Final = """
+    SELECT s.key, p.body FROM slip p JOIN session s ON s.id = p.session
+    WHERE p.name = :name AND (:key IS NULL OR s.key = :key) ORDER BY s.id
 """
 _COUNT: Final = "SELECT count(*) FROM session WHERE updated_at >= ? AND version > ?"
 
@@ -229,6 +234,14 @@ def read_session(
         bodies,
         unread,
     )
+
+
+def list_slips(
+    connection: sqlite3.Connection, name: str, key: bytes | None
+) -> tuple[tuple[str, bytes], ...]:
+    """The slips of one name, each after the key of its session."""
+    rows = connection.execute(_SLIPS, {"name": name, "key": key})
+    return tuple((key_from_row(row), body) for row, body in rows)
 
 
 def list_rows(connection: sqlite3.Connection, limit: int | None) -> tuple[SessionInfo, ...]:

@@ -68,6 +68,11 @@ class Tenancies:
             tenancy = self._tenancies.get(key)
             return tenancy is not None and tenancy.lease.token == token
 
+    def taken(self, key: str) -> bool:
+        """Whether somebody here owns the session, or is about to."""
+        with self._lock:
+            return self._turnstiles.taken(key)
+
     def is_lost(self, key: str, token: int) -> bool:
         """Whether whoever holds this lease can do nothing with it any more, because their Trio run is over."""
         with self._lock:

@@ -30,8 +30,11 @@ __all__ = [
     "clear",
     "find",
     "position_of",
+    "read_slips",
     "remove",
     "replace",
+    "swap_slip",
+    "write_slips",
 ]
 
 _FIND: Final = "SELECT id, epoch, sequence, version, preview FROM session WHERE key = ?"
@@ -200,6 +203,37 @@ def remove(transaction: Transaction, key: bytes, row: SessionRow | None) -> bool
     return True
 
 
+def read_slips(transaction: Transaction, row: SessionRow) -> dict[str, bytes]:
+    """What lies beside a session."""
+    return dict(
+        transaction.connection.execute("SELECT name, body FROM slip WHERE session = ?", (row.id,))
+    )
+
+
+def write_slips(
+    transaction: Transaction, row: SessionRow, slips: Mapping[str, bytes | None]
+) -> None:
+    """Put slips beside a session, or take them away."""
+    for name, body in slips.items():
+        if body is None:
+            transaction.execute("DELETE FROM slip WHERE session = ? AND name = ?", (row.id, name))
+        else:
+            transaction.execute(
+                "INSERT OR REPLACE INTO slip VALUES (?, ?, ?)", (row.id, name, body)
+            )
+
+
+def swap_slip(
+    transaction: Transaction, key: bytes, name: str, old: bytes, new: bytes | None
+) -> bool:
+    """Put a slip in the place of another; returns whether that one was there."""
+    row = find(transaction, key)
+    if row is None or read_slips(transaction, row).get(name) != old:
+        return False
+    write_slips(transaction, row, {name: new})
+    return True
+
+
 def _begin_epoch(transaction: Transaction, key: bytes) -> int:
     """Whoever has the lease has it for the epoch before."""
     epoch = transaction.number()
@@ -244,6 +278,7 @@ def _remove_rows(transaction: Transaction, row: SessionRow) -> None:
     unindex(transaction, first, last)
     transaction.execute("DELETE FROM message WHERE id BETWEEN ? AND ?", (first, last))
     transaction.execute("DELETE FROM facts WHERE session = ?", (row.id,))
+    transaction.execute("DELETE FROM slip WHERE session = ?", (row.id,))
     transaction.execute("DELETE FROM session WHERE id = ?", (row.id,))
 
 

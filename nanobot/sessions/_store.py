@@ -80,6 +80,7 @@ class SessionStore(Protocol):
         *,
         metadata: Mapping[str, Any] | None = None,
         compaction: Compaction | None = None,
+        slips: Mapping[str, bytes | None] | None = None,
         release: bool = False,
     ) -> Position:
         """Add to the end of a session, creating it if needed, and return where it stands now. All or nothing.
@@ -91,12 +92,16 @@ class SessionStore(Protocol):
           messages: Taken as they are: legality is the caller's.
           metadata: Entries put over the session's own; None as an entry removes it.
           compaction: Replaces the one before.
+          slips: Put beside the session by their names, over those of the same names; None takes one away. A slip is a few
+            bytes that are no part of the history: what a turn leaves for whoever goes on with it. They do not move the
+            position, and go with the session when it is cleared, replaced or deleted.
           release: Give the lease back with the same write.
 
         Raises:
           SessionGone: The session was cleared, replaced or deleted since the lease was given.
           SessionFenced: The lease has ended.
-          UsageError: The metadata is not JSON, or the summary covers messages that do not exist.
+          UsageError: The metadata is not JSON, the summary covers messages that do not exist, or there is a slip for a
+            session that would still not exist.
         """
         ...
 
@@ -126,6 +131,18 @@ class SessionStore(Protocol):
 
         Raises:
           UsageError: The limit is negative.
+        """
+        ...
+
+    def list_slips(self, name: str, *, key: str | None = None) -> tuple[tuple[str, bytes], ...]:
+        """Return the slips of one name, each after the key of its session: of all sessions, or of one. Needs no lease."""
+        ...
+
+    def swap_slip(self, key: str, name: str, old: bytes, new: bytes | None) -> bool:
+        """Put a slip in the place of `old`, and return True; or do nothing and return False if that is not what is there.
+
+        Needs no lease: whoever has one sees what is there when the lease is given, and what is changed meanwhile here loses
+        against the next slip that is written with the lease.
         """
         ...
 

@@ -9,12 +9,14 @@ from ._approval import (
     Approver,
     Decision,
     Denied,
+    Park,
     rules_without_a_tool,
 )
 from ._arguments import decode_arguments
-from ._batch import Batch, OnResult, OnStart, execute_all
+from ._batch import Batch, OnBegin, OnResult, OnStart, execute_all
+from ._cancel_signal import CancelSignal
 from ._cross import Cross, run_here
-from ._execute import MAX_RESULT_CHARS, bounded, execute
+from ._execute import MAX_RESULT_CHARS, Decided, ParkedCall, bounded, execute
 from ._kept_results import remove_old_results, remove_old_results_soon
 from ._plugins import PLUGIN_GROUP, plugin_tools
 from ._result import ToolResult, cancelled_before_start, denied, failed, interrupted, succeeded
@@ -34,12 +36,17 @@ __all__ = [
     "Approved",
     "Approver",
     "Batch",
+    "CancelSignal",
     "Cross",
+    "Decided",
     "Decision",
     "Denied",
     "FunctionTool",
+    "OnBegin",
     "OnResult",
     "OnStart",
+    "Park",
+    "ParkedCall",
     "RunContext",
     "Spawner",
     "Tool",

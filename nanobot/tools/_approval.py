@@ -22,6 +22,7 @@ __all__ = [
     "Approver",
     "Decision",
     "Denied",
+    "Park",
     "mode_by_name",
     "rules_without_a_tool",
 ]
@@ -34,6 +35,9 @@ _log = logging.getLogger("nanobot.approval")
 _WILD: Final = frozenset("*?[")
 
 _NOBODY: Final = "it needs somebody's approval, and nobody is there to give it. Do without it, or say what you would need it for."
+_CANNOT_WAIT: Final = (
+    "it needs somebody's approval, and this run cannot wait for it. Say what you would need it for."
+)
 _DENIED: Final = (
     "it was not approved. Do not try the same again; go another way, or ask what is wanted instead."
 )
@@ -73,9 +77,28 @@ class Denied(Struct, frozen=True, tag_field="decision", tag="denied"):
     reason: str = ""
 
 
+class Park(Struct, frozen=True):
+    """Nobody decides now: the run ends, its turn is kept in the store, and `bot.approvals` has the question.
+
+    What an approver returns; and an approver itself, that parks every question: `approver=Park()`.
+
+    Attributes:
+      expires_s: Seconds in which somebody has to decide; after that the call is denied. None is
+        `tools.approvalExpiresAfterHours`.
+    """
+
+    expires_s: float | None = None
+
+    def __call__(self, request: ApprovalRequest) -> Park:
+        """Be the approver that answers with this."""
+        return self
+
+
 Decision: TypeAlias = Approved | Denied
 
-Approver: TypeAlias = Callable[[ApprovalRequest], Awaitable[bool | Decision] | bool | Decision]
+Approver: TypeAlias = Callable[
+    [ApprovalRequest], Awaitable[bool | Decision | Park] | bool | Decision | Park
+]
 """Decides on one call; async or not. It is called in the loop, thread and context of whoever started the run, so one that
 waits for a person must be async wherever that loop has other things to do."""
 
@@ -86,17 +109,23 @@ class Approval(Struct, frozen=True, eq=False):
     Attributes:
       approver: Who is asked. Without anybody, calls that need approval are denied.
       rules: The mode of tools by name or by pattern (`*`, `?`, `[…]`), over what the tools say themselves.
+      may_park: Whether the run can be parked: it is no part of another, and keeps what is said in it.
+      park_unattended: Park it if nobody is there to be asked.
+      expires_s: Seconds in which somebody has to decide then, unless the approver says otherwise.
     """
 
     approver: Approver | None = None
     rules: Mapping[str, ApprovalMode] = field(default_factory=dict)
+    may_park: bool = False
+    park_unattended: bool = False
+    expires_s: float = 86_400.0
 
     def needed(self, name: str, own: ApprovalMode) -> bool:
         """Whether a call of the tool of that name, whose own mode is `own`, has to be approved."""
         return (mode_by_name(name, self.rules) or own) == "ask"
 
-    async def decide(self, request: ApprovalRequest, cross: Cross) -> Denied | None:
-        """Ask; return the denial, or None if the call may be run. Whoever does not say yes says no.
+    async def decide(self, request: ApprovalRequest, cross: Cross) -> Denied | Park | None:
+        """Ask; return the denial, None if the call may be run, or how to park. Whoever does not say yes says no.
 
         Raises:
           BaseException: Whatever the approver raised.
@@ -104,7 +133,9 @@ class Approval(Struct, frozen=True, eq=False):
         Cancellation: the approver is cancelled, and has ended when this returns.
         """
         if self.approver is None:
-            return Denied(_NOBODY)
+            if not (self.park_unattended and self.may_park):
+                return Denied(_NOBODY)
+            return Park(self.expires_s)
         answer: object = await cross(_ask, self.approver, request)
         match answer:
             case True | Approved():
@@ -113,6 +144,10 @@ class Approval(Struct, frozen=True, eq=False):
                 return Denied(_DENIED)
             case Denied(reason=reason):
                 return Denied(reason.strip() or _DENIED)
+            case Park(expires_s=expires_s) if self.may_park:
+                return Park(self.expires_s if expires_s is None else expires_s)
+            case Park():
+                return Denied(_CANNOT_WAIT)
         _log.error(
             "the approver answered with %s about %s, which is neither yes nor no; it is not run",
             type(answer).__name__,

@@ -13,18 +13,30 @@ from nanobot.messages import ToolCall
 
 from ._approval import NO_APPROVAL, Approval
 from ._cross import Cross, run_here
-from ._execute import MAX_RESULT_CHARS, PreparedCall, ask_about, no_failure, perform, prepare
+from ._execute import (
+    MAX_RESULT_CHARS,
+    Decided,
+    ParkedCall,
+    PreparedCall,
+    ask_about,
+    no_failure,
+    perform,
+    prepare,
+)
 from ._result import ToolResult, cancelled_before_start, interrupted
 from ._run_context import RunContext
 from ._toolset import Toolset
 
-__all__ = ["Batch", "OnResult", "OnStart", "execute_all"]
+__all__ = ["Batch", "OnBegin", "OnResult", "OnStart", "execute_all"]
 
 OnStart: TypeAlias = Callable[[int, ToolCall], Awaitable["ToolCall | ToolResult | None"]]
 """Called before each call. May return the call with other arguments, or the result it shall have without being run."""
 
 OnResult: TypeAlias = Callable[[int, ToolResult], Awaitable[None]]
 """Called as each call ends."""
+
+OnBegin: TypeAlias = Callable[[int], Awaitable[None]]
+"""Called right before a call begins that must not be run twice, once all that could refuse it has been asked."""
 
 _AT_ONCE: Final = 32
 """Read-only calls of one iteration that run at once. A model that asks for hundreds gets them all, a few at a time."""
@@ -35,14 +47,18 @@ class Batch:
 
     Attributes:
       calls: The calls, in the model's order.
+      parked: The call that waits for a decision, if one does; then nothing behind it was begun.
+      decided: What was decided about calls before, by their index.
     """
 
-    __slots__ = ("_finished", "_started", "calls")
+    __slots__ = ("_finished", "_started", "calls", "decided", "parked")
 
     def __init__(self, calls: Sequence[ToolCall]) -> None:
         self.calls: Final = tuple(calls)
         self._started = [False] * len(self.calls)
         self._finished: list[ToolResult | None] = [None] * len(self.calls)
+        self.parked: ParkedCall | None = None
+        self.decided: dict[int, Decided] = {}
 
     @property
     def results(self) -> tuple[ToolResult, ...]:
@@ -60,6 +76,15 @@ class Batch:
     def settled(self) -> bool:
         """Whether every call has ended by itself."""
         return None not in self._finished
+
+    @property
+    def finished(self) -> tuple[ToolResult | None, ...]:
+        """What the calls have that have ended by themselves."""
+        return tuple(self._finished)
+
+    def has_ended(self, index: int) -> bool:
+        """Whether the call has ended by itself."""
+        return self._finished[index] is not None
 
     def start(self, index: int) -> None:
         """The call starts now."""
@@ -80,6 +105,7 @@ async def execute_all(
     approval: Approval = NO_APPROVAL,
     on_start: OnStart | None = None,
     on_result: OnResult | None = None,
+    on_begin: OnBegin | None = None,
 ) -> tuple[ToolResult, ...]:
     """Run the calls of one iteration and return one result per call, in the order of the calls.
 
@@ -90,15 +116,22 @@ async def execute_all(
     ends; neither is called twice at once. A result is in `batch` before `on_result` is told of it.
 
     A call that needs approval is announced, then asked about, then run or denied. One question is put at a time, in the
-    order of the calls; what runs at once with the call goes on meanwhile.
+    order of the calls; what runs at once with the call goes on meanwhile. If the answer is to wait, what has begun ends,
+    nothing else begins, and `batch.parked` says which call waits. A batch may have calls that have ended: they are left alone.
 
     Raises:
       trio.Cancelled: The surrounding scope was cancelled. `batch.results` has an outcome for every call.
       Exception: Whatever a callback raised; the calls that run are cancelled first.
     """
-    run = _Run(batch, toolset, context, cross, max_result_chars, approval, on_start, on_result)
+    run = _Run(
+        batch, toolset, context, cross, max_result_chars, approval, on_start, on_result, on_begin
+    )
     for group in _groups(batch.calls, toolset):
+        if batch.parked is not None:
+            break
         if len(group) == 1:
+            if batch.has_ended(group[0]):
+                continue
             prepared = await run.admit(group[0])
             if prepared is not None and await run.approve(group[0], prepared):
                 await run.finish(group[0], prepared)
@@ -138,6 +171,7 @@ class _Run:
         approval: Approval,
         on_start: OnStart | None,
         on_result: OnResult | None,
+        on_begin: OnBegin | None,
     ) -> None:
         self._batch = batch
         self._toolset = toolset
@@ -147,6 +181,7 @@ class _Run:
         self._approval = approval
         self._on_start = on_start
         self._on_result = on_result
+        self._on_begin = on_begin
         self._telling = trio.Lock()
 
     async def admit(self, index: int) -> PreparedCall | None:
@@ -166,12 +201,26 @@ class _Run:
         return prepared
 
     async def approve(self, index: int, prepared: PreparedCall) -> bool:
-        """Have a call approved if it needs that, and start it; return False if it is denied, and settled with that."""
+        """Have a call approved if it needs that, and start it; return False if it is denied, and settled with that, or if
+        it waits.
+        """
         if prepared.needs_approval:
-            refused = await ask_about(prepared, self._approval, self._context, self._cross)
+            refused = await ask_about(
+                prepared,
+                self._approval,
+                self._context,
+                self._cross,
+                index=index,
+                decided=self._batch.decided.get(index),
+            )
+            if isinstance(refused, ParkedCall):
+                self._batch.parked = refused
+                return False
             if refused is not None:
                 await self._settle(index, refused)
                 return False
+        if self._on_begin is not None and not prepared.tool.traits.repeatable:
+            await self._on_begin(index)
         # Without this, a tool would start in a run that is cancelled already, and go on to its first checkpoint.
         await trio.lowlevel.checkpoint_if_cancelled()
         self._batch.start(index)
@@ -204,13 +253,15 @@ class _Run:
 
         async def ask() -> None:
             try:
-                while unasked:
+                while unasked and self._batch.parked is None:
                     index, prepared = unasked[0]
                     if await self.approve(index, prepared):
                         nursery.start_soon(run, index, prepared)
                     else:
                         slots.release()
                     unasked.popleft()
+                for _ in unasked:
+                    slots.release()
             except Exception as error:  # noqa: BLE001 - a callback is a stranger's code
                 failures.append(error)
                 nursery.cancel_scope.cancel()
@@ -219,8 +270,14 @@ class _Run:
             async with trio.open_nursery() as nursery:
                 try:
                     for index in group:
+                        if self._batch.has_ended(index):
+                            continue
                         await slots.acquire()
+                        if self._batch.parked is not None:
+                            break
                         prepared = await self.admit(index)
+                        if self._batch.parked is not None:
+                            break
                         if prepared is None:
                             slots.release()
                         elif prepared.needs_approval:

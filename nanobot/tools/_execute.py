@@ -10,11 +10,12 @@ from typing import Any, Final
 
 import trio
 from msgspec import Struct
+from msgspec.structs import replace
 
 from nanobot.errors import ToolError, ToolTimedOut
 from nanobot.messages import TextPart, ToolCall, ToolOutcome
 
-from ._approval import NO_APPROVAL, Approval, ApprovalRequest
+from ._approval import NO_APPROVAL, Approval, ApprovalRequest, Decision, Denied, Park
 from ._arguments import decode_arguments
 from ._cross import Cross, run_here
 from ._kept_results import keep_result
@@ -27,6 +28,8 @@ from ._truncate import cut_middle
 
 __all__ = [
     "MAX_RESULT_CHARS",
+    "Decided",
+    "ParkedCall",
     "PreparedCall",
     "ask_about",
     "bounded",
@@ -62,6 +65,21 @@ class PreparedCall(Struct, frozen=True, eq=False):
     needs_approval: bool
 
 
+class Decided(Struct, frozen=True):
+    """What was decided about a call before the run was parked, and what was asked then."""
+
+    request: ApprovalRequest
+    decision: Decision
+
+
+class ParkedCall(Struct, frozen=True):
+    """A call that waits for a decision which will not come in this run."""
+
+    index: int
+    request: ApprovalRequest
+    expires_s: float
+
+
 def prepare(
     call: ToolCall, toolset: Toolset, approval: Approval = NO_APPROVAL
 ) -> PreparedCall | ToolResult:
@@ -77,17 +95,24 @@ def prepare(
         if (passing := no_failure(error)) is not None:
             raise passing from None
         return failed(call, _told(error), exception=error)
-    return PreparedCall(
-        call, tool, arguments, approval.needed(tool.spec.name, tool.traits.approval)
-    )
+    traits = tool.traits
+    asked = not traits.gives_answer and approval.needed(tool.spec.name, traits.approval)
+    return PreparedCall(call, tool, arguments, asked)
 
 
 async def ask_about(
-    prepared: PreparedCall, approval: Approval, context: RunContext, cross: Cross
-) -> ToolResult | None:
+    prepared: PreparedCall,
+    approval: Approval,
+    context: RunContext,
+    cross: Cross,
+    *,
+    index: int = 0,
+    decided: Decided | None = None,
+) -> ToolResult | ParkedCall | None:
     """Ask whoever approves about a call; return the result it has if it is denied, None if it may be run.
 
-    An approver that fails has not approved: the call is denied and the run goes on.
+    An approver that fails has not approved: the call is denied and the run goes on. What was `decided` before holds, an
+    approval only for the arguments that were approved.
 
     Raises:
       trio.Cancelled: The surrounding scope was cancelled; the call was not run.
@@ -102,8 +127,13 @@ async def ask_about(
         description=prepared.tool.spec.description,
         iteration=context.iteration,
     )
+    if decided is not None:
+        if isinstance(decided.decision, Denied):
+            return denied(call, decided.decision.reason or "it was not approved.")
+        if decided.request.arguments == request.arguments:
+            return None
     try:
-        refused = await approval.decide(request, cross)
+        answer = await approval.decide(request, cross)
     except trio.Cancelled:
         raise
     except BaseException as error:  # noqa: BLE001 - an approver is a stranger's code, as in `perform`
@@ -112,7 +142,13 @@ async def ask_about(
         _log.error("the approver failed; %s is not run", call.name, exc_info=error)
         reason = f"asking for approval failed ({type(error).__name__})."
         return denied(call, reason, exception=error)
-    return None if refused is None else denied(call, refused.reason)
+    match answer:
+        case Park(expires_s=expires_s):
+            assert expires_s is not None  # `decide` has filled it in
+            return ParkedCall(index, request, expires_s)
+        case Denied(reason=reason):
+            return denied(call, reason)
+    return None
 
 
 async def perform(
@@ -137,7 +173,7 @@ async def perform(
         elapsed_s = trio.current_time() - started
         return failed(call, _told(error), outcome=outcome, exception=error, elapsed_s=elapsed_s)
     finally:
-        state.abandoned = True
+        state.cancel.request()
     elapsed_s = trio.current_time() - started
     if deadline.cancelled_caught:
         return failed(call, _timed_out(state, timeout_s), outcome="timed_out", elapsed_s=elapsed_s)
@@ -175,8 +211,9 @@ async def execute(
     if isinstance(prepared, ToolResult):
         return prepared
     if prepared.needs_approval:
+        approval = replace(approval, may_park=False)
         refused = await ask_about(prepared, approval, context, cross)
-        if refused is not None:
+        if isinstance(refused, ToolResult):
             return refused
     return await perform(prepared, context, cross=cross, max_result_chars=max_result_chars)
 

@@ -8,6 +8,7 @@ from typing import Any
 from msgspec import Struct, field
 from msgspec.structs import replace
 
+from ._cancel_signal import CancelSignal
 from ._spawner import Spawner
 from ._workspace import Workspace
 
@@ -20,12 +21,12 @@ class CallState(Struct, eq=False):
     Attributes:
       started: Whether the tool's own code was reached; False while a call waits for a thread.
       in_thread: Whether that code runs in a thread, where nothing can stop it.
-      abandoned: Whether nobody waits for the call any more.
+      cancel: Tells the code that nobody waits for the call any more.
     """
 
     started: bool = True
     in_thread: bool = False
-    abandoned: bool = False
+    cancel: CancelSignal = field(default_factory=CancelSignal)
 
 
 class RunContext(Struct, frozen=True, kw_only=True, eq=False):
@@ -69,12 +70,13 @@ class RunContext(Struct, frozen=True, kw_only=True, eq=False):
         return self.confined.root
 
     @property
-    def abandoned(self) -> bool:
-        """True once nobody waits for this call any more: the run was cancelled, or the tool's deadline passed.
+    def cancel(self) -> CancelSignal:
+        """Tells that nobody waits for this call any more: the run was cancelled, or the tool's deadline has passed.
 
-        Nothing can stop a thread. A sync tool that works for long looks here between pieces of its work, and returns.
+        Nothing can stop a thread. A sync tool that works for long looks at `context.cancel.requested` between pieces of its
+        work, or sleeps with `context.cancel.wait(seconds)`, and returns.
         """
-        return self._state.abandoned
+        return self._state.cancel
 
     @property
     def state(self) -> CallState:

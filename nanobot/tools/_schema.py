@@ -16,7 +16,7 @@ from nanobot.errors import UsageError
 from ._docstring import read_docstring
 from ._run_context import RunContext
 
-__all__ = ["Parameters", "parameters_from_function"]
+__all__ = ["Parameters", "inlined", "parameters_from_function", "schema_of"]
 
 _NAMELESS: Mapping[Any, str] = {
     inspect.Parameter.VAR_POSITIONAL: "*",
@@ -71,7 +71,7 @@ def parameters_from_function(
             context_names.append(name)
             continue
         where = f"{function.__qualname__}(): parameter {name!r}"
-        schema = _schema_of(annotation, where)
+        schema = schema_of(annotation, where)
         text = documented.parameters.get(name)
         if text and not _describes_itself(annotation):
             schema["description"] = text
@@ -161,7 +161,12 @@ def _describes_itself(annotation: Any) -> bool:
     )
 
 
-def _schema_of(annotation: Any, where: str) -> dict[str, Any]:
+def schema_of(annotation: Any, where: str) -> dict[str, Any]:
+    """The JSON schema of a type that msgspec knows: everything inline, no titles.
+
+    Raises:
+      UsageError: JSON cannot carry it, or it contains itself; `where` says whose type it is.
+    """
     try:
         _refuse_foreign(msgspec.inspect.type_info(annotation), set())
         (schema,), definitions = msgspec.json.schema_components(
@@ -174,7 +179,7 @@ def _schema_of(annotation: Any, where: str) -> dict[str, Any]:
             f"{where} is annotated {_spelled(annotation)}, which JSON cannot carry ({reason}). Use str, int, float,"
             " bool, list, dict, Literal, Enum, datetime, a TypedDict, a dataclass or a msgspec Struct."
         ) from error
-    return _inline(schema, definitions, (), where)
+    return inlined(schema, definitions, where)
 
 
 def _refuse_foreign(kind: Any, seen: set[int]) -> None:
@@ -191,6 +196,15 @@ def _refuse_foreign(kind: Any, seen: set[int]) -> None:
                 _refuse_foreign(part, seen)
 
 
+def inlined(schema: dict[str, Any], definitions: dict[str, Any], where: str) -> dict[str, Any]:
+    """A schema with every reference (a name of `definitions`) replaced by what it refers to, and without titles.
+
+    Raises:
+      UsageError: A definition refers to itself.
+    """
+    return _inline(schema, definitions, (), where)
+
+
 def _inline(
     schema: dict[str, Any], definitions: dict[str, Any], open_names: tuple[str, ...], where: str
 ) -> dict[str, Any]:
@@ -203,7 +217,7 @@ def _inline(
             case "$ref", name:
                 if name in open_names:
                     raise UsageError(
-                        f"{where} contains itself ({name} inside {name}), and a tool's schema has no names to refer to."
+                        f"{where} contains itself ({name} inside {name}), and its schema has no names to refer to."
                         " Use a type of bounded depth, or dict."
                     )
                 inlined = {
@@ -217,7 +231,7 @@ def _inline(
                 }
             case "items" | "additionalProperties" | "propertyNames", dict():
                 inlined[key] = _inline(value, definitions, open_names, where)
-            case "anyOf" | "prefixItems", list():
+            case "allOf" | "anyOf" | "oneOf" | "prefixItems", list():
                 inlined[key] = [_inline(part, definitions, open_names, where) for part in value]
             case _:
                 inlined[key] = value

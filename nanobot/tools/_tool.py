@@ -21,6 +21,7 @@ from typing import (
     overload,
 )
 
+import trio
 from msgspec import Struct
 
 from nanobot.errors import UsageError
@@ -28,6 +29,7 @@ from nanobot.messages import ToolSpec
 
 from ._approval import ApprovalMode
 from ._arguments import convert_arguments
+from ._cancel_signal import CancelSignal
 from ._cross import Cross, run_here
 from ._run_context import RunContext
 from ._schema import Parameters, parameters_from_function
@@ -56,6 +58,8 @@ class ToolTraits(Struct, frozen=True, kw_only=True):
         in the engine. Sync functions run in threads either way.
       bounds_result: The tool bounds its results itself; they are never cut.
       approval: Whether somebody is asked before each call. The configuration may say otherwise.
+      idempotent: A call that was interrupted may be run again: twice is the same as once.
+      gives_answer: A call does nothing but give the run's answer, so nobody is ever asked about it.
     """
 
     timeout_s: float | None = None
@@ -64,6 +68,13 @@ class ToolTraits(Struct, frozen=True, kw_only=True):
     on_host: bool = True
     bounds_result: bool = False
     approval: ApprovalMode = "never"
+    idempotent: bool = False
+    gives_answer: bool = False
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether a call may be run again if nobody knows what became of it."""
+        return self.idempotent or self.read_only or self.gives_answer
 
 
 class Tool(Protocol):
@@ -167,7 +178,9 @@ class FunctionTool(Generic[P, R_co]):
         if not self.traits.on_host:
             cross = run_here
         if self._is_async:
-            return await cross(call)
+            if not self._parameters.context_names:
+                return await cross(call)
+            return await _telling(context.state.cancel, cross, call)
         state = context.state
         state.started, state.in_thread = False, True
 
@@ -179,6 +192,30 @@ class FunctionTool(Generic[P, R_co]):
         state.in_thread = False
         # A wrapper around an async function looks sync from outside; what it returned is awaited where it belongs.
         return await cross(_awaited, result) if inspect.isawaitable(result) else result
+
+
+async def _telling(signal: CancelSignal, cross: Cross, call: Callable[[], Awaitable[R]]) -> R:
+    """Await an async function, and give the signal the moment it is cancelled: threads that it waits for hear of it so."""
+    failure: BaseException | None = None
+
+    async def tell() -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            signal.request()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(tell)
+        try:
+            value = await cross(call)
+        except trio.Cancelled:
+            raise
+        except BaseException as error:  # noqa: BLE001 - raised below, where no nursery makes a group of it
+            failure = error
+        nursery.cancel_scope.cancel()
+    if failure is not None:
+        raise failure
+    return value
 
 
 async def _awaited(value: Awaitable[R]) -> R:
@@ -197,6 +234,7 @@ def tool(
     on_host: bool = True,
     bounds_result: bool = False,
     approval: ApprovalMode = "never",
+    idempotent: bool = False,
 ) -> Callable[[Callable[P, R]], FunctionTool[P, R]]: ...
 def tool(
     function: Callable[..., Any] | None = None,
@@ -209,6 +247,7 @@ def tool(
     on_host: bool = True,
     bounds_result: bool = False,
     approval: ApprovalMode = "never",
+    idempotent: bool = False,
 ) -> Any:
     """Let the model call a function: sync or async, a plain function, a method, or `tool(instance.method)`.
 
@@ -228,13 +267,14 @@ def tool(
       function: The function.
       name: What the model calls it; the function's name if not given. Letters, digits, `_` and `-`, at most 64.
       timeout_s: Seconds a call may take; None for no limit. A sync function cannot be stopped: past its deadline,
-        or after a cancel, its thread goes on alone and its result is dropped. `RunContext.abandoned` tells it so.
+        or after a cancel, its thread goes on alone and its result is dropped. `RunContext.cancel` tells it so.
       read_only: A call changes nothing, so that several may run at once.
       exclusive: No other call of the same iteration runs beside this one, even if this is read-only.
       on_host: False if `function` is a Trio function that should run in the engine instead of your own loop.
       bounds_result: The results are never too long, so they are never cut.
       approval: "ask" to have each call approved by whoever the bot or the run names as `approver`; the time that takes
         is not counted. `tools.approval` of the configuration has the last word.
+      idempotent: A call may be run again if it was interrupted by a crash, for twice is the same as once; see `bot.resume`.
 
     Raises:
       UsageError: The function cannot be a tool; the message names the parameter or the name, and what would do.
@@ -246,6 +286,7 @@ def tool(
         on_host=on_host,
         bounds_result=bounds_result,
         approval=approval,
+        idempotent=idempotent,
     )
     if function is not None:
         return _tool_from_function(function, name, traits, sys._getframe(1))

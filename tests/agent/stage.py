@@ -116,7 +116,7 @@ class Notebook:
         self._fails_at = fails_at
         self._error = error
 
-    async def record(self, messages: Sequence[Message]) -> None:
+    async def record(self, messages: Sequence[Message], open_turn: object = None) -> None:
         await trio.lowlevel.checkpoint()
         self.calls += 1
         if self._error is not None and self.calls - 1 == self._fails_at:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import trio
 from hypothesis import given
 from hypothesis import strategies as st
+from trio.testing import MockClock
 
 from nanobot.agent import Allowance, Budget, BudgetSpent, Purse, Tally
 from nanobot.errors import InvalidArgument
@@ -21,11 +23,14 @@ def tally(prompt: int, *spent: Usage, asked: tuple[str, str] = GPT) -> Tally:
     """A tally that estimates each prompt at so many tokens, and has counted some requests."""
     made = Tally(lambda _messages, _tools: prompt)
     for usage in spent:
-        request = ModelRequest(asked[1], ())
-        made.begin(request)
-        made.answering(asked[0])
-        made.end("answered", usage)
+        spend(made, usage, asked)
     return made
+
+
+def spend(made: Tally, usage: Usage, asked: tuple[str, str] = GPT) -> None:
+    made.begin(ModelRequest(asked[1], ()))
+    made.answering(asked[0])
+    made.end("answered", usage)
 
 
 def purse(asked: tuple[tuple[str, str], ...] = (GPT,), ratio: float = 1.0, **bounds: Any) -> Purse:
@@ -118,3 +123,57 @@ def test_no_call_that_is_made_can_pass_the_budget(
         return
     assert made.max_tokens is not None
     assert gone + prompt + made.max_tokens <= tokens
+
+
+async def test_two_that_draw_on_one_purse_cannot_pass_it_together(
+    autojump_clock: MockClock,
+) -> None:
+    shared, one, other = purse(tokens=3000), tally(500), tally(500)
+    shared.join(one)
+    shared.join(other)
+    assert (await shared.draw(request(), one)).max_tokens == 1000
+    assert (await shared.draw(request(), other)).max_tokens == 1000  # 3,000 are set aside
+    shared.put_back(other)
+    spend(other, Usage(500, 600, 1100))
+    with trio.move_on_after(5) as waiting:
+        await shared.draw(request(), other)  # 400 are left, and perhaps more soon
+    assert waiting.cancelled_caught
+    async with trio.open_nursery() as nursery:
+
+        async def end() -> None:
+            await trio.sleep(5)
+            spend(one, Usage(500, 300, 800))
+            shared.put_back(one)
+
+        nursery.start_soon(end)
+        assert (await shared.draw(request(), other)).max_tokens == 600  # of 1,100
+    shared.put_back(other)
+    shared.leave(one)
+    other.include(one)
+    assert (await shared.draw(request(), other)).max_tokens == 600
+
+
+async def test_nobody_waits_for_what_cannot_be(autojump_clock: MockClock) -> None:
+    shared, one, other = purse(tokens=3000), tally(500), tally(3000)
+    shared.join(one)
+    shared.join(other)
+    await shared.draw(request(), one)
+    shared.put_back(one)
+    with pytest.raises(BudgetSpent):
+        await shared.draw(request(), other)
+
+
+async def test_money_is_set_aside_too(autojump_clock: MockClock) -> None:
+    # 100,000 tokens of prompt and 1,000 of answer are 0.208 dollars
+    shared, one, other = purse(usd=0.3), tally(100_000), tally(10_000)
+    shared.join(one)
+    shared.join(other)
+    await shared.draw(request(), one)
+    # 0.092 are left; 10,000 and 1,000 tokens are 0.028
+    assert (await shared.draw(request(), other)).max_tokens == 1000
+    shared.put_back(other)
+    with trio.move_on_after(5) as waiting:
+        await shared.draw(request(9500), other)
+    assert waiting.cancelled_caught
+    shared.put_back(one)
+    assert (await shared.draw(request(9500), other)).max_tokens == 9500

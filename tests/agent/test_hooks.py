@@ -250,7 +250,7 @@ async def test_a_subclass_that_forgets_to_call_init_is_a_hook_all_the_same() -> 
         def __init__(self, calls: list[str]) -> None:
             self.calls = calls
 
-        def before_iteration(self, context: AgentHookContext) -> None:  # type: ignore[override]  # plain, not async
+        def before_iteration(self, context: AgentHookContext) -> None:  # plain, not async
             self.calls.append("here")
             raise LookupError
 

@@ -34,6 +34,12 @@ class Post:
         return trio.current_time() - self.started
 
     @property
+    def ready(self) -> bool:
+        return not self.closed and self.taken < sum(
+            after_s <= self._now() for after_s in self.after_s
+        )
+
+    @property
     def expecting(self) -> bool:
         self._now()
         return not self.closed and self.taken < len(self.after_s)

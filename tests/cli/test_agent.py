@@ -92,6 +92,18 @@ def test_a_dash_reads_the_message_from_standard_input(invoke: Invoke, configure:
         assert "a long\nletter" in str(server.requests[0].json["messages"][-1]["content"])
 
 
+def test_a_dash_alone_does_so_too_and_is_no_second_message(
+    invoke: Invoke, configure: Configure
+) -> None:
+    with scripted_server(["Read."]) as server:
+        configure(server.base_url)
+        assert invoke("agent", "-", stdin="a letter").stdout == "Read.\n"
+        assert "a letter" in str(server.requests[0].json["messages"][-1]["content"])
+    assert invoke("agent", "-", "-m", "x", stdin="y").exit_code == 2
+    assert invoke("agent", "hello").exit_code == 2
+    assert invoke("agent", "-", stdin=" ").exit_code == 2
+
+
 def test_sessions_continue_and_are_kept_apart(invoke: Invoke, configure: Configure) -> None:
     with scripted_server(lambda request: str(len(request.json["messages"]))) as server:
         configure(server.base_url)
@@ -122,7 +134,8 @@ def test_media_goes_along_and_a_missing_file_is_refused(
         assert "notes.txt" in json.dumps(server.requests[0].json["messages"])
         missing = invoke("agent", "-m", "Look", "--media", "nowhere.png")
     assert missing.exit_code == 1
-    assert "nowhere.png" in missing.stderr
+    assert missing.stderr.count("nowhere.png") == 1  # told once
+    assert missing.stdout == ""
 
 
 @pytest.mark.parametrize(

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from pathlib import Path
 
 import pytest
 
+from nanobot import Nanobot
 from nanobot.testing import Answer, HttpResponse, RecordedRequest, scripted_server
 
 from .conftest import Configure
@@ -40,13 +42,44 @@ def test_a_conversation_answers_and_ends_with_ctrl_d(configure: Configure, home:
         with open_pty("agent") as terminal:
             ready(terminal)
             terminal.send("hello there\r")
-            terminal.wait_for("Heard by any, 1 line(s).")
+            said = terminal.wait_for("Heard by any, 1 line(s).")
+            terminal.wait_for("> ", after=said)  # before it, what is typed may be thrown away
             terminal.send("\x04")
             assert terminal.wait() == 0
             assert "Traceback" not in terminal.text
     history = home / ".nanobot" / "cli-history"
     assert "hello there" in history.read_text()
     assert history.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_conversation_that_rests_is_compacted(configure: Configure) -> None:
+    summarized = threading.Event()
+
+    def model(request: RecordedRequest) -> Answer | HttpResponse:
+        if "You keep the notes" in str(request.json["messages"][0]["content"]):
+            summarized.set()
+            return Answer("Notes.")
+        known = "Notes." in str(request.json["messages"][1]["content"])
+        return Answer(f"Heard, {'with' if known else 'without'} notes.")
+
+    story = [
+        {"role": role, "content": f"{role} {number}"}
+        for number in range(10)
+        for role in ("user", "assistant")
+    ]
+    with scripted_server(model) as server:
+        config = configure(server.base_url, idleCompactAfterMinutes=0.0002)
+        with Nanobot.from_config(config) as bot:
+            bot.sessions.ingest_sync("cli:direct", story)
+        with open_pty("agent") as terminal:
+            ready(terminal)
+            terminal.send("hello\r")
+            place = terminal.wait_for("Heard, without notes.")
+            assert summarized.wait(60)
+            terminal.send("hello again\r")
+            terminal.wait_for("Heard, with notes.", after=place)
+            terminal.send("/exit\r")
+            assert terminal.wait() == 0
 
 
 def test_tool_calls_and_reasoning_are_folded(configure: Configure) -> None:

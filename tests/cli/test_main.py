@@ -38,6 +38,18 @@ def test_help_lists_the_commands_and_imports_none_of_them() -> None:
     assert answer.stdout.splitlines()[-1] == "[]"
 
 
+@pytest.mark.parametrize("command", ["demo", "serve", "agent", "gateway", "config"])
+def test_help_of_a_command_imports_no_sdk(command: str) -> None:
+    script = (
+        f"import sys; from nanobot.cli import main; main(['{command}', '--help'], standalone_mode=False);"
+        "print([name for name in ('httpx', 'trio', 'nanobot.sdk') if name in sys.modules])"
+    )
+    answer = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert answer.stdout.splitlines()[-1] == "[]"
+
+
 def test_python_dash_m_nanobot_is_the_same_command() -> None:
     command = [sys.executable, "-m", "nanobot", "--version"]
     answer = subprocess.run(command, capture_output=True, text=True, check=True)

@@ -114,3 +114,41 @@ def test_search_finds_what_was_said(invoke: Invoke) -> None:
     assert [json.loads(hit)["key"] for hit in hits] == ["second"]
     nothing = invoke("sessions", "search", "purple")
     assert (nothing.exit_code, nothing.stdout) == (1, "")
+
+
+@pytest.mark.usefixtures("talked")
+def test_migrate_takes_all_sessions_to_postgres_and_says_what_is_there(
+    invoke: Invoke, configure: Configure, tmp_path: Path
+) -> None:
+    from tests.sessions.postgres_server import new_schema  # skips where there is none
+
+    with new_schema() as url:
+        configure("http://127.0.0.1:9/v1", others={"sessions": {"url": url}})
+        answer = invoke("sessions", "migrate", "--from", "sqlite", "--to", "postgres")
+        assert answer.exit_code == 0, answer.output
+        assert answer.stdout.startswith(
+            "2 copied, 0 there already; 2 sessions with 6 messages, sha256 "
+        )
+        again = invoke("sessions", "migrate", "--from", "sqlite", "--to", "postgres")
+        assert again.stdout.partition(";")[0] == "0 copied, 2 there already"
+        assert again.stdout.partition(";")[2] == answer.stdout.partition(";")[2]
+        configure("http://127.0.0.1:9/v1", others={"sessions": {"store": "postgres", "url": url}})
+        rows = [line.split("\t") for line in invoke("sessions", "list").stdout.splitlines()]
+        assert [(row[0], row[1]) for row in rows] == [("second", "2"), ("first", "4")]
+        assert invoke("sessions", "delete", "-y", "first").exit_code == 0
+        imported = {"key": "first", "messages": [{"role": "user", "content": "another"}]}
+        file = tmp_path / "first.json"
+        file.write_text(json.dumps(imported))
+        assert invoke("sessions", "import", str(file)).exit_code == 0
+        refused = invoke("sessions", "migrate", "--from", "sqlite", "--to", "postgres")
+        assert refused.exit_code == 1
+        assert "1 sessions are in both stores and differ: first." in refused.stderr
+
+
+def test_migrate_without_an_address_says_what_to_set(invoke: Invoke, configure: Configure) -> None:
+    configure("http://127.0.0.1:9/v1")
+    answer = invoke("sessions", "migrate", "--from", "sqlite", "--to", "postgres")
+    assert answer.exit_code == 1
+    assert "sessions.url" in answer.stderr
+    same = invoke("sessions", "migrate", "--from", "sqlite", "--to", "sqlite")
+    assert same.exit_code == 2

@@ -29,8 +29,6 @@ TEXTS = WorkspaceTexts(
 )
 
 
-# The encoder opens its data by a function that Python 3.11 and 3.12 called deprecated and 3.13 does not.
-@pytest.mark.filterwarnings("ignore:open_binary is deprecated:DeprecationWarning")
 @pytest.mark.parametrize(("profile", "most"), [(FULL, 500), (COMPACT, 120)])
 def test_our_own_words_are_few(profile: PromptProfile, most: int) -> None:
     prompt = system_prompt(profile, Path("/home/alice/workspace"), WorkspaceTexts())

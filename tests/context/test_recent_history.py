@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nanobot.context import WorkspaceFiles, estimate_text, recent_history, recent_history_tokens
-from nanobot.memory import HistoryEntry, HistoryLog
+from nanobot.memory import SUMMARY, HistoryEntry, HistoryLog
 
 NOW = "2025-01-02 03:04"
 
@@ -33,10 +33,9 @@ def test_entries_of_the_session_and_of_none_are_shown_and_of_others_not() -> Non
 
 
 def test_what_the_summary_says_is_not_said_twice() -> None:
-    entries = [entry(1, "an old fact", "a"), entry(2, "merged since", "a"), entry(3, "new", "a")]
-    text = recent_history(
-        entries, "a", known="notes: an old fact", known_cursors={2}, limit_tokens=1_000
-    )
+    merged = HistoryEntry(2, NOW, "merged since", "a", kind=SUMMARY)
+    entries = [entry(1, "an old fact", "a"), merged, entry(3, "new", "a")]
+    text = recent_history(entries, "a", known="notes: an old fact", limit_tokens=1_000)
     assert text.splitlines()[1:] == [f"{NOW}: new"]
 
 

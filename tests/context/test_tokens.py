@@ -27,9 +27,6 @@ from nanobot.messages import (
     UserMessage,
 )
 
-# The encoder opens its data by a function that Python 3.11 and 3.12 called deprecated and 3.13 does not.
-pytestmark = pytest.mark.filterwarnings("ignore:open_binary is deprecated:DeprecationWarning")
-
 # Tokens as OpenAI's o200k_base counts them.
 SAMPLES = {
     "English": (

@@ -13,10 +13,10 @@ PAGE = (Path(__file__).parents[2] / "docs" / "approval.md").read_text()
 
 
 def test_the_program_prints_what_the_page_shows(docs_home: Path) -> None:
-    ((program, printed),) = re.findall(
-        r"```python\n(.*?)```\n\n```text\n(.*?)```\n", PAGE, re.DOTALL
-    )
-    assert output_of(program, docs_home) == printed
+    programs = re.findall(r"```python\n(.*?)```\n\n```text\n(.*?)```\n", PAGE, re.DOTALL)
+    assert len(programs) == PAGE.count("```python") == 2
+    for program, printed in programs:
+        assert output_of(program, docs_home) == printed
 
 
 def test_the_configuration_is_read() -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +12,6 @@ from click.testing import CliRunner, Result
 
 from nanobot.cli import main
 from nanobot.providers._catalog import CATALOG
-from nanobot.providers.local import missing_wheels
 from nanobot.testing import HttpResponse, scripted_server
 
 PAGE = Path(__file__).parents[2] / "docs" / "troubleshooting.md"
@@ -31,6 +30,10 @@ class Stage:
 
     def setenv(self, name: str, value: str) -> None:
         self._monkeypatch.setenv(name, value)
+
+    def hide(self, package: str) -> None:
+        """Make a package one that is not installed."""
+        self._monkeypatch.setitem(sys.modules, package, None)
 
     def configure(self, text: str) -> None:
         (self.home / ".nanobot").mkdir()
@@ -55,8 +58,7 @@ NO_RETRY = '{"defaults": {"model": "scripted/any", "retry": {"maxAttempts": 1}}}
 
 
 def no_model(stage: Stage) -> Result:
-    if not missing_wheels():
-        pytest.skip("the embedded model is installed here, and would answer")
+    stage.hide("xllamacpp")
     return stage.run("agent", "-m", "Hello!")
 
 
@@ -74,6 +76,19 @@ def unreachable(stage: Stage) -> Result:
         f'{{"agents": {NO_RETRY}, "providers": {{"scripted": {{"apiBase": "http://127.0.0.1:9/v1"}}}}}}'
     )
     return stage.run("agent", "-m", "Hello!")
+
+
+def socks_proxy(stage: Stage) -> Result:
+    stage.configure(
+        '{"agents": {"defaults": {"model": "openai/gpt-4.1"}},'
+        ' "providers": {"openai": {"apiKey": "k", "proxy": "socks5://127.0.0.1:7891"}}}'
+    )
+    refused = stage.run("agent", "-m", "Hello!")
+    way_out = "config set providers.openai.proxy http://127.0.0.1:7890"
+    assert f"`nanobot {way_out}`" in PAGE.read_text()
+    assert stage.run(*way_out.split()).exit_code == 0
+    assert stage.run("status").exit_code == 0
+    return refused
 
 
 def unusable(stage: Stage) -> Result:
@@ -124,8 +139,7 @@ def no_terminal(stage: Stage) -> Result:
 
 
 def no_matplotlib(stage: Stage) -> Result:
-    if importlib.util.find_spec("matplotlib") is not None:
-        pytest.skip("matplotlib is installed here")
+    stage.hide("matplotlib")
     return stage.run("eval", "cases.jsonl", "--plot", "out.png")
 
 
@@ -133,6 +147,7 @@ PROVOKE: dict[str, Callable[[Stage], Result]] = {
     "No model": no_model,
     "The key is refused": refused_key,
     "The service cannot be reached": unreachable,
+    "A SOCKS proxy": socks_proxy,
     "A configuration that cannot be used": unusable,
     "A variable is missing": missing_variable,
     "A setting has no effect": unused_key,

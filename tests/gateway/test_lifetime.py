@@ -14,6 +14,7 @@ import pytest
 import trio
 from trio_websocket import ConnectionClosed, open_websocket_url
 
+from nanobot.providers import ModelRequest
 from nanobot.testing import Answer, Stall, scripted_server
 from tests.gateway.conftest import Client, open_stage
 
@@ -41,6 +42,34 @@ async def test_health_and_the_page_are_served_with_a_strict_policy() -> None:
             "websocket": stage.url(),
             "token_required": False,
         }
+
+
+async def test_sessions_that_nobody_uses_are_compacted_while_the_gateway_runs(home: Path) -> None:
+    settings = {
+        "agents": {"defaults": {"model": "scripted/m", "idleCompactAfterMinutes": 0.0002}},
+        "providers": {"scripted": {"apiKey": "k", "apiBase": "http://127.0.0.1:9/v1"}},
+    }
+    (home / ".nanobot").mkdir()
+    (home / ".nanobot" / "config.json").write_text(json.dumps(settings))
+    summarized = trio.Event()
+    shown: list[str] = []
+
+    def answer(request: ModelRequest) -> str:
+        if "You keep the notes" in str(request.messages[0].content):
+            summarized.set()
+            return "Notes."
+        shown[:] = [str(message.content) for message in request.messages]
+        return "ok"
+
+    async with open_stage(answer) as stage, stage.client() as client:
+        for number in range(6):
+            await client.say(f"message {number}")
+            await client.until("turn_end")
+        await summarized.wait()
+        await client.say("one more")
+        await client.until("turn_end")
+        assert "Notes." in shown[1]
+        assert not any("message 0" in text for text in shown)
 
 
 async def test_a_draining_gateway_finishes_its_turns_and_then_says_goodbye() -> None:

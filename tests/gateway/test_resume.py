@@ -184,11 +184,17 @@ async def test_a_deaf_client_is_dropped_and_slows_nobody() -> None:
 
 async def test_a_client_that_falls_off_the_log_is_told_why() -> None:
     """It reads on, but what it needs next is gone: the reason comes behind what is still under way to it."""
-    parts = ["y" * 2_000] * 300
 
-    async with open_stage(lambda _: Answer(parts), replay_bytes=4_096) as stage:
+    @tool(read_only=True)
+    async def note(text: str) -> str:
+        """Take a note."""
+        return text
+
+    calls = [("note", {"text": "y" * 2_000})] * 50
+    answers = [Answer(tool_calls=calls), "done"]
+    async with open_stage(answers, tools=[note], replay_bytes=4_096) as stage:
         async with stage.client() as client:
-            # One batch of 300 deltas is emitted without a pause: the log keeps the last few of them.
+            # That 50 calls have begun is told without a pause: the log keeps the last few of them.
             await client.say("go")
             with pytest.raises(ConnectionClosed) as closed:
                 await client.until("turn_end")

@@ -103,3 +103,17 @@ def test_dense_text_is_measured_and_not_guessed() -> None:
 
     for piece in in_pieces([text], 300, count):
         assert count(piece) <= 300
+
+
+def test_a_text_of_many_windows_is_not_counted_over_and_over() -> None:
+    counted = 0
+
+    def count(text: str) -> int:
+        nonlocal counted
+        counted += len(text)
+        return len(text.split())
+
+    text = "and so on " * 20_000  # 600 pieces
+    pieces = in_pieces([text], 100, count)
+    assert " ".join(pieces).replace("[continued] ", "").split() == text.split()
+    assert counted < 20 * len(text)

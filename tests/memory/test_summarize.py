@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 
 import pytest
 import trio
@@ -61,6 +62,24 @@ async def test_what_fits_takes_one_request() -> None:
     assert "at most 70 words" in said(request)
     assert (request.model, request.temperature, request.max_tokens) == ("m", 0.5, 200)
     assert (request.tools, provider.streams_open) == ((), 0)
+
+
+async def test_a_counter_that_takes_its_time_does_not_hold_up_the_loop() -> None:
+    threads: dict[str, set[str]] = {}
+
+    def slow_words(text: str) -> int:
+        threads.setdefault(threading.current_thread().name, set()).add(text)
+        return words(text)
+
+    provider = ScriptedProvider(facts_of)
+    made = await summarizer(provider, count=slow_words, counts_slowly=True).summarize(
+        transcript(100), limit_tokens=100, at_most_tokens=600
+    )
+    assert {f"FACT-{number}" for number in range(100)} == set(FACT.findall(made.latest))
+    here = threading.current_thread().name
+    assert max(map(words, threads.pop(here))) < 200  # its own words, and notes
+    (elsewhere,) = threads.values()
+    assert len(elsewhere) >= 100
 
 
 async def test_ten_windows_are_read_in_pieces_that_fit_and_each_fact_is_noted() -> None:

@@ -18,8 +18,10 @@ from nanobot.providers._catalog import (
 from nanobot.providers._known_models import (
     _BY_KEY,
     _MODELS,
+    accepts_temperature,
     known_model,
     price_of,
+    reasons_always,
 )
 from nanobot.providers._match import model_words
 
@@ -175,3 +177,25 @@ def test_long_prompts_cost_what_the_vendor_says() -> None:
         assert price is not None
         rates.append((price.input, price.output, price.cached_input))
     assert rates == [(2.5, 15, 0.25), (2.5, 15, 0.25), (5, 22.5, 0.5)]
+
+
+@pytest.mark.parametrize(
+    ("model", "temperature", "switched_off"),
+    [
+        ("claude-opus-4-5", True, True),
+        ("claude-opus-4-8", False, True),
+        ("claude-opus-5-5", False, False),
+        ("anthropic/claude-opus-9", False, False),  # not known, so new
+        ("gpt-4.1", True, True),
+        ("gpt-5", False, True),
+        ("gpt-6.2-sol", False, False),
+        ("gpt-9-astra", False, True),
+        ("gpt-oss-9b", True, True),  # open weights take what their server takes
+        ("qwen9", True, True),
+    ],
+)
+def test_a_model_is_asked_for_nothing_that_it_is_known_to_refuse(
+    model: str, temperature: bool, switched_off: bool
+) -> None:
+    assert accepts_temperature(model) == temperature
+    assert reasons_always(model) != switched_off

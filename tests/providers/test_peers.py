@@ -1,4 +1,4 @@
-"""The newer wire formats against servers and types that others wrote."""
+"""The wire formats against servers and types that others wrote."""
 
 from __future__ import annotations
 
@@ -32,18 +32,20 @@ from nanobot.messages import (
     ToolSpec,
     UserMessage,
 )
-from nanobot.providers import Endpoint, ModelRequest
+from nanobot.providers import Endpoint, ModelRequest, Provider
 from nanobot.providers.anthropic import AnthropicProvider
+from nanobot.providers.openai_chat import OpenAIChatProvider
 from nanobot.providers.openai_responses import OpenAIResponsesProvider
 from tests.providers.loopback import MockPool
 from tests.providers.peer_servers import aimock, llama_server, needs_aimock, needs_llama
 
 pytestmark = pytest.mark.peer
 
-Asked: TypeAlias = type[AnthropicProvider | OpenAIResponsesProvider]
+Asked: TypeAlias = type[AnthropicProvider | OpenAIChatProvider | OpenAIResponsesProvider]
 
 MODELS: dict[Asked, str] = {
     AnthropicProvider: "claude-opus-4-5",
+    OpenAIChatProvider: "gpt-5",
     OpenAIResponsesProvider: "gpt-5",
 }
 any_format = pytest.mark.parametrize("asked", MODELS, ids=lambda asked: asked.__name__)
@@ -58,9 +60,7 @@ READ = ToolSpec(
 LIST = ToolSpec("list_dir", "Lists a folder.", {"type": "object", "properties": {}})
 
 
-async def answer(
-    provider: AnthropicProvider | OpenAIResponsesProvider, request: ModelRequest
-) -> Assembler:
+async def answer(provider: Provider, request: ModelRequest) -> Assembler:
     assembler = Assembler()
     stream = await provider.open(request)
     try:
@@ -193,7 +193,9 @@ async def test_a_turn_with_streamed_calls_goes_round_with_aimock(
         assert [(call.name, call.arguments) for call in message.tool_calls] == [
             (call["name"], call["arguments"]) for call in CALLS
         ]
-        assert len(message.thinking) == 1
+        assert len(message.thinking) == (
+            asked is not OpenAIChatProvider
+        )  # which has nothing to return
         assert first.finish_reason == "tool_calls"
 
         history += [
@@ -257,12 +259,17 @@ HISTORY: list[Message] = [
             "MessageCreateParamsStreaming",
         ),
         (
+            OpenAIChatProvider,
+            "openai.types.chat.completion_create_params",
+            "CompletionCreateParamsStreaming",
+        ),
+        (
             OpenAIResponsesProvider,
             "openai.types.responses.response_create_params",
             "ResponseCreateParamsStreaming",
         ),
     ],
-    ids=["AnthropicProvider", "OpenAIResponsesProvider"],
+    ids=["AnthropicProvider", "OpenAIChatProvider", "OpenAIResponsesProvider"],
 )
 @pytest.mark.parametrize("offered", [(), (READ, LIST)], ids=["no tools", "tools"])
 @pytest.mark.parametrize("effort", [None, "none", "low", "high"])

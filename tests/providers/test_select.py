@@ -107,7 +107,7 @@ def test_a_variable_of_two_entries_belongs_to_the_one_that_is_not_a_variant() ->
 def test_a_named_provider_without_a_model_serves_its_usual_one() -> None:
     tree = defaults(provider="deepseek")
     selection = selected(tree, env={"DEEPSEEK_API_KEY": "k", "OPENAI_API_KEY": "k"})
-    assert selection.display_model == "deepseek/deepseek-v4-flash"
+    assert selection.display_model == "deepseek/deepseek-flash"
     assert "DEEPSEEK_API_KEY" in refused(tree)
     assert "ollama/<model>" in refused(defaults(provider="ollama"))
     assert "There is no provider" in refused(defaults(provider="opnai"))
@@ -307,7 +307,7 @@ def test_everything_about_the_endpoint_is_carried_over() -> None:
                 "extraHeaders": {"X-Team": "a"},
                 "extraBody": {"top_k": 3},
                 "extraQuery": {"v": "1"},
-                "proxy": "socks5://p:1",
+                "proxy": "http://p:1",
                 "timeouts": {"connectS": 1, "first_token_s": 2, "betweenTokensS": 3, "requestS": 4},
             }
         }
@@ -317,7 +317,7 @@ def test_everything_about_the_endpoint_is_carried_over() -> None:
     assert endpoint.extra_headers == {"X-Team": "a"}
     assert endpoint.extra_body == {"top_k": 3}
     assert endpoint.extra_query == {"v": "1"}
-    assert endpoint.proxy == "socks5://p:1"
+    assert endpoint.proxy == "http://p:1"
     limits = endpoint.timeouts
     assert (limits.connect_s, limits.first_token_s, limits.between_tokens_s, limits.request_s) == (
         1,
@@ -325,6 +325,25 @@ def test_everything_about_the_endpoint_is_carried_over() -> None:
         3,
         4,
     )
+
+
+@pytest.mark.parametrize("scheme", ["socks5", "socks5h"])
+def test_a_socks_proxy_is_refused_with_the_way_out_by_who_would_use_it(scheme: str) -> None:
+    tree = {
+        "providers": {
+            "openai": {"apiKey": "k", "proxy": f"{scheme}://user:canary@127.0.0.1:7891"},
+            "mistral": {"apiKey": "k"},
+        }
+    }
+    with pytest.raises(ConfigError) as caught:
+        selected(tree, model="openai/gpt-4.1")
+    message = str(caught.value)
+    assert message.startswith(
+        "providers.openai.proxy in /home/me/.nanobot/config.json is a SOCKS proxy"
+    )
+    assert "give its address, such as http://127.0.0.1:7890." in message
+    assert "canary" not in message
+    assert selected(tree, model="mistral/mistral-large-latest").endpoint.proxy is None
 
 
 def test_a_custom_provider_without_an_address_says_what_it_lacks() -> None:

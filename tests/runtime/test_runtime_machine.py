@@ -20,8 +20,9 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from actors import Call, CreditReader, CreditStream, trio_home
 from nanobot.agent import RunResult, StreamEvent
-from nanobot.errors import NestedRunRefused
-from nanobot.runtime import CURRENT_RUN, Run, Runtime
+from nanobot.errors import NestedRunRefused, SessionBusy
+from nanobot.messages import UserMessage
+from nanobot.runtime import CURRENT_RUN, OnBusy, Run, Runtime, Steering
 
 WINDOW = 2
 EVENTS = 6
@@ -110,24 +111,37 @@ class Story:
         self.waits_for_nested = True
         self.settled = 0
         self.refused = False
+        self.cancelled = False
+        self.on_busy: OnBusy = "wait"
+        self.tenant: str | None = None
+        self.heard = 0
+        self.started = 0
 
 
 class RuntimeMachine(RuleBasedStateMachine):
     """Invariants of the runtime, checked after each step and at the end."""
 
-    @initialize()
-    def boot(self) -> None:
+    @initialize(places=st.sampled_from([None, 1, 2]))
+    def boot(self, places: int | None) -> None:
         self.stories: list[Story] = []
         self.started: dict[str, list[int]] = defaultdict(list)
         self.inside: dict[str, list[Story]] = defaultdict(list)
         self.broken: list[str] = []
         self.runtime: Runtime | None = None
+        self.steering = Steering()
 
         async def main() -> None:
             async def on_stop() -> None:
                 await trio.lowlevel.checkpoint()
 
-            runtime = Runtime(trio_home(), on_stop=on_stop, idle_s=5)
+            runtime = Runtime(
+                trio_home(),
+                on_stop=on_stop,
+                idle_s=5,
+                max_concurrent_runs=places,
+                max_queued_runs=3,
+                steering=self.steering,
+            )
             runtime.start()
             self.runtime = runtime
             await until_settled(runtime.end)
@@ -143,6 +157,9 @@ class RuntimeMachine(RuleBasedStateMachine):
             lambda run: self.body(story, run),
             exclusive=story.exclusive,
             stream=story.stream,
+            on_busy=story.on_busy,
+            tenant=story.tenant,
+            said=lambda: self.said(story),
         )
         story.run = run
         run.call.on_settled(lambda: self.on_settled(story))
@@ -155,14 +172,23 @@ class RuntimeMachine(RuleBasedStateMachine):
         try:
             assert story.run is not None
             story.run.call.result()
-        except NestedRunRefused:
+        except (NestedRunRefused, SessionBusy):
             story.refused = True
-        except Exception:  # noqa: BLE001 - cancelled or stopped: only the count matters here
-            pass
+        except Exception:  # noqa: BLE001 - cancelled or stopped
+            story.cancelled = True
+
+    async def said(self, story: Story) -> UserMessage:
+        await trio.sleep(0.5)  # as long as reading a file may take
+        return UserMessage(str(story.number))
+
+    async def listen(self, run: Run) -> None:
+        for message in await self.steering.take(run):
+            self.stories[int(str(message.content))].heard += 1
 
     async def body(self, story: Story, run: Run) -> RunResult:
         self.enter(story)
         try:
+            await self.listen(run)
             for nested in story.nested:
                 self.post(nested)
             deadline = trio.current_time() + story.stays
@@ -174,6 +200,7 @@ class RuntimeMachine(RuleBasedStateMachine):
                     assert nested.run is not None  # posted above
                     await until_settled(nested.run.call)
             await trio.sleep_until(deadline)
+            await self.listen(run)
         finally:
             self.leave(story)
         return RunResult(content=str(story.number))
@@ -181,12 +208,16 @@ class RuntimeMachine(RuleBasedStateMachine):
     def enter(self, story: Story) -> None:
         run = story.run
         assert run is not None
-        if run.parent is None:
+        story.started += 1
+        if run.parent is None and story.on_busy != "replace":
             self.started[story.key].append(story.number)
         self.inside[story.key].append(story)
         if len(self.inside[story.key]) > 1:
             self.broken.append(f"two turns inside session {story.key}")
         roots = {self.root(other) for others in self.inside.values() for other in others}
+        admission = self.runtime.admission  # type: ignore[union-attr]  # booted
+        if admission is not None and len(roots) > admission.places:
+            self.broken.append("more turns at once than may be")
         if any(root.exclusive for root in roots) and len(roots) > 1:
             self.broken.append("an exclusive run was not alone")
         if CURRENT_RUN.get() is not run:
@@ -212,6 +243,8 @@ class RuntimeMachine(RuleBasedStateMachine):
             st.tuples(st.sampled_from("abcd"), st.booleans(), st.integers(0, 2)), max_size=2
         ),
         waits=st.booleans(),
+        on_busy=st.sampled_from(["wait", "wait", "reject", "replace", "steer"]),
+        tenant=st.sampled_from([None, "t"]),
     )
     def submit(
         self,
@@ -221,8 +254,12 @@ class RuntimeMachine(RuleBasedStateMachine):
         streams: bool,
         nested: list[tuple[str, bool, int]],
         waits: bool,
+        on_busy: OnBusy,
+        tenant: str | None,
     ) -> None:
         story = self.make(key, exclusive, stays, streams)
+        story.on_busy = on_busy
+        story.tenant = tenant
         story.waits_for_nested = waits
         for nested_key, nested_exclusive, nested_stays in nested:
             story.nested.append(
@@ -270,6 +307,13 @@ class RuntimeMachine(RuleBasedStateMachine):
             assert numbers == sorted(numbers)
 
     @invariant()
+    def each_message_is_heard_once_or_has_one_turn(self) -> None:
+        for story in self.stories:
+            assert story.heard + story.started <= 1
+            if story.settled and not (story.cancelled or story.refused):
+                assert story.heard + story.started == 1
+
+    @invariant()
     def each_run_settles_at_most_once(self) -> None:
         assert all(story.settled <= 1 for story in self.stories)
 
@@ -278,6 +322,7 @@ class RuntimeMachine(RuleBasedStateMachine):
         for story in self.stories:
             if story.run is not None and story.stream is not None and story.stream.waiting:
                 assert self.runtime.lock.waiting == 0  # type: ignore[union-attr]  # booted
+                assert self.runtime.place_state().waiting == 0  # type: ignore[union-attr]  # booted
                 assert not self.queued_on(story.key)
                 assert story.stream.buffered <= WINDOW
 
@@ -289,6 +334,7 @@ class RuntimeMachine(RuleBasedStateMachine):
             and story.run
             and not story.settled
             and story not in self.inside[key]
+            and story.run.host is None
         ]
 
     def teardown(self) -> None:
@@ -313,6 +359,8 @@ class RuntimeMachine(RuleBasedStateMachine):
         assert stuck == [], "these runs would wait for ever"
         assert (self.runtime.lock.holders, self.runtime.lock.waiting) == (0, 0)
         assert self.runtime.live_runs == 0
+        assert (self.runtime.place_state().taken, self.runtime.place_state().waiting) == (0, 0)
+        assert not any(self.steering.waits(key) for key in "abcd")
         self.trio.jump(6)
         assert self.runtime.live_sessions == 0, "an idle actor passes away"
 

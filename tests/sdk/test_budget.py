@@ -106,6 +106,6 @@ async def test_without_a_session_budget_nothing_is_noted(tmp_path: Path) -> None
 async def test_a_budget_that_is_none_is_refused(tmp_path: Path) -> None:
     async with bot_with(tmp_path, ScriptedProvider([])) as bot:
         with pytest.raises(InvalidArgument, match=r"Budget\(tokens=50_000\)"):
-            await bot.run("hi", max_budget=5000)  # type: ignore[arg-type]  # that is the point
+            await bot.run("hi", max_budget=5000)  # type: ignore[call-overload]  # that is the point
     with pytest.raises(ConfigError, match="maxBudget"):
         bot_with(tmp_path, ScriptedProvider([]), maxBudget={"tokens": 0})

@@ -13,7 +13,7 @@ import trio
 from trio.testing import MockClock
 
 from nanobot import STREAM_EVENT_RUN_COMPLETED, Nanobot, RunContext, tool
-from nanobot.context import messages_tokens, tool_tokens
+from nanobot.context import estimate_text, exact_counter, messages_tokens, tool_tokens
 from nanobot.errors import (
     InvalidArgument,
     NestedRunRefused,
@@ -32,13 +32,14 @@ from nanobot.messages import (
     to_transcript,
 )
 from nanobot.providers import ModelRequest
-from nanobot.sessions import InMemoryStore, SessionGone
+from nanobot.sessions import InMemoryStore, Position, SessionGone
 from nanobot.testing import SCRIPTED_USAGE, Answer, ProviderItem, ScriptedProvider
 
 if TYPE_CHECKING:
     from tests.sdk.conftest import Host
 
 WINDOW, ANSWER = 4_000, 500
+COUNT = exact_counter() or estimate_text
 FACT = re.compile(r"The code of vault \d+ is \w+\.")
 FILLER = "We talked about this and that, and nothing came of it in the end. "
 
@@ -106,8 +107,8 @@ class Bench:
 
     def all_fit(self, window: int = WINDOW) -> bool:
         return all(
-            messages_tokens(request.messages)
-            + tool_tokens(request.tools)
+            messages_tokens(request.messages, COUNT)
+            + tool_tokens(request.tools, COUNT)
             + (request.max_tokens or 0)
             <= window
             for request in self.provider.requests
@@ -173,6 +174,26 @@ def test_what_is_summarized_carries_its_times_and_every_part_of_it_is_read(
             for number in range(snapshot.compaction["through"] // 2):
                 assert f"[user, day {number}]" in read
                 assert f"I see. ({number})" in read
+
+    host.run(story)
+
+
+def test_with_the_extra_pieces_are_filled_to_the_last_token(host: Host, tmp_path: Path) -> None:
+    """English has a fifth fewer tokens than its length tells."""
+    if COUNT is estimate_text:
+        pytest.skip("the extra `tokens` (bpe-openai) is not installed")
+
+    async def story() -> None:
+        bench = Bench(tmp_path)
+        async with bench.bot as bot:
+            await bot.sessions.ingest("a", LONG)
+            await bot.runtime.compact_session("a")
+        first, *_ = bench.summaries
+        taken = messages_tokens(first.messages, COUNT) + (first.max_tokens or 0)
+        assert (
+            0.87 * WINDOW < taken <= 0.96 * WINDOW
+        )  # a twentieth is left, and no message is divided
+        assert messages_tokens(first.messages) + (first.max_tokens or 0) > WINDOW
 
     host.run(story)
 
@@ -687,6 +708,34 @@ async def test_the_time_a_compaction_takes_is_the_runs_own(
         assert bench.compaction() is None
 
 
+class SlowAtFirst(InMemoryStore):
+    """Its first write takes a minute."""
+
+    waits_s = 60.0
+
+    async def append(self, *args: Any, **kwargs: Any) -> Position:
+        waits_s, self.waits_s = self.waits_s, 0.0
+        await trio.sleep(waits_s)
+        return await super().append(*args, **kwargs)
+
+
+async def test_the_time_before_a_summary_is_asked_for_is_the_runs_own_too(
+    autojump_clock: MockClock, tmp_path: Path
+) -> None:
+    def slow(_request: ModelRequest) -> ProviderItem:
+        return Answer("slowly", before_first_delta_s=11)
+
+    bench = Bench(tmp_path, slow, store=SlowAtFirst())
+    async with bench.bot as bot:
+        await bot.sessions.ingest("a", LONG, save=False)  # and so it is written before it is read
+        started = trio.current_time()
+        result = await bot.run("x", session_key="a", timeout_s=10)
+        assert result.stop_reason == "timeout"
+        # An exact counter counts in a thread, where this clock runs on: then it is the turn that waits for the store.
+        assert 9.9 < trio.current_time() - started < 15.1
+        assert bench.summaries == []
+
+
 def test_compacting_waits_for_the_turn_before(host: Host, tmp_path: Path) -> None:
     def slow_turns(request: ModelRequest) -> ProviderItem:
         if is_summary(request):
@@ -750,5 +799,52 @@ def test_a_cleared_session_has_no_summary(host: Host, tmp_path: Path) -> None:
             await bot.runtime.compact_session("a")
             bot.sessions.clear("a")
             assert (await bot.run("vault 0?", session_key="a")).content == "I do not know."
+
+    host.run(story)
+
+
+@pytest.mark.parametrize("how", ["clear", "delete", "restore"])
+def test_what_begins_anew_is_not_shown_notes_of_before_and_the_history_keeps_them(
+    host: Host, tmp_path: Path, how: str
+) -> None:
+    """In no bot: one that has compacted the session itself, and one that finds everything on disk."""
+    bench = Bench(tmp_path)
+
+    async def story() -> None:
+        async with bench.bot as bot:
+            empty = await bot.sessions.ingest("empty", [])
+            bot.memory.append_history("The code of vault 1 is TOLD.", session_key="a")
+            await bot.sessions.ingest("a", LONG)
+            await bot.runtime.compact_session("a")
+            noted = bot.memory.read_history("a")
+            assert len(noted) == 2
+            if how == "restore":
+                bot.sessions.restore(empty, "a")
+            else:
+                getattr(bot.sessions, how)("a")
+            other = Bench(tmp_path).bot
+            for asked in (bot, other):
+                result = await asked.run("vault 0?", session_key="a", ephemeral=True)
+                assert result.content == "I do not know."
+                result = await asked.run("vault 1?", session_key="a", ephemeral=True)
+                assert result.content == "TOLD"  # which no compaction noted
+            assert bot.memory.read_history("a") == noted
+            await other.aclose()
+
+    host.run(story)
+
+
+def test_a_history_of_the_older_version_is_shown_as_it_is(host: Host, tmp_path: Path) -> None:
+    """It does not tell the notes of compactions from others."""
+    bench = Bench(tmp_path)
+    line = {"cursor": 1, "timestamp": "2025-01-01 10:00", "content": "The code of vault 3 is OLD."}
+    (tmp_path / "ws" / "memory").mkdir()
+    (tmp_path / "ws" / "memory" / "history.jsonl").write_text(
+        json.dumps({**line, "session_key": "a"}) + "\n"
+    )
+
+    async def story() -> None:
+        async with bench.bot as bot:
+            assert (await bot.run("vault 3?", session_key="a")).content == "OLD"
 
     host.run(story)

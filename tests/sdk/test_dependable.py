@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from nanobot import Nanobot
+from nanobot.errors import NanobotError
 from nanobot.messages import Usage
 from nanobot.testing import (
     Answer,
@@ -21,6 +23,7 @@ from nanobot.testing import (
     scripted_server,
 )
 from tests.agent.stage import check_events
+from tests.providers.shown import all_that_is_shown_of
 from tests.sdk.bots import KEY, NOTHING, make_bot, rest_of
 
 if TYPE_CHECKING:
@@ -254,3 +257,29 @@ def test_a_key_is_nowhere_but_on_the_wire(
         assert KEY not in text
     for path in files:
         assert KEY.encode() not in path.read_bytes(), path
+
+
+def test_what_is_raised_shows_no_key_in_the_variables_of_its_frames(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    broken = tmp_path / "broken.json"
+    broken.write_text(f'{{"providers": {{"openai": {{"apiKey": "{KEY}", "proxy": 1}}}}}}')
+    no_json = tmp_path / "no.json"
+    no_json.write_text(f'{{"providers": {{"openai": {{"apiKey": "{KEY}"')
+    bot = make_bot(tmp_path, "http://127.0.0.1:1/v1")
+    config = tmp_path / "config.json"
+    for refused in (
+        lambda: Nanobot.from_config(broken),
+        lambda: Nanobot.from_config(no_json),
+        lambda: Nanobot.from_config(config, model_preset="none"),
+        lambda: Nanobot.from_config(config, model=" "),
+        lambda: Nanobot.from_config(config, workspace="/dev/null/here"),
+        lambda: bot.run_sync("hi", model_preset="none"),
+        lambda: bot.run_sync("hi", max_iterations=0),
+    ):
+        with pytest.raises(NanobotError) as caught:
+            refused()
+        assert KEY not in all_that_is_shown_of(caught.value)
+    assert KEY not in repr(vars(bot))
+    bot.close()

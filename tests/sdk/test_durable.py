@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import base64
+import gc
 import json
 import os
 import sqlite3
 import stat
 import subprocess
 import sys
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from contextlib import closing
 from itertools import repeat
@@ -16,6 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import trio
+from trio.testing import MockClock
 
 from nanobot import Nanobot
 from nanobot.config import read_workspace_id
@@ -223,6 +227,48 @@ def test_of_sessions_that_nobody_uses_nothing_is_kept_but_their_rows(
     with closing(sqlite3.connect(place.database)) as connection:
         for table in ("lease", "ticket", "owner"):
             assert connection.execute(f"SELECT count(*) FROM {table}").fetchone() == (0,)
+
+
+def kept() -> int:
+    """How many objects there are, and entries in all dicts, lists, sets and queues: a key in a dict is no object of its own."""
+    gc.collect()
+    found = gc.get_objects()
+    return len(found) + sum(len(each) for each in found if type(each) in CONTAINERS)
+
+
+CONTAINERS = (dict, list, set, deque, OrderedDict)
+
+
+def test_sessions_that_nobody_uses_leave_nothing_in_memory(tmp_path: Path) -> None:
+    """Objects are counted and not bytes, for what allocators and SQLite keep is not ours."""
+    place = Place(tmp_path, durability="fast")
+
+    async def use(bot: Nanobot, first: int, last: int) -> int:
+        numbers = iter(range(first, last))
+
+        async def lane() -> None:
+            for number in numbers:
+                await bot.run("x", session_key=f"session {number}")
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(10):
+                nursery.start_soon(lane)
+        runtime = bot._engine.runtime
+        assert runtime is not None
+        while runtime.live_sessions:  # noqa: ASYNC110 - nobody tells of it
+            await trio.sleep(1)
+        return await trio.to_thread.run_sync(kept)
+
+    async def story() -> None:
+        provider = ScriptedProvider(repeat("ok"), record=False)
+        async with Nanobot.from_config(
+            place.config, workspace=place.workspace, provider=provider, model="scripted/m"
+        ) as bot:
+            before = await use(bot, 0, 100)
+            after = await use(bot, 100, 500)
+            assert after - before < 200  # of 400 sessions
+
+    trio.run(story, clock=MockClock(rate=30))
 
 
 # --- sessions of the older version

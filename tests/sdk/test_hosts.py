@@ -757,9 +757,7 @@ def test_a_notebook_awaits_the_bot_in_its_cells(
 ) -> None:
     pytest.importorskip("ipykernel", reason="ipykernel is not installed")
     with notebook() as cell:
-        made = (
-            f"Nanobot.from_config({str(tmp_path / 'config.json')!r}, workspace={str(tmp_path)!r})"
-        )
+        made = f"Nanobot.from_config({str(tmp_path / 'config.json')!r}, workspace={str(tmp_path / 'notebook')!r})"
         assert cell(f"from nanobot import Nanobot\nbot = {made}") == ""
         for _ in range(2):
             assert cell("print((await bot.run('quickly')).content)") == "fine now\n"

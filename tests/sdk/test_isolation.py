@@ -320,4 +320,4 @@ def test_a_session_key_may_be_any_string_and_no_two_are_taken_for_each_other(
 def test_a_session_key_that_is_no_string_is_refused_at_once(key: object, tmp_path: Path) -> None:
     bot = make_bot(tmp_path, "http://127.0.0.1:9/v1")
     with bot, pytest.raises(ValueError, match="session_key must be a string"):
-        bot.run_sync("hello", session_key=key)  # type: ignore[arg-type]  # the point of this test
+        bot.run_sync("hello", session_key=key)  # type: ignore[call-overload]  # the point of this test

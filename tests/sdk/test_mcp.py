@@ -12,7 +12,7 @@ import pytest
 import trio
 
 from nanobot import Nanobot
-from nanobot.errors import UsageError
+from nanobot.errors import BotClosed, UsageError
 from nanobot.testing import Answer, RecordedRequest, no_leaks, scripted_server
 from nanobot.tools import tool
 from tests.sdk.bots import KEY
@@ -65,6 +65,29 @@ def test_a_run_starts_the_server_and_its_first_turn_is_offered_the_tools(
 
     with scripted_server(echoing) as server:
         host.run(story)
+
+
+def test_the_tools_can_be_had_before_the_first_run(host: Host, tmp_path: Path) -> None:
+    async def story() -> None:
+        servers = {"small": small(), "broken": small("dies at start")}
+        async with no_leaks(within_s=5), make_bot(tmp_path, server.base_url, **servers) as bot:
+            for _ in range(2):
+                tools = await bot.runtime.connect()
+                assert "mcp_small_echo" in tools
+                assert tools is bot.tools
+            assert not bot.sessions.list()
+
+    with scripted_server(echoing) as server:
+        host.run(story)
+    assert server.requests == ()
+
+
+def test_they_can_be_had_without_a_loop_and_not_after_the_end(tmp_path: Path) -> None:
+    with no_leaks(within_s=5):
+        with make_bot(tmp_path, "http://127.0.0.1:9/v1", small=small()) as bot:
+            assert "mcp_small_echo" in bot.runtime.connect_sync()
+        with pytest.raises(BotClosed):
+            bot.runtime.connect_sync()
 
 
 def test_a_program_without_a_loop_uses_them_too(tmp_path: Path) -> None:

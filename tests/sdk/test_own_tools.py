@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import threading
@@ -65,7 +66,7 @@ class Shop:
             "session": context.session_key,
             "workspace": context.workspace.name,
             "call": context.tool_call_id != "",
-            "abandoned": context.abandoned,
+            "cancelled": context.cancel.requested,
         }
 
 
@@ -84,7 +85,7 @@ def test_bound_methods_are_tools_of_a_bot_or_of_one_run(host: Host, home: Path) 
                 "session": "a",
                 "workspace": "workspace",
                 "call": True,
-                "abandoned": False,
+                "cancelled": False,
             }
             assert "order" not in bot.tools
             result = await bot.run("Go", session_key="b")
@@ -113,6 +114,73 @@ def test_two_tools_of_one_name_are_refused_where_they_meet(home: Path) -> None:
             trio.run(lambda: bot.run("Go", tools=[oslo.stock]))
 
 
+def test_threads_can_wait_for_the_cancel_that_async_code_gets_anyway(
+    host: Host, home: Path
+) -> None:
+    ended = threading.Semaphore(0)
+    started = threading.Semaphore(0)
+
+    @tool(read_only=True)
+    def in_a_thread(context: RunContext) -> None:
+        started.release()
+        assert not context.cancel.wait(0)
+        assert context.cancel.wait(60)
+        ended.release()
+
+    def work(context: RunContext) -> None:
+        started.release()
+        assert context.cancel.wait(60)
+        ended.release()
+
+    @tool(read_only=True)
+    async def of_the_host(context: RunContext) -> None:
+        with pytest.raises(UsageError, match="would block the event loop"):
+            context.cancel.wait(0)
+        assert not context.cancel.requested
+        if host.name == "trio":
+            await trio.to_thread.run_sync(work, context)  # does not return before the thread does
+        else:
+            await asyncio.to_thread(work, context)
+
+    @tool(read_only=True, on_host=False)
+    async def of_the_engine(context: RunContext) -> None:
+        await trio.to_thread.run_sync(work, context)
+
+    tools = [in_a_thread, of_the_host, of_the_engine]
+
+    async def story() -> None:
+        calls: list[tuple[str, Any]] = [(each.spec.name, {}) for each in tools]
+        async with make(home, *calls, tools=tools) as bot:
+            run = await bot.run_streamed("Go")
+            for _ in tools:
+                while not started.acquire(blocking=False):
+                    await host.sleep(0.01)
+            await run.cancel()
+            assert (await run.wait()).stop_reason == "cancelled"
+            for _ in tools:
+                while not ended.acquire(blocking=False):
+                    await host.sleep(0.01)
+
+    with no_leaks():
+        host.run(story)
+
+
+def test_what_a_tool_with_a_context_raises_comes_alone(home: Path) -> None:
+    class Odd(Exception):
+        pass
+
+    @tool
+    async def fail(context: RunContext) -> None:
+        raise Odd("so odd")
+
+    with make(home, ("fail", {}), tools=[fail]) as bot:
+        result = trio.run(lambda: bot.run("Go"))
+        (said,) = (
+            m for m in messages_from_openai(result.messages[1:]) if isinstance(m, ToolMessage)
+        )
+        assert "Odd: so odd" in str(said.content)
+
+
 def test_a_sync_function_that_outlives_a_cancel_may_have_run(host: Host, home: Path) -> None:
     started, release, saw = threading.Event(), threading.Event(), threading.Event()
 
@@ -120,7 +188,7 @@ def test_a_sync_function_that_outlives_a_cancel_may_have_run(host: Host, home: P
     def stubborn(context: RunContext) -> str:
         started.set()
         while not release.wait(0.01):
-            if context.abandoned:
+            if context.cancel.requested:
                 saw.set()
         return "done"
 

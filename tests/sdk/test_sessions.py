@@ -532,6 +532,20 @@ def test_clearing_keeps_metadata_and_deleting_keeps_nothing(host: Host) -> None:
 # Copies
 
 
+def test_restoring_gives_up_what_was_ingested_and_not_saved(host: Host) -> None:
+    async def story() -> None:
+        bot, provider = bot_with()
+        async with bot:
+            saved = await bot.sessions.ingest("a", HELLO[:1])
+            await bot.sessions.ingest("a", [{"role": "user", "content": "pending"}], save=False)
+            bot.sessions.restore(saved)
+            await bot.run("after", session_key="a")
+            assert shown(provider.requests[0]) == ["hello", "after"]
+            assert said(bot, "a") == ["hello", "after", "ok"]
+
+    host.run(story)
+
+
 def test_a_snapshot_that_went_through_json_brings_the_session_back(host: Host) -> None:
     async def story() -> None:
         bot, _ = bot_with()

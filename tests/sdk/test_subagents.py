@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import trio
 
-from nanobot import ApprovalRequest, Nanobot, RunContext, RunResult, tool
+from nanobot import ApprovalRequest, Budget, Nanobot, RunContext, RunResult, tool
 from nanobot.agent import AgentHook, AgentHookContext, HookToolCall
 from nanobot.errors import RequestRejected
 from nanobot.messages import (
     AssistantMessage,
     Message,
     ToolMessage,
+    Usage,
     UserMessage,
     check,
     messages_from_openai,
@@ -132,8 +133,8 @@ def make(home: Path, yard: Yard, *, options: dict[str, Any] | None = None, **mor
     config = {"agents": {"defaults": defaults}, "providers": {"openai": {"apiKey": "sk-test"}}}
     path.write_text(json.dumps(config))
     tools: list[Tool] = [yard.work, yard.meet, yard.outwait]
-    provider = ScriptedProvider(Model())
-    bot = Nanobot.from_config(path, provider=provider, tools=tools, **(options or {}))
+    given = {"provider": ScriptedProvider(Model()), **(options or {})}
+    bot = Nanobot.from_config(path, tools=tools, **given)
 
     def live_runs() -> int:
         assert bot._engine.runtime is not None
@@ -250,6 +251,31 @@ def test_usage_rolls_up_and_is_marked(home: Path) -> None:
             assert marked["usage"]["total_tokens"] == 3 * per_request
             assert result.usage["total_tokens"] == per_request * result.metadata["request_count"]
             assert len(result.metadata["attempts"]) == result.metadata["request_count"]
+
+    trio.run(story)
+
+
+@pytest.mark.parametrize("wait", [False, True])
+def test_subagents_draw_on_the_budget_of_their_run(wait: bool, home: Path) -> None:
+    """None of them may spend what another has spent, nor all together more than one run may."""
+
+    def answer(request: ModelRequest) -> Answer:
+        usage = Usage(3000, 100, 3100)  # of a prompt that is smaller
+        if "You are a subagent" in str(request.messages[-1].content) or len(request.messages) > 3:
+            return Answer("look. ", tool_calls=[("work", {})], usage=usage)
+        tasks = [("spawn", {"task": f"{n}", "wait": wait}) for n in range(3)]
+        return Answer(tool_calls=tasks, usage=usage)
+
+    async def story() -> None:
+        provider = ScriptedProvider(answer)
+        options = {"provider": provider}
+        async with make(
+            home, Yard(), options=options, maxConcurrentSubagents=3, maxTokens=500
+        ) as bot:
+            result = await bot.run("go", max_budget=Budget(tokens=20_000))
+            assert result.stop_reason == "budget"
+            assert 15_500 <= result.usage["total_tokens"] <= 20_000
+            assert provider.request_count == result.metadata["request_count"]
 
     trio.run(story)
 

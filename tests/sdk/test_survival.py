@@ -12,6 +12,7 @@ import sys
 from collections import Counter
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -20,22 +21,68 @@ from nanobot import Nanobot
 from nanobot.messages import ToolMessage, messages_from_openai
 from nanobot.testing import Answer, ScriptedProvider, assert_legal_history
 from tests.sdk import three_tools
-from tests.sdk.three_tools import KEY, bot_in
+from tests.sdk.three_tools import KEY, OTHERS, STORY, bot_in
 
 ROOT = Path(__file__).parents[2]
 
 
-class Steps(trio.abc.Instrument):
-    """Cancels a scope after so many steps of any task."""
+Place = tuple[tuple[str, int], ...]
+"""Where a task waits: the innermost lines of code that are not a library's."""
 
-    def __init__(self, scope: trio.CancelScope, left: int) -> None:
+
+class Steps(trio.abc.Instrument):
+    """Cancels after so many steps of any task, and notes where the tasks of the bot's run wait, and where they waited then.
+
+    Either the scope of whoever asked is cancelled, which reaches the run a moment later, or at once the run itself.
+    """
+
+    def __init__(
+        self, bot: Nanobot, scope: trio.CancelScope, left: int, *, run_itself: bool
+    ) -> None:
+        self._bot = bot
         self._scope = scope
-        self._left = left
+        self.left = left
+        self._run_itself = run_itself
+        self.struck: set[Place] = set()
+        self.seen: set[Place] = set()
 
     def after_task_step(self, task: trio.lowlevel.Task) -> None:
-        self._left -= 1
-        if self._left == 0:
-            self._scope.cancel()
+        runtime = self._bot._engine.runtime
+        run = None if runtime is None else next(iter(runtime._live), None)
+        waiting = {place_of(each) for each in tasks_of_runs()} - {()}
+        self.seen |= waiting
+        self.left -= 1
+        if self.left == 0:
+            if self._run_itself and run is not None:
+                run.call.cancel()
+            else:
+                self._scope.cancel()
+        if run is not None and run.call.cancel_called and not self.struck:
+            self.struck |= waiting
+
+
+def tasks_of_runs() -> list[trio.lowlevel.Task]:
+    """The tasks of all runs, and of what they do at the same time."""
+    found, left = [], [(trio.lowlevel.current_root_task(), False)]
+    while left:
+        task, inside = left.pop()
+        if task is not None:
+            inside = inside or task.name.endswith("Call.run")
+            if inside:
+                found.append(task)
+            left += [(child, inside) for each in task.child_nurseries for child in each.child_tasks]
+    return found
+
+
+def place_of(task: trio.lowlevel.Task) -> Place:
+    awaited: Any = task.coro
+    lines = []
+    while awaited is not None:
+        frame = getattr(awaited, "cr_frame", None) or getattr(awaited, "ag_frame", None)
+        if frame is not None and "site-packages" not in frame.f_code.co_filename:
+            lines.append((Path(frame.f_code.co_filename).name, frame.f_lineno))
+        awaited = getattr(awaited, "cr_await", None) or getattr(awaited, "ag_await", None)
+    return tuple(lines[-3:])
 
 
 async def goes_on(bot: Nanobot, key: str, provider: ScriptedProvider) -> list[dict[str, object]]:
@@ -63,30 +110,40 @@ async def test_cancelled_at_any_checkpoint_a_turn_leaves_a_legal_session_that_go
     tmp_path: Path,
 ) -> None:
     outcomes: Counter[str] = Counter()
+    seen: set[Place] = set()
+    struck: set[Place] = set()
     async with bot_in(tmp_path) as bot, bot_in(tmp_path, onwards) as other:
         watcher = other._blueprint._provider
         assert isinstance(watcher, ScriptedProvider)
         await bot.run("Go.", session_key="warm")
-        for steps in count(1):
-            key = f"{KEY} {steps}"
-            result = None
-            with trio.CancelScope() as scope:
-                instrument = Steps(scope, steps)
-                trio.lowlevel.add_instrument(instrument)
-                try:
-                    result = await bot.run("Go.", session_key=key)
-                finally:
-                    trio.lowlevel.remove_instrument(instrument)
-            before = await goes_on(other, key, watcher)
-            for message in messages_from_openai(before):
-                if isinstance(message, ToolMessage):
-                    outcomes[message.outcome] += 1
-            if result is not None and not scope.cancel_called:
-                assert [message["role"] for message in before] == [
-                    *("user", "assistant", "tool", "tool", "tool", "assistant")
-                ]
+        for sweep in range(
+            20
+        ):  # two, unless tasks that were ready at once always ran in the same order
+            for steps in count(1):
+                key = f"{KEY} {sweep} {steps}"
+                result = None
+                with trio.CancelScope() as scope:
+                    instrument = Steps(bot, scope, steps, run_itself=sweep % 2 == 0)
+                    trio.lowlevel.add_instrument(instrument)
+                    try:
+                        result = await bot.run("Go.", session_key=key)
+                    finally:
+                        trio.lowlevel.remove_instrument(instrument)
+                seen |= instrument.seen
+                struck |= instrument.struck
+                before = await goes_on(other, key, watcher)
+                for message in messages_from_openai(before):
+                    if isinstance(message, ToolMessage):
+                        outcomes[message.outcome] += 1
+                if result is not None and instrument.left > 0:
+                    assert [message["role"] for message in before] == [
+                        *("user", "assistant", "tool", "tool", "tool", "assistant")
+                    ]
+                    break
+            if sweep >= 1 and seen <= struck:
                 break
-    assert steps > 20  # or this did not look at every step
+    assert seen <= struck, f"no cancel struck here: {seen - struck}"
+    assert len(seen) > 8
     assert outcomes["ok"] >= 3
     assert outcomes["cancelled_before_start"] > 0
     assert outcomes["interrupted_may_have_run"] > 0
@@ -127,6 +184,67 @@ def test_killed_at_any_statement_a_process_leaves_a_legal_session_that_goes_on(
 
     trio.run(look_at_all)
     assert set(lengths) == {0, 1, 5, 6}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(
+    600
+)  # a hundred processes: the limits are for what hangs, not for a machine that is busy
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+@pytest.mark.parametrize("work", ["ingest", "clear", "restore", "compact"])
+def test_killed_at_any_statement_whatever_is_done_to_a_session_is_done_whole_or_not_at_all(
+    tmp_path: Path, work: str
+) -> None:
+    ran = subprocess.run(
+        [
+            sys.executable,
+            three_tools.__file__,
+            tmp_path,
+            str(random.randint(1, 3)),
+            "3",
+            "1000",
+            work,
+        ],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+        timeout=500,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    lines = ran.stdout.splitlines()
+    assert lines[-1].startswith("answered")
+    assert len(lines) > 8
+    story, others = [[message["content"] for message in said] for said in (STORY, OTHERS)]
+    ends: Counter[bool] = Counter()
+
+    async def look(number: str) -> None:
+        async with bot_in(tmp_path / number, onwards) as bot:
+            provider = bot._blueprint._provider
+            assert isinstance(provider, ScriptedProvider)
+            snapshot = bot.sessions.get(KEY)
+            before = [message["content"] for message in await goes_on(bot, KEY, provider)]
+            if work == "compact":
+                assert snapshot is not None
+                assert before == story
+                ends[snapshot.compaction is not None] += 1
+                return
+            old, new = {
+                "ingest": ([], story),
+                "clear": (story, []),
+                "restore": (story, others),
+            }[work]
+            assert before in (old, new)
+            ends[before == new] += 1
+            if work == "ingest":
+                assert (snapshot is not None) == bool(before)
+                assert snapshot is None or snapshot.metadata == {"title": "a story"}
+
+    async def look_at_all() -> None:
+        for line in lines:
+            await look(line.split()[1])
+
+    trio.run(look_at_all)
+    assert set(ends) == {False, True}
 
 
 TURNS = 25

@@ -1,8 +1,8 @@
 """A turn that asks for three tools at once, for tests that end it in the middle; as a program, for those that kill it.
 
-`python three_tools.py FOLDER FIRST STEP LAST`: for each number in the range, a process of its own runs the turn with its
-sessions in `FOLDER/NUMBER`, and kills itself before or after that call of SQLite. Prints the number of each process that
-was killed, and ends after the first one that got to its answer.
+`python three_tools.py FOLDER FIRST STEP LAST [WORK]`: for each number in the range, a process of its own runs the turn, or what
+else `WORK` says, with its sessions in `FOLDER/NUMBER`, and kills itself before or after that call of SQLite. Prints the number
+of each process that was killed, and ends after the first one that got to its answer.
 """
 
 from __future__ import annotations
@@ -90,14 +90,35 @@ def _die_at(statement: int) -> None:
     threading.setprofile(watch)
 
 
-def _run_and_die(folder: Path, statement: int) -> None:
-    _die_at(statement)
+STORY = [
+    {"role": role, "content": f"{role} {number}"}
+    for number in range(20)
+    for role in ("user", "assistant")
+]
+OTHERS = [{"role": "user", "content": "something else"}]
+
+
+def _run_and_die(folder: Path, statement: int, work: str) -> None:
+    if work not in ("turn", "ingest"):
+        with bot_in(folder) as before:
+            before.sessions.ingest_sync(KEY, STORY)
+            other = before.sessions.ingest_sync("other", OTHERS)
+    _die_at(statement)  # only threads that start from now on are watched
     with bot_in(folder) as bot:
-        result = bot.run_sync("Go.", session_key=KEY)
-        assert result.content == "It is done."
+        match work:
+            case "turn":
+                assert bot.run_sync("Go.", session_key=KEY).content == "It is done."
+            case "ingest":
+                bot.sessions.ingest_sync(KEY, STORY, {"title": "a story"})
+            case "clear":
+                bot.sessions.clear(KEY)
+            case "restore":
+                bot.sessions.restore(other, KEY)
+            case "compact":
+                assert bot.runtime.compact_idle_session_sync(KEY)
 
 
-def _main(folder: Path, first: int, step: int, last: int) -> None:
+def _main(folder: Path, first: int, step: int, last: int, work: str) -> None:
     import nanobot.sessions._sqlite  # noqa: F401 - once, and not in each child
 
     for statement in range(first, last, step):
@@ -105,7 +126,7 @@ def _main(folder: Path, first: int, step: int, last: int) -> None:
         if pid == 0:
             code = 1
             try:
-                _run_and_die(folder / str(statement), statement)
+                _run_and_die(folder / str(statement), statement, work)
                 code = 0
             finally:
                 os._exit(code)
@@ -119,4 +140,5 @@ def _main(folder: Path, first: int, step: int, last: int) -> None:
 
 
 if __name__ == "__main__":
-    _main(Path(sys.argv[1]), *map(int, sys.argv[2:]))
+    first, step, last = map(int, sys.argv[2:5])
+    _main(Path(sys.argv[1]), first, step, last, *sys.argv[5:] or ["turn"])

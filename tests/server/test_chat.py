@@ -446,7 +446,7 @@ async def test_a_client_that_leaves_takes_its_run_and_the_models_connection_with
             await model.wait_until(
                 lambda counts: counts.requests == 2 and not counts.open_connections
             )
-            while await metric(served, 'nanobot_runs_total{stop_reason="cancelled"}') < 2:  # noqa: ASYNC110 - it is asked for over HTTP
+            while await metric(served, 'nanobot_turns_total{outcome="cancelled"}') < 2:  # noqa: ASYNC110 - it is asked for over HTTP
                 await trio.lowlevel.checkpoint()
 
 

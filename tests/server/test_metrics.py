@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from pathlib import Path
 
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nanobot.errors import MalformedStream
+from nanobot.runtime import LATENCY_BOUNDS_S, RuntimeStatistics, TurnTotals
 from nanobot.server._metrics import BUCKETS_S, Metrics, exposition
+from nanobot.server._runtime_metrics import runtime_text
+from nanobot.testing import ScriptedProvider
+from tests.server.servers import make_bot, serving
 
 LABEL = re.compile(r'(\w+)="((?:[^"\\\n]|\\.)*)"')
 SAMPLE = re.compile(r"(\w+)(?:\{(.*)\})? (\S+)")
@@ -69,11 +75,41 @@ def test_a_label_may_be_any_text(label: str) -> None:
     assert f'm{{l="{escaped}"}} 1\n' in text
 
 
-def test_runs_and_their_tokens_are_counted() -> None:
-    metrics = Metrics()
-    metrics.run("completed", {"prompt_tokens": 10, "completion_tokens": 5})
-    metrics.run("cancelled", {})
-    metrics.run("completed", {"prompt_tokens": 1})
-    samples = read(metrics.text())
-    assert samples["nanobot_runs_total", frozenset({("stop_reason", "completed")})] == 2
-    assert samples["nanobot_tokens_total", frozenset({("kind", "prompt")})] == 11
+async def test_what_the_runtime_says_of_itself_is_what_prometheus_reads(tmp_path: Path) -> None:
+    refused = MalformedStream("no", provider="scripted")
+    bot = make_bot(tmp_path, ScriptedProvider(["One.", refused, "Two."]))
+    async with bot, serving(bot) as served:
+        for _ in range(3):
+            await served.chat("Hi")
+        ready = (await served.client.get("/ready")).json()
+        samples = read((await served.client.get("/metrics")).text)
+        told = served.bot.runtime.statistics()
+    assert told.turns.ended == 3
+    assert ready == {"status": "ready", "sessions": 1, "running": 0, "queued": 0}
+
+    def value(name: str, **labels: str) -> float:
+        return samples[f"nanobot_{name}", frozenset(labels.items())]
+
+    assert value("turns_total", outcome="completed") == 2
+    assert value("turns_total", outcome="failed") == told.turns.failed == 1
+    assert value("turns_total", outcome="cancelled") == 0
+    assert value("tokens_total", kind="prompt") == told.turns.prompt_tokens > 0
+    assert value("tokens_total", kind="completion") == told.turns.completion_tokens > 0
+    assert value("turn_duration_seconds_count") == 3
+    assert value("turn_duration_seconds_sum") == told.turns.latency_s > 0
+    assert value("turn_duration_seconds_bucket", le="+Inf") == 3
+    assert value("sessions") == 1
+    assert value("runs", state="running") == value("lock_exclusive") == 0
+
+
+@given(
+    st.lists(
+        st.integers(0, 50), min_size=len(LATENCY_BOUNDS_S) + 1, max_size=len(LATENCY_BOUNDS_S) + 1
+    )
+)
+def test_the_buckets_of_turns_add_up(counts: list[int]) -> None:
+    turns = TurnTotals(ended=sum(counts), latency_counts=(*counts,))
+    samples = read(runtime_text(RuntimeStatistics(turns=turns)))
+    for position, bound in enumerate((*map(str, LATENCY_BOUNDS_S), "+Inf")):
+        key = "nanobot_turn_duration_seconds_bucket", frozenset({("le", bound)})
+        assert samples[key] == sum(counts[: position + 1])

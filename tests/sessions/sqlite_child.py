@@ -63,6 +63,20 @@ async def append_forever(path: str, durability: Durability) -> None:
             nursery.start_soon(session, f"session {number}")
 
 
+def open_new() -> None:
+    """Write one session to each database that is named on a line, and say what came of it."""
+    say("ready")
+    for line in sys.stdin:
+        path, name = line.split()
+        store = store_at(path)
+        try:
+            store.replace(name, [UserMessage(name)])
+            say("written")
+        except Exception as error:  # noqa: BLE001 - whoever asked says what may happen
+            say(repr(error))
+        store.close()
+
+
 async def hold(path: str, key: str) -> None:
     """Own a session until something is read; then try to write to it."""
     store = store_at(path)
@@ -102,5 +116,7 @@ if __name__ == "__main__":
             trio.run(append_forever, *arguments)  # type: ignore[arg-type]  # as above
         case "hold":
             trio.run(hold, *arguments)  # type: ignore[arg-type]  # as above
+        case "open_new":
+            open_new()
         case "leave_while_writing":
             leave_while_writing(*arguments)

@@ -627,6 +627,72 @@ class StoreConformance:
 
     # --- the end
 
+    # --- slips
+
+    async def test_a_slip_lies_beside_its_session_and_is_written_with_the_lease(
+        self, open_store: OpenStore
+    ) -> None:
+        async with open_store() as store:
+            async with open_lease(store, "a") as leased:
+                assert leased.slips == {}
+                with pytest.raises(UsageError, match="slip"):
+                    await store.append(leased.lease, slips={"turn": b"1"})
+                assert store.read("a") is None
+                first = await store.append(
+                    leased.lease, numbered(1, 1), slips={"turn": b"\x00one", "other": b"x"}
+                )
+                assert await store.append(leased.lease, slips={"turn": b"two"}) == first
+            await write(store, "b", numbered(1, 1), slips={"turn": b"b"})
+            assert store.list_slips("turn") == (("a", b"two"), ("b", b"b"))
+            assert store.list_slips("turn", key="b") == (("b", b"b"),)
+            assert store.list_slips("turn", key="nobody") == store.list_slips("none") == ()
+            async with open_lease(store, "a", unless_at=first) as leased:
+                assert leased.record is None
+                assert leased.slips == {"turn": b"two", "other": b"x"}
+                await store.append(
+                    leased.lease, numbered(2, 2), slips={"turn": None, "never": None}
+                )
+            async with open_lease(store, "a") as leased:
+                assert leased.record is not None
+                assert leased.slips == {"other": b"x"}
+        async with open_store() as store:
+            async with open_lease(store, "b") as leased:
+                if leased.record is not None:  # the store outlives its object
+                    assert leased.slips == {"turn": b"b"}
+
+    async def test_a_slip_is_swapped_once_for_what_was_seen(self, open_store: OpenStore) -> None:
+        async with open_store() as store:
+            await write(store, "a", numbered(1, 1), slips={"turn": b"seen"})
+            assert not store.swap_slip("a", "turn", b"something else", b"new")
+            assert not store.swap_slip("a", "other", b"seen", b"new")
+            assert not store.swap_slip("nobody", "turn", b"seen", b"new")
+            assert store.swap_slip("a", "turn", b"seen", b"new")
+            assert not store.swap_slip("a", "turn", b"seen", b"newer")
+            assert store.list_slips("turn") == (("a", b"new"),)
+            async with open_lease(store, "a") as leased:
+                assert leased.slips == {"turn": b"new"}
+                assert store.swap_slip("a", "turn", b"new", None)  # under the eyes of the owner
+                await store.append(leased.lease, slips={"turn": b"the owner's"})
+            assert store.list_slips("turn") == (("a", b"the owner's"),)
+
+    async def test_slips_go_with_their_session_and_cannot_be_written_from_outside(
+        self, open_store: OpenStore
+    ) -> None:
+        async with open_store() as store:
+            for key in ("cleared", "deleted", "replaced"):
+                await write(store, key, numbered(1, 1), slips={"turn": b"x"})
+            async with open_lease(store, "cleared") as leased:
+                store.clear("cleared")
+                with pytest.raises(SessionGone):
+                    await store.append(leased.lease, slips={"turn": b"late"})
+            with pytest.raises(SessionFenced):
+                await store.append(leased.lease, slips={"turn": b"later"})
+            store.delete("deleted")
+            store.replace("replaced", numbered(1, 3))
+            assert store.list_slips("turn") == ()
+            await write(store, "deleted", numbered(1, 1))
+            assert store.list_slips("turn") == ()
+
     async def test_flushing_counts_the_sessions_that_were_written(
         self, open_store: OpenStore
     ) -> None:

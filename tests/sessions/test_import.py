@@ -163,6 +163,22 @@ async def test_a_turn_finds_its_old_session_before_anybody_has_looked_for_others
     assert _texts(store, "s49") == ["49", "answer"]
 
 
+def test_what_is_no_file_keeps_no_session_from_coming(old: Old) -> None:
+    """A link that leads nowhere, one that leads to itself, a folder, bytes that are no session."""
+    (old.folder / "a.jsonl").symlink_to(old.folder / "nowhere")
+    (old.folder / "b.jsonl").symlink_to(old.folder / "b.jsonl")
+    (old.folder / "c.jsonl").mkdir()
+    (old.folder / "d.jsonl").write_bytes(b"\xff\x00 no session\n" * 3)
+    (old.folder / "e.jsonl").write_bytes(b"")
+    for number in range(3):
+        old.write(f"channel:{number}/x", user(f"{number}"), name=f"channel_{number}_x")
+    store = old.store()
+    assert sorted(info.key for info in store.list_sessions()) == [
+        f"channel:{number}/x" for number in range(3)
+    ]
+    assert _texts(store, "channel:1/x") == ["1"]
+
+
 def test_two_stores_that_bring_the_same_files_make_each_session_once(old: Old) -> None:
     for number in range(30):
         old.write(f"s{number}", user("one"), said("two"))

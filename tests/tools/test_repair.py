@@ -96,6 +96,13 @@ def test_slips_that_leave_one_reading_are_repaired(text: str, meant: dict[str, A
         '{"a": ["x" "y"]}',  # Python has one string there
         '{"a": [1 2]}',
         '{, "a": 1}',
+        '{"a": [,]}',
+        '{"a": {"b": 1},',
+        "{1: 2}",
+        "{true : 2}",
+        '{"a": "", "b" }',
+        '{"a": 1}, {"b": 2}',
+        '{"a": [1, {"b": 2], "c": 3}',
         '{"a":, 1}',
         '{"a":: 1}',
         '{"a": {"b": 1]}',
@@ -141,9 +148,9 @@ def test_missing_brackets_at_the_end_are_added(value: dict[str, Any], count: int
     stripped = text.rstrip("]}")
     cut = text[: max(len(stripped), len(text) - count)]
     repaired = repair_object(cut)
-    assert repaired == value or (
-        repaired is None and cut[-1] not in '"]}e'
-    )  # a number, or null, or nothing at all
+    # Refused is what ends in a number or null, for there might be more of it, and what json-repair leaves something out of.
+    drops = any(empty in cut for empty in ("[[]", "[{}", ", []", ", {}"))
+    assert repaired == value or (repaired is None and (cut[-1] not in '"]}e' or drops))
 
 
 @given(OBJECTS, st.data())

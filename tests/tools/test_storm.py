@@ -64,7 +64,7 @@ def tools_of(underway: Underway) -> Toolset:
     def compute(context: RunContext, seconds: float) -> str:
         with underway:
             for _ in range(int(seconds * 1000)):
-                if context.abandoned:
+                if context.cancel.requested:
                     break
                 threading.Event().wait(0.001)
             return "computed"

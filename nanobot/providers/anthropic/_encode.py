@@ -160,6 +160,11 @@ def encode_body(
         temperature=request.temperature,
         effort=request.reasoning_effort,
     )
+    if request.output is not None:
+        fields["output_config"] = {
+            **fields.get("output_config", {}),  # which may hold the effort
+            "format": {"type": "json_schema", "schema": request.output.schema},
+        }
     if tools:
         fields["tools"] = _array(tools, breakpoint=not system)
     if tool_choice is not None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from functools import partial
 from typing import Final
 
+from nanobot._frames import forgetful
+
 from .._answer_stream import AnswerStream
 from .._connection_count import ConnectionCount
 from .._encoded_once import EncodedOnce
@@ -34,6 +36,7 @@ class AnthropicProvider:
       ConfigError: The endpoint cannot be used; the text names the setting.
     """
 
+    @forgetful
     def __init__(self, endpoint: Endpoint, *, pool: ConnectionPool | None = None) -> None:
         api_key = endpoint.api_key.strip()  # a key read from a file often ends with a line break
         credentials = {"x-api-key": api_key} if api_key else {}

@@ -15,7 +15,7 @@ from nanobot.messages import (
     UserMessage,
 )
 
-from .._known_models import ReasoningStyle, known_model
+from .._known_models import ReasoningStyle, accepts_temperature, known_model, reasons_always
 from .._match import model_words
 from .._reasoning_items import is_ours
 
@@ -46,7 +46,8 @@ def sampling_fields(
     - `max_tokens` is required by the service, and counts reasoning too. A budget for reasoning is added to it, as
       far as the model goes, so that the answer keeps its room.
     - How reasoning is asked for depends on the model (see `ReasoningStyle`): by a budget, or by a word. A model
-      that is not in the catalog is taken for a new one if it is a Claude, else for one that knows budgets.
+      that is not in the catalog is taken for a new one if it is a Claude, else for one that knows budgets. Where
+      reasoning cannot be switched off, "none" asks for the least of it.
     - With reasoning the service accepts no temperature but 1, which is its default; without, none above 1.
 
     Raises:
@@ -58,7 +59,7 @@ def sampling_fields(
     style = (known and known.reasoning) or _usual_style(model)
     if effort is not None:
         if style == "adaptive":
-            fields |= _adaptive(effort)
+            fields |= _adaptive("low" if effort == "none" and reasons_always(model) else effort)
         elif (
             style not in ("none", "always")
             and effort != "none"
@@ -66,8 +67,7 @@ def sampling_fields(
         ):
             fields |= _budgeted(effort, fields["max_tokens"], limit)
     thinks = fields.get("thinking", {}).get("type", "disabled") != "disabled"
-    takes_temperature = known is None or known.accepts_temperature
-    if temperature is not None and takes_temperature and not thinks:
+    if temperature is not None and accepts_temperature(model) and not thinks:
         fields["temperature"] = min(temperature, 1.0)
     return fields
 

@@ -166,13 +166,13 @@ class AnswerDecoder:
     def _chunk_forgivingly(self, payload: bytes) -> _wire.Chunk:
         try:
             chunk = msgspec.convert(_forgivingly_decoded(payload), _wire.Chunk, strict=False)
-        except (ValueError, msgspec.ValidationError, RecursionError) as exc:
+        except (ValueError, msgspec.ValidationError, RecursionError):
             excerpt = body_excerpt(payload, self._secrets)
             raise MalformedStream(
                 f"{self._provider} sent an event that is not a chat completion: {excerpt[:120]!r}",
                 provider=self._provider,
                 body_excerpt=excerpt,
-            ) from exc
+            ) from None  # what decoding raises carries the whole payload
         self._seen_halves = True
         return chunk
 

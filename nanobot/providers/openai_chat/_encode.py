@@ -169,6 +169,15 @@ def encode_body(
         fields["temperature"] = request.temperature
     if request.reasoning_effort is not None:
         fields["reasoning_effort"] = request.reasoning_effort
+    if request.output is not None:
+        fields["response_format"] = {
+            "type": "json_schema",
+            "json_schema": {
+                "name": request.output.name,
+                "schema": request.output.schema,
+                "strict": True,
+            },
+        }
     fields["stream"] = True
     if "no_stream_usage" not in quirks:
         fields["stream_options"] = {"include_usage": True}

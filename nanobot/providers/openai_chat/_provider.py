@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from functools import partial
 
+from nanobot._frames import forgetful
+
 from .._answer_stream import AnswerStream
 from .._connection_count import ConnectionCount
 from .._encoded_once import EncodedOnce
@@ -33,6 +35,7 @@ class OpenAIChatProvider:
       ConfigError: The endpoint cannot be used; the text names the setting.
     """
 
+    @forgetful
     def __init__(self, endpoint: Endpoint, *, pool: ConnectionPool | None = None) -> None:
         api_key = endpoint.api_key.strip()  # a key read from a file often ends with a line break
         credentials = {"authorization": f"Bearer {api_key}"} if api_key else {}

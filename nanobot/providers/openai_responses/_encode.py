@@ -31,7 +31,7 @@ from nanobot.messages import (
 )
 
 from .._images import Images, find_image, is_web_image, unseen_image
-from .._known_models import known_model
+from .._known_models import accepts_temperature, known_model, reasons_always
 from .._provider import ModelRequest
 from .._reasoning_items import answer_pieces, is_ours
 from .._request_body import (
@@ -132,10 +132,20 @@ def encode_body(
     fields["input"] = msgspec.Raw(b"[" + b",".join(items) + b"]")
     if request.max_tokens is not None:
         fields["max_output_tokens"] = max(_LEAST_OUTPUT_TOKENS, request.max_tokens)
-    if request.temperature is not None and (known is None or known.accepts_temperature):
+    if request.temperature is not None and accepts_temperature(request.model):
         fields["temperature"] = request.temperature
     if effort is not None and (known is None or known.reasoning not in ("none", "always")):
-        fields["reasoning"] = _reasoning_settings(effort)
+        least = effort == "none" and reasons_always(request.model)
+        fields["reasoning"] = _reasoning_settings("low" if least else effort)
+    if request.output is not None:
+        fields["text"] = {
+            "format": {
+                "type": "json_schema",
+                "name": request.output.name,
+                "schema": request.output.schema,
+                "strict": True,
+            }
+        }
     if reasons:
         fields["include"] = ["reasoning.encrypted_content"]
     fields["store"] = False

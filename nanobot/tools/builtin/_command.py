@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
 import trio
@@ -15,8 +11,7 @@ from trio.lowlevel import RunVar
 
 from nanobot.errors import ToolError
 
-from .._threads import in_file_thread
-from ._keeper import kill_kept
+from .._kept import Kept, can_keep, start_kept
 from ._output import Output
 
 __all__ = ["Ended", "Ending", "run_command"]
@@ -30,13 +25,8 @@ writes so much in 0.2 s."""
 
 _READ_BYTES: Final = 256 * 1024
 
-_TO_END_S: Final = 12.0
-"""For the keeper, which itself needs 10.2 s at most and milliseconds as a rule; then it is killed, and what it kept."""
-
 _TO_DRAIN_S: Final = 1.0
 """For the last bytes in the pipes. They end with the last process that holds them."""
-
-_PROGRAM: Final = Path(__file__).with_name("_keeper.py")
 
 Ending: TypeAlias = Literal["exited", "timed_out", "wrote_too_much"]
 
@@ -83,12 +73,11 @@ async def run_command(
     Cancellation: returns when the command and its descendants are dead.
     """
     async with _one_of_few():
-        process = await _start(arguments, folder, environment)
+        command = await _start(arguments, folder, environment)
         try:
-            return await _waited(process, timeout_s, output, errors)
+            return await _waited(command, timeout_s, output, errors)
         finally:
-            with trio.CancelScope(shield=True):
-                await _end(process)
+            await command.aclose()  # noqa: ASYNC102 - shielded, and bounded
 
 
 def _one_of_few() -> trio.Semaphore:
@@ -100,67 +89,35 @@ def _one_of_few() -> trio.Semaphore:
         return commands
 
 
-async def _start(
-    arguments: Sequence[str], folder: str, environment: Mapping[str, str]
-) -> trio.Process:
-    if not hasattr(os, "fork"):
-        raise ToolError("Commands cannot be run on this system.")
-    if not sys.executable or getattr(sys, "frozen", False):
-        raise ToolError("Commands cannot be run here, for Python is part of another program.")
-    try:
-        return await trio.lowlevel.open_process(
-            [sys.executable, "-I", "-S", "-Wignore", str(_PROGRAM), *arguments],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            cwd=folder,
-            env=environment,
-            start_new_session=True,
+async def _start(arguments: Sequence[str], folder: str, environment: Mapping[str, str]) -> Kept:
+    if not can_keep():
+        raise ToolError(
+            "Commands cannot be run here: this system, or this Python, cannot keep them."
         )
-    except (
-        OSError,
-        ValueError,
-    ) as error:  # a line that is too long for the system, NUL in it, a folder that is gone
+    try:
+        return await start_kept(arguments, folder=folder, environment=environment, reads=False)
+    except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise ToolError(f"The command cannot be started: {reason}.") from error
 
 
-async def _waited(process: trio.Process, timeout_s: float, output: Output, errors: Output) -> Ended:
+async def _waited(command: Kept, timeout_s: float, output: Output, errors: Output) -> Ended:
     ending: Ending = "exited"
     with trio.move_on_after(timeout_s) as deadline:
         async with trio.open_nursery() as nursery:
 
-            async def read(stream: trio.abc.ReceiveStream | None, into: Output) -> None:
+            async def read(stream: trio.abc.ReceiveStream, into: Output) -> None:
                 nonlocal ending
-                assert stream is not None
                 while piece := await stream.receive_some(_READ_BYTES):
                     into.feed(bytes(piece))
                     if output.size + errors.size > _MOST_BYTES:
                         ending = "wrote_too_much"
                         nursery.cancel_scope.cancel()
 
-            nursery.start_soon(read, process.stdout, output)
-            nursery.start_soon(read, process.stderr, errors)
-            await process.wait()
+            nursery.start_soon(read, command.stdout, output)
+            nursery.start_soon(read, command.stderr, errors)
+            await command.wait()
             nursery.cancel_scope.deadline = trio.current_time() + _TO_DRAIN_S
     if deadline.cancelled_caught:
         ending = "timed_out"
-    code = 0 if process.returncode is None else process.returncode
-    return Ended(ending, code if code >= 0 else 128 - code)
-
-
-async def _end(process: trio.Process) -> None:
-    assert process.stdin is not None
-    await process.stdin.aclose()  # the keeper ends everything, and itself
-    with trio.move_on_after(_TO_END_S):
-        await process.wait()
-    if (
-        process.returncode is None or process.returncode < 0
-    ):  # somebody has stopped or killed the keeper
-        await in_file_thread(lambda: kill_kept(process.pid))
-        process.kill()
-        with trio.move_on_after(_TO_END_S):
-            await process.wait()
-    for pipe in (process.stdout, process.stderr):
-        if pipe is not None:
-            await pipe.aclose()
+    return Ended(ending, command.status or 0)

@@ -193,6 +193,7 @@ def _listed(tool: types.Tool) -> ListedTool:
         (tool.description or tool.title or "").strip(),
         tool.input_schema,
         bool(hints is not None and hints.read_only_hint),
+        bool(hints is not None and hints.idempotent_hint),
     )
 
 

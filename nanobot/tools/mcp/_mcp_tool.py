@@ -43,7 +43,9 @@ class McpTool:
             description = f"{description[: _MOST_DESCRIPTION - 1]}…"
         self.spec: Final = ToolSpec(name, description, _schema(listed.schema))
         self.traits: Final = ToolTraits(
-            timeout_s=server.settings.tool_timeout, read_only=listed.read_only
+            timeout_s=server.settings.tool_timeout,
+            read_only=listed.read_only,
+            idempotent=listed.idempotent,
         )
         self.origin: Final = f"MCP server {server.name!r}, tool {listed.name!r}"
         self._server = server

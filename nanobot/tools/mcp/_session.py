@@ -58,12 +58,14 @@ class ListedTool(Struct, frozen=True, eq=False):
       description: What it is for, "" if the server does not say.
       schema: JSON schema of its arguments, an object.
       read_only: Whether the server says that a call changes nothing.
+      idempotent: Whether it says that a second call with the same arguments does.
     """
 
     name: str
     description: str
     schema: dict[str, Any]
     read_only: bool
+    idempotent: bool = False
 
 
 class Blob(Struct, frozen=True):

@@ -3,6 +3,7 @@
 // Prints what it saw as one JSON object; anything that throws fails the test.
 
 import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { createInterface } from "node:readline";
 
@@ -193,14 +194,45 @@ const stories = {
     return { text: await written(page) };
   },
 
-  async screenshots(page, context) {
-    await say(page, given.question);
-    await ended(page);
-    for (const scheme of ["light", "dark"]) {
-      await page.emulateMedia({ colorScheme: scheme });
-      await page.screenshot({ path: `${given.folder}/gateway-${scheme}.png` });
+  // Every view in each scheme and size: what axe-core finds wrong with it, and a picture of it.
+  async inspect(page) {
+    const axe = readFileSync(createRequire(`${folder}/`).resolve("axe-core/axe.min.js"), "utf8");
+    const found = [];
+    async function look(view) {
+      for (const scheme of ["light", "dark"]) {
+        await page.emulateMedia({ colorScheme: scheme, reducedMotion: "reduce" });
+        await page.waitForTimeout(300); // colours change over a moment
+        await page.evaluate(axe);
+        const { violations } = await page.evaluate(() => globalThis.axe.run(document, { resultTypes: ["violations"] }));
+        for (const one of violations) for (const node of one.nodes) found.push(`${view} ${scheme}: ${one.id}: ${node.html.slice(0, 120)} ${node.any[0]?.message ?? ""}`);
+        if (given.folder) await page.screenshot({ path: `${given.folder}/${view}-${scheme}.png` });
+      }
     }
-    return {};
+    await look("empty");
+    await say(page, given.question);
+    await page.locator(".approval button", { hasText: "Allow once" }).waitFor();
+    await look("approval");
+    await page.locator(".approval button", { hasText: "Allow once" }).click();
+    await ended(page);
+    await look("answer");
+    await page.evaluate(() => document.querySelectorAll("details").forEach((one) => { one.open = true; }));
+    await look("opened");
+    await page.keyboard.press("Escape");
+    await page.locator("#help").click();
+    await look("help");
+    await page.keyboard.press("Escape");
+    await page.setViewportSize({ width: 375, height: 740 });
+    await look("phone");
+    await page.locator("#open-sidebar").click();
+    await page.waitForSelector("#sidebar.open");
+    await look("phone-list");
+    await page.keyboard.press("Escape");
+    await page.keyboard.press("Alt+R");
+    await page.waitForTimeout(2500); // two looks, so that there is something to plot
+    await look("phone-runtime");
+    await page.setViewportSize({ width: 1180, height: 800 });
+    await look("runtime");
+    return { found };
   },
 };
 

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import trio
 
+from nanobot.errors import ToolError
 from nanobot.testing import Answer, Stall, scripted_server
 from nanobot.tools import tool
 from tests.gateway.browser.hostile import HOSTILE
@@ -22,7 +23,7 @@ from tests.gateway.conftest import open_stage
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]
 
 STORIES = Path(__file__).with_name("stories.mjs")
-CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nanobot-browser"
+INSTALLED = Path(sys.prefix) / "browser"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 PATIENCE_S = 200
 BLOCKED = "Content Security Policy"
@@ -39,18 +40,11 @@ def browser() -> tuple[Path, str]:
     chromium = next(filter(None, map(shutil.which, BROWSERS)), None)
     if chromium is None:
         pytest.skip("no Chromium is installed (Debian: apt install chromium)")
-    for program in ("node", "npm"):
-        if shutil.which(program) is None:
-            pytest.skip(f"{program} is not installed")
-    if not (CACHE / "node_modules" / "playwright-core").is_dir():
-        CACHE.mkdir(parents=True, exist_ok=True)
-        install = ["npm", "install", "--silent", "--prefix", str(CACHE), "playwright-core@1"]
-        installed = subprocess.run(
-            install, capture_output=True, text=True, timeout=180, check=False
-        )
-        if installed.returncode:
-            pytest.skip(f"npm could not install playwright-core: {installed.stderr[-200:]}")
-    return CACHE, chromium
+    if shutil.which("node") is None:
+        pytest.skip("node is not installed (Debian: apt install nodejs npm)")
+    if not (INSTALLED / "node_modules" / "playwright-core").is_dir():
+        pytest.skip("playwright-core is not installed: make .venv/installed-browser")
+    return INSTALLED, chromium
 
 
 async def nothing_to_answer(_: str) -> None:
@@ -197,7 +191,7 @@ async def test_a_line_that_is_cut_again_and_again_loses_and_doubles_nothing(
         async def cut(what: str) -> None:
             if what == "cut":
                 for connection in list(stage.gateway._connections):
-                    await trio.aclose_forcefully(connection._stream)
+                    await trio.aclose_forcefully(connection._wire)
 
         told = await tell(browser, "cut_off", stage.page, cut)
     assert told["text"].strip() == "".join(words).strip()
@@ -270,6 +264,55 @@ async def test_a_call_can_be_allowed_and_is_shown_with_its_time(browser: tuple[P
     assert "was allowed" in told["decided"]
     assert "launched to the moon" in told["tool"]
     assert told["elapsed"].endswith("s")
+
+
+REPORT = """Three things changed since **yesterday**:
+
+1. `retry_after_s` is honoured, also as an HTTP date.
+2. A cancelled turn keeps what was said.
+
+| Store | Appends/s | p99 |
+|---|---:|---:|
+| SQLite | 11,400 | 4 ms |
+| PostgreSQL | 8,900 | 9 ms |
+
+```python
+async with Nanobot.from_config() as bot:
+    print((await bot.run("hi")).content)
+```
+
+> More in the [changelog](https://example.org/changes)."""
+
+
+async def test_axe_finds_nothing_wrong_with_any_view_in_any_scheme_and_size(
+    browser: tuple[Path, str],
+) -> None:
+    @tool(approval="ask")
+    async def read_log(path: str, lines: int) -> str:
+        """Read the end of a log."""
+        return "\n".join(f"12:00:0{n} worker {n} is ready" for n in range(lines))
+
+    @tool
+    async def broken(query: str) -> str:
+        """Never work."""
+        raise ToolError("the index is being rebuilt")
+
+    answers = [
+        Answer(
+            "Let me look at the log first.",
+            reasoning="The user wants to know what changed. The log should say.",
+            tool_calls=[
+                ("read_log", {"path": "logs/app.log", "lines": 4}),
+                ("broken", {"query": "changes since yesterday"}),
+            ],
+        ),
+        REPORT,
+    ]
+    pictures = os.environ.get("NANOBOT_PICTURES", "")
+    async with open_stage(answers, tools=[read_log, broken], limit_s=PATIENCE_S) as stage:
+        question = "What changed since yesterday?"
+        told = await tell(browser, "inspect", stage.page, question=question, folder=pictures)
+    assert told["found"] == [], "\n".join(told["found"])
 
 
 async def test_keyboard_screen_reader_theme_phone_and_runtime(browser: tuple[Path, str]) -> None:

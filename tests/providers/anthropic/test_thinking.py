@@ -92,6 +92,13 @@ def test_no_word_leaves_it_to_the_service_and_none_switches_it_off() -> None:
     assert fields("claude-opus-4-5", "none") == plain
 
 
+@pytest.mark.parametrize("model", ["claude-opus-5-5", "claude-fable-5-1", "claude-opus-99"])
+def test_what_cannot_be_switched_off_is_asked_for_as_little_as_can_be(model: str) -> None:
+    found = fields(model, "none")
+    assert found["thinking"] == ADAPTIVE
+    assert found["output_config"] == {"effort": "low"}
+
+
 @pytest.mark.parametrize("model", ["claude-3-5-haiku", "MiniMax-M2.7"])
 def test_a_model_that_does_not_take_such_wishes_gets_none(model: str) -> None:
     assert fields(model, "high") == {"max_tokens": 8192}

@@ -142,6 +142,22 @@ def answer(message: dict[str, Any], misbehaves: str) -> dict[str, Any] | None:
     return None if result is None else {"id": number, "result": result}
 
 
+def become_a_daemon_too() -> None:
+    """Leave a process behind that has another group, another session, no parent, and no ear for signals."""
+    until_it_runs, never_written = os.pipe()
+    if os.fork():
+        os.close(never_written)
+        os.read(until_it_runs, 1)  # closed by exec
+        os.close(until_it_runs)
+        return
+    os.setsid()
+    if os.fork():
+        os._exit(0)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    os.close(0)
+    os.execvp("sleep", ["sleep", sys.argv[2]])
+
+
 def main(misbehaves: str) -> None:
     match misbehaves:
         case "dies at start":
@@ -162,6 +178,8 @@ def main(misbehaves: str) -> None:
         case "ignores every signal":
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
             signal.signal(signal.SIGINT, signal.SIG_IGN)
+        case "has a daemon":
+            become_a_daemon_too()
         case "has a child":
             subprocess.Popen(["sleep", "1000"])
         case "never reads":

@@ -8,6 +8,7 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from nanobot.config import McpServer
 from nanobot.testing import no_leaks
 from tests.tools.mcp.servers import opened, small, texts
 
+CONNECT = "nanobot.tools.mcp._connect"
 PROGRAM = "tests.tools.mcp.http_server"
 ROOT = Path(__file__).parents[3]
 
@@ -174,4 +176,14 @@ async def test_a_goodbye_that_is_not_answered_holds_nobody_up(tmp_path: Path) ->
         with trio.fail_after(20):
             async with opened(web=server.settings()) as servers:
                 await servers.ready()
+        assert server.log[-1] == "DELETE True"
+
+
+async def test_a_session_ends_though_its_goodbye_is_never_answered(tmp_path: Path) -> None:
+    """By itself: `McpServers` would cut it off too, which must not hide that it does not end."""
+    open_session = (await trio.to_thread.run_sync(import_module, CONNECT)).open_session
+    async with no_leaks(), running(tmp_path, "does not let go") as server:
+        with trio.fail_after(60):  # without a limit it would be for ever
+            async with open_session(server.settings(), lambda _: None) as session:
+                assert await session.list_tools()
         assert server.log[-1] == "DELETE True"

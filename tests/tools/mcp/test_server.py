@@ -6,15 +6,17 @@ import itertools
 import logging
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+from actors import trio_home
 from nanobot.config import McpServer
 from nanobot.errors import ToolError
+from nanobot.tools.mcp import McpServers
 from nanobot.tools.mcp._server import McpMissing, Server
 from nanobot.tools.mcp._session import (
     Answer,
@@ -60,6 +62,7 @@ class Script:
         self.list: Callable[[], Awaitable[None]] = _at_once
         self.ping: Callable[[], Awaitable[None]] = _at_once
         self.call: Callable[[str], Awaitable[Answer]] = _seen
+        self.end: Callable[[], Awaitable[None]] = _at_once
         self.announce: Callable[[str], None] = lambda _: None
         self.lose: Callable[[ServerFailed], None] = lambda _: None
 
@@ -82,6 +85,7 @@ class Script:
                 yield FakeSession(self)
             finally:
                 self.closed += 1
+                await self.end()  # noqa: ASYNC102 - how it waits is the test's choice
         if lost:
             raise lost[0]
 
@@ -350,6 +354,30 @@ async def test_stopping_waits_for_no_ping(mock_clock: MockClock) -> None:
         script.announce("trouble")
         await wait_all_tasks_blocked()
     assert script.closed == 1
+
+
+async def test_closing_waits_half_a_second_for_a_session_that_does_not_end(
+    autojump_clock: MockClock,
+) -> None:
+    scripts = {"fine": Script(), "stuck": Script(), "starting": Script()}
+    scripts["stuck"].end = scripts["starting"].start = for_ever
+
+    async def load() -> OpenSession:
+        def opened(
+            server: McpServer, announce: Callable[[str], None]
+        ) -> AbstractAsyncContextManager[Session]:
+            return scripts[server.command].open(server, announce)
+
+        return opened
+
+    settings = {name: McpServer(command=name, tool_timeout=1) for name in scripts}
+    servers = McpServers(settings, home=trio_home(), load=load)
+    await servers.ready()
+    started = trio.current_time()
+    with trio.fail_after(60):
+        await servers.aclose()
+    assert trio.current_time() - started == 0.5
+    assert [script.closed for script in scripts.values()] == [1, 1, 0]
 
 
 async def test_a_tool_that_is_enabled_but_not_there_is_named(

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import os
 import random
 import re
 import signal
+import subprocess
 import sys
+import time
 from pathlib import Path
 
+import msgspec
 import pytest
 import trio
 
@@ -22,6 +26,15 @@ from nanobot.tools import ToolResult
 from nanobot.tools.mcp import McpServers
 from tests.tools.mcp.servers import Caller, opened, small, texts
 from tests.tools.mcp.stdio_server import PNG
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _mcp_is_loaded() -> None:
+    """Importing it takes seconds, in a thread that a cancelled start leaves alone: no leak, but no_leaks cannot know."""
+    importlib.import_module("nanobot.tools.mcp._connect")
+
+
+linux = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 
 
 def parts_of(result: ToolResult) -> tuple[Part, ...]:
@@ -212,10 +225,75 @@ async def test_bad_habits_do_no_harm_and_end_with_the_server(tmp_path: Path, hab
 
 
 async def test_a_server_that_ignores_every_signal_is_gone_all_the_same(tmp_path: Path) -> None:
-    async with opened(small=small("ignores every signal")) as servers:
-        await servers.ready()
-        group = int(await texts(servers, tmp_path, "mcp_small_pid"))
+    with trio.fail_after(60):  # whoever waits for it to end by itself waits for ever
+        async with opened(small=small("ignores every signal")) as servers:
+            await servers.ready()
+            group = int(await texts(servers, tmp_path, "mcp_small_pid"))
     assert group_is_gone(group)
+
+
+def alive(marker: str) -> list[int]:
+    """Processes that were started with this in their arguments."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            if marker.encode() in path.read_bytes():
+                found.append(int(path.parent.name))
+    return found
+
+
+def with_a_daemon(marker: str) -> McpServer:
+    settings = small("has a daemon")
+    return msgspec.structs.replace(settings, args=(*settings.args, marker))
+
+
+@linux
+@pytest.mark.parametrize("goes", ["by our closing", "by itself", "killed"])
+async def test_a_daemon_of_a_server_is_gone_with_it(tmp_path: Path, goes: str) -> None:
+    marker = str(random.randint(10**8, 10**9))
+    async with opened(small=with_a_daemon(marker)) as servers:
+        await servers.ready()
+        server = int(await texts(servers, tmp_path, "mcp_small_pid"))
+        (daemon,) = alive(f"sleep\0{marker}")
+        if goes == "killed":
+            os.kill(server, signal.SIGKILL)
+        elif goes == "by itself":
+            await texts(servers, tmp_path, "mcp_small_die")
+        if goes != "by our closing":
+            with trio.fail_after(20):
+                while daemon in alive(marker):  # noqa: ASYNC110 - the process tells nobody
+                    await trio.sleep(0.01)
+    assert alive(marker) == []
+
+
+@linux
+def test_nothing_of_a_server_survives_the_death_of_nanobot_itself() -> None:
+    marker = str(random.randint(10**8, 10**9))
+    program = (
+        "import sys, trio\n"
+        "from actors import trio_home\n"
+        "from nanobot.config import McpServer\n"
+        "from nanobot.tools.mcp import McpServers\n"
+        "async def main():\n"
+        "    settings = McpServer(command=sys.argv[1], args=tuple(sys.argv[2:]))\n"
+        "    servers = McpServers({'small': settings}, home=trio_home())\n"
+        "    await servers.ready()\n"
+        "    print('ready', flush=True)\n"
+        "    await trio.sleep_forever()\n"
+        "trio.run(main)\n"
+    )
+    settings = with_a_daemon(marker)
+    command = [sys.executable, "-c", program, settings.command, *settings.args]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as nanobot:
+        assert nanobot.stdout is not None
+        assert nanobot.stdout.readline() == b"ready\n"
+        assert len(alive(f"\0has a daemon\0{marker}")) >= 2  # the server and its keeper
+        assert alive(f"sleep\0{marker}")
+        nanobot.kill()
+    deadline = time.monotonic() + 30
+    while left := alive(marker):
+        assert time.monotonic() < deadline, left
+        time.sleep(0.02)
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ export class RuntimeView {
       this.values[key] = make("dd", { textContent: "0" });
       numbers.append(make("div", {}, make("dt", { textContent: title }), this.values[key]));
     }
-    this.speed = this.#plot("Turns", ["turns/s"], ["--plot-1"], "");
+    this.speed = this.#plot("Turns", ["turns"], ["--plot-1"], "");
     this.latency = this.#plot("Latency", ["median", "95 %"], ["--plot-1", "--plot-2"], " s");
     this.lockState = make("p", { className: "lock-state" });
     this.waiters = this.#table(["Waits for the lock", "Kind", "For"]);

@@ -107,9 +107,9 @@ const MAKERS = {
         gist.textContent = gistOf(block.arguments);
         elapsed.textContent = block.elapsedMs != null ? seconds(block.elapsedMs) : "";
         inside.replaceChildren(
-          make("h4", { textContent: "Arguments" }), make("pre", { textContent: pretty(block.arguments), tabIndex: 0 }),
-          ...(block.error ? [make("h4", { textContent: "Error" }), make("pre", { className: "wrong", textContent: block.error, tabIndex: 0 })] : []),
-          ...(block.result != null && block.result !== block.error ? [make("h4", { textContent: "Result" }), make("pre", { textContent: block.result || "(nothing)", tabIndex: 0 })] : []),
+          make("p", { className: "label", textContent: "Arguments" }), make("pre", { textContent: pretty(block.arguments), tabIndex: 0 }),
+          ...(block.error ? [make("p", { className: "label", textContent: "Error" }), make("pre", { className: "wrong", textContent: block.error, tabIndex: 0 })] : []),
+          ...(block.result != null && !(block.error && block.result.endsWith(block.error)) ? [make("p", { className: "label", textContent: "Result" }), make("pre", { textContent: block.result || "(nothing)", tabIndex: 0 })] : []),
         );
       },
     };
@@ -134,7 +134,7 @@ const MAKERS = {
         allow.onclick = () => view.decide(block.id, "approved");
         deny.onclick = () => view.decide(block.id, "denied");
         element.replaceChildren(
-          make("h4", { textContent: `Allow ${block.name}?` }),
+          make("h2", { textContent: `Allow ${block.name}?` }),
           make("p", { className: "what", textContent: block.description.split("\n")[0] }),
           make("pre", { textContent: pretty(block.arguments), tabIndex: 0 }),
           make("div", { className: "buttons" }, allow, deny),

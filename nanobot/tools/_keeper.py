@@ -1,8 +1,9 @@
 """The process between nanobot and a command: nothing that the command starts outlives it.
 
-Started by `_command` as a file and not as a module, so that it needs nothing but the standard library. Its arguments
-are the command's. Its stdin is a pipe whose other end only nanobot holds: when that is closed, the command is no longer
-wanted, or nanobot is gone, however it went. It exits as the command did, with 128 + the signal for one that was killed.
+Started by `_kept` as a file and not as a module, so that it needs nothing but the standard library. Its arguments are
+the descriptor that becomes the command's stdin ("-" for an empty one), and the command's own. Its own stdin is a pipe
+whose other end only nanobot holds: when that is closed, the command is no longer wanted, or nanobot is gone, however it
+went. It exits as the command did, with 128 + the signal for one that was killed.
 
 On Linux every process that loses its parent becomes a child of this one (`PR_SET_CHILD_SUBREAPER`), also one that left
 its process group and its session. So there is always a way down to all of them. Elsewhere only the process group is
@@ -33,7 +34,7 @@ _CHASES = 500
 _SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 
 
-def main(arguments: list[str]) -> int:
+def main(stdin: str, arguments: list[str]) -> int:
     """Run the command and end all that it started; return the exit code."""
     for number in (
         signal.SIGINT,
@@ -47,7 +48,11 @@ def main(arguments: list[str]) -> int:
     os.set_blocking(awake, False)
     signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
-    command = _start(arguments)
+    command = _start(arguments, None if stdin == "-" else int(stdin))
+    # Pipes that we held open would hide from nanobot that the command has closed them. Stderr is left for our own last words.
+    os.close(1)
+    if stdin != "-":
+        os.close(int(stdin))
     reaped: dict[int, int] = {}
     wanted = True
     while wanted and command not in reaped:
@@ -68,7 +73,7 @@ def _adopt_orphans() -> None:
         ctypes.CDLL(None).prctl(_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
-def _start(arguments: list[str]) -> int:
+def _start(arguments: list[str], stdin: int | None) -> int:
     command = os.fork()
     if command:
         return command
@@ -76,8 +81,9 @@ def _start(arguments: list[str]) -> int:
         os.setpgid(0, 0)  # so that `kill 0` in the command does not reach its keeper
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE):
             signal.signal(number, signal.SIG_DFL)
-        nothing = os.open(os.devnull, os.O_RDONLY)
-        os.dup2(nothing, 0)
+        source = os.open(os.devnull, os.O_RDONLY) if stdin is None else stdin
+        os.dup2(source, 0)
+        os.close(source)
         os.execvp(arguments[0], arguments)
     except OSError as error:
         os.write(2, f"{arguments[0]}: {error.strerror}\n".encode())
@@ -117,6 +123,8 @@ def _end(command: int, reaped: dict[int, int]) -> None:
         if number is signal.SIGKILL:
             _chase(reaped)
         time.sleep(_LOOK_EVERY_S)
+    if sys.platform != "linux":  # what a command leaves behind there is nobody's child that we know
+        _signal(-command, signal.SIGKILL)
 
 
 def _chase(reaped: dict[int, int]) -> None:
@@ -189,5 +197,5 @@ def kill_kept(keeper: int) -> None:
 
 
 if __name__ == "__main__":
-    code = main(sys.argv[1:])
+    code = main(sys.argv[1], sys.argv[2:])
     os._exit(code if code >= 0 else 128 - code)

@@ -1,0 +1,102 @@
+"""Files that come with a message: decoded, bounded, and kept in the workspace, where the model's tools can open them."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import mimetypes
+import re
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from msgspec import Struct
+
+from nanobot.errors import ToolError
+from nanobot.tools import Workspace
+
+from ._client_frames import FrameError, Media
+
+__all__ = ["File", "MediaFolder", "files_from_media"]
+
+_MAX_FILES: Final = 4
+_MAX_FILE_BYTES: Final = 6 * 1024 * 1024
+"""Both are what clients of the existing nanobot keep to; together they fit into a frame."""
+
+_UNSAFE: Final = re.compile(r"[^A-Za-z0-9._-]+")
+_LONGEST_NAME: Final = 80
+
+
+class File(Struct, frozen=True):
+    """One file under a name that is safe, and the same for the same content."""
+
+    name: str
+    content: bytes
+
+
+def files_from_media(media: Sequence[Media], chat_id: str) -> list[File]:
+    """Decode the files of a message. Pure; takes a moment for megabytes.
+
+    Raises:
+      FrameError: There are too many, or one cannot be read or is too large.
+
+    Source: RFC 2397 for `data:` URLs.
+    """
+    if len(media) > _MAX_FILES:
+        raise FrameError("bad_media", f"a message may have {_MAX_FILES} files", chat_id)
+    return [_file(one, chat_id) for one in media]
+
+
+def _file(media: Media, chat_id: str) -> File:
+    head, comma, encoded = media.data_url.removeprefix("data:").partition(",")
+    if not media.data_url.startswith("data:") or not comma or not head.endswith(";base64"):
+        raise FrameError("bad_media", "`data_url` must be `data:TYPE;base64,…`", chat_id)
+    if len(encoded) // 4 * 3 > _MAX_FILE_BYTES + 3:
+        raise FrameError("bad_media", "a file may have 6 MB", chat_id)
+    try:
+        content = base64.b64decode(encoded, validate=True)
+    except (binascii.Error, ValueError):
+        raise FrameError("bad_media", "a `data_url` is not base64", chat_id) from None
+    if not content:
+        raise FrameError("bad_media", "a file must not be empty", chat_id)
+    media_type = head.removesuffix(";base64").partition(";")[0].strip().lower()
+    last = re.split(r"[/\\]", media.name or "")[-1]
+    plain = _UNSAFE.sub("_", last).lstrip(".")[-_LONGEST_NAME:]
+    name = plain or f"file{mimetypes.guess_extension(media_type) or ''}"
+    return File(f"{hashlib.sha256(content).hexdigest()[:16]}-{name}", content)
+
+
+class MediaFolder:
+    """Where the files of chats are. Its methods wait for a disk."""
+
+    def __init__(self, workspace: Path) -> None:
+        self._workspace = Workspace(workspace)
+
+    def keep(self, files: Sequence[File], chat_id: str, *, temporary: bool) -> tuple[str, ...]:
+        """Write files and give their paths; the same content is kept once. Those of a temporary chat have a folder.
+
+        Raises:
+          FrameError: They cannot be written.
+        """
+        folder = _folder(chat_id) if temporary else ".nanobot/uploads"
+        paths = []
+        for file in files:
+            path = f"{folder}/{file.name}"
+            try:
+                self._workspace.create_file(path, file.content)
+            except FileExistsError:
+                pass  # the same file came before
+            except ToolError as error:
+                raise FrameError("unavailable", str(error), chat_id) from error
+            paths.append(str(self._workspace.root / path))
+        return (*paths,)
+
+    def forget(self, chat_id: str) -> None:
+        """Remove the files of a temporary chat."""
+        shutil.rmtree(self._workspace.root / _folder(chat_id), ignore_errors=True)
+
+
+def _folder(chat_id: str) -> str:
+    return f".nanobot/uploads/temporary-{chat_id.replace(':', '_')}"

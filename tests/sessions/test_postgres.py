@@ -1,0 +1,165 @@
+"""The PostgreSQL store keeps the promises of every store."""
+
+from __future__ import annotations
+
+import json
+import sys
+import traceback
+from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from nanobot.config import config_from_tree, load_config
+from nanobot.errors import ConfigError, StoreError
+from nanobot.messages import UserMessage
+from nanobot.sessions import SessionStore, configured_store, open_lease
+from tests.sessions.postgres_server import new_schema, run_sql
+from tests.sessions.store_conformance import OpenStore, StoreConformance
+
+# After psycopg was looked for: without it these tests skip.
+from nanobot.sessions import _postgres_schema  # isort: skip
+from nanobot.sessions._postgres import PostgresStore  # isort: skip
+from nanobot.sessions._postgres_address import Address  # isort: skip
+from nanobot.sessions._postgres_schema import SCHEMA  # isort: skip
+
+
+@pytest.fixture
+def url() -> Iterator[str]:
+    with new_schema() as url:
+        yield url
+
+
+class TestPostgres(StoreConformance):
+    @pytest.fixture
+    def open_store(self, url: str) -> OpenStore:
+        @asynccontextmanager
+        async def opened() -> AsyncIterator[SessionStore]:
+            store = PostgresStore(url, synchronous=False)  # nobody pulls the plug here
+            yield store
+            await store.aclose()
+
+        return opened
+
+    async def test_a_slip_lies_beside_its_session_and_is_written_with_the_lease(
+        self, open_store: OpenStore
+    ) -> None:
+        """Not here: whoever wants it is told, and nothing is written."""
+        async with open_store() as store, open_lease(store, "a") as leased:
+            with pytest.raises(StoreError, match="keep sessions in SQLite"):
+                await store.append(leased.lease, [UserMessage("x")], slips={"turn": b"1"})
+            assert store.read("a") is None
+            assert store.list_slips("turn") == ()
+
+    async def test_a_slip_is_swapped_once_for_what_was_seen(self, open_store: OpenStore) -> None:
+        async with open_store() as store:
+            assert not store.swap_slip("a", "turn", b"seen", b"new")
+
+    async def test_slips_go_with_their_session_and_cannot_be_written_from_outside(
+        self, open_store: OpenStore
+    ) -> None:
+        pytest.skip("PostgreSQL keeps no slips")
+
+
+# --- the address
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://bot:hunter2@db.example:5433/nanobot",
+        "host=db.example port=5433 dbname=nanobot user=bot password=hunter2",
+    ],
+)
+def test_the_password_is_shown_nowhere(url: str) -> None:
+    address = Address(url)
+    assert address.shown == "db.example:5433/nanobot"
+    store = PostgresStore(url)
+    assert "hunter2" not in f"{address!r} {store!r}"
+    assert address.parameters["password"] == "hunter2"
+
+
+@pytest.mark.parametrize("url", ["postgresql://bot:hun%ter2@h/db", "sqlite://bot:hunter2", "x"])
+def test_an_address_that_cannot_be_read_is_refused_without_repeating_it(url: str) -> None:
+    with pytest.raises(ConfigError, match=r"sessions\.url") as caught:
+        Address(url)
+    told = "".join(traceback.format_exception(caught.value))
+    assert "hun" not in str(caught.value)
+    assert "hunter2" not in told.replace(url, "")
+
+
+def test_a_server_that_lets_nobody_in_is_named_and_its_answer_told(url: str) -> None:
+    store = PostgresStore(url.replace("//test@", "//nobody@").replace("//postgres@", "//nobody@"))
+    with pytest.raises(StoreError, match=r"127\.0\.0\.1:5432/.*nobody"):
+        store.read("a")
+
+
+# --- the schema
+
+
+def test_processes_that_start_at_once_make_the_tables_once(url: str) -> None:
+    stores = [PostgresStore(url) for _ in range(8)]
+    with ThreadPoolExecutor(8) as threads:
+        assert list(threads.map(lambda store: store.read("a"), stores)) == [None] * 8
+    assert run_sql(url, "SELECT version FROM nanobot_schema") == [(len(SCHEMA),)]
+
+
+def test_an_older_schema_is_brought_up_to_date_and_a_newer_one_refused(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert PostgresStore(url).extend("a", [UserMessage("kept")])
+    later = (
+        *SCHEMA,
+        "CREATE TABLE nanobot_later (x integer); INSERT INTO nanobot_later VALUES (1)",
+    )
+    monkeypatch.setattr(_postgres_schema, "SCHEMA", later)
+    with ThreadPoolExecutor(4) as threads:
+        for record in threads.map(lambda _: PostgresStore(url).read("a"), range(4)):
+            assert record is not None
+            assert record.messages == (UserMessage("kept"),)
+    assert run_sql(url, "SELECT x FROM nanobot_later") == [(1,)]
+    monkeypatch.undo()
+    with pytest.raises(StoreError, match="newer nanobot"):
+        PostgresStore(url).read("a")
+
+
+def test_two_schemas_of_one_database_are_two_sets_of_sessions(url: str) -> None:
+    with new_schema() as another:
+        assert PostgresStore(url).extend("a", [UserMessage("here")])
+        assert PostgresStore(another).read("a") is None
+
+
+# --- the configuration
+
+
+def test_a_bot_keeps_its_sessions_where_the_configuration_says(url: str, tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    settings = {
+        "sessions": {"store": "postgres", "url": "${NANOBOT_URL}", "maxConnections": 2},
+        "providers": {"scripted": {"apiBase": "http://127.0.0.1:9/v1"}},
+    }
+    path.write_text(json.dumps(settings))
+    config = load_config(path, env={"NANOBOT_URL": url})
+    assert url not in repr(config)
+    store = configured_store(config, tmp_path)
+    assert store.extend("a", [UserMessage("hello")])
+    store.close()
+    record = PostgresStore(url).read("a")
+    assert record is not None
+
+
+def test_a_missing_url_or_library_says_in_one_line_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = config_from_tree({"sessions": {"store": "postgres"}}, path=None, env={})
+    with pytest.raises(ConfigError, match=r"sessions\.url"):
+        configured_store(config, tmp_path)
+    config = config_from_tree(
+        {"sessions": {"store": "postgres", "url": "postgresql://h/d"}}, path=None, env={}
+    )
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    with pytest.raises(ConfigError, match=r"pip install") as caught:
+        configured_store(config, tmp_path)
+    assert "\n" not in str(caught.value)

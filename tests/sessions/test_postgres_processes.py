@@ -1,0 +1,487 @@
+"""Several processes on one PostgreSQL database: turns follow each other, the dead are found out, a stale owner writes nothing."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import traceback
+import warnings
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from functools import partial
+from pathlib import Path
+
+import pytest
+import trio
+
+from nanobot.errors import StoreError
+from nanobot.messages import AssistantMessage, Message, UserMessage
+from nanobot.sessions import Lease, SessionFenced, open_lease
+from tests.sessions.loopback_proxy import open_proxy
+from tests.sessions.postgres_cluster import open_cluster
+from tests.sessions.postgres_server import new_schema, run_sql
+
+# After psycopg was looked for: without it these tests skip.
+from nanobot.sessions._postgres import PostgresStore  # isort: skip
+from tests.sessions import postgres_child  # isort: skip
+from tests.sessions.postgres_child import LEASE_TIMEOUT_S  # isort: skip
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def url() -> Iterator[str]:
+    with new_schema() as url:
+        yield url
+
+
+@contextmanager
+def child(command: str, *arguments: object) -> Iterator[subprocess.Popen[str]]:
+    """One of the programs in `postgres_child`, killed at the end."""
+    assert postgres_child.__file__ is not None
+    with running(postgres_child.__file__, command, *map(str, arguments)) as process:
+        yield process
+
+
+@contextmanager
+def running(*arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """Python, with these arguments, killed at the end."""
+    with subprocess.Popen(
+        [sys.executable, *arguments],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+async def line_of(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    return (await trio.to_thread.run_sync(process.stdout.readline)).strip()
+
+
+@asynccontextmanager
+async def opened(url: str, **options: object) -> AsyncIterator[PostgresStore]:
+    store = PostgresStore(url, lease_timeout_s=LEASE_TIMEOUT_S, **options)  # type: ignore[arg-type]  # by name
+    try:
+        with trio.fail_after(60):  # noqa: ASYNC100 - what it bounds is the block
+            yield store
+    finally:
+        await store.aclose()
+
+
+async def until(url: str, statement: str, expected: object) -> None:
+    """Wait until a query of one number returns it."""
+    while await trio.to_thread.run_sync(run_sql, url, statement) != [(expected,)]:  # noqa: ASYNC110 - of another process
+        await trio.sleep(0.02)
+
+
+async def contents(store: PostgresStore, key: str) -> list[object]:
+    record = await trio.to_thread.run_sync(store.read, key)
+    return [] if record is None else [message.content for message in record.messages]
+
+
+# --- what a turn costs
+
+
+async def test_a_plain_turn_takes_two_round_trips(url: str) -> None:
+    """One that gets the lease and reads what is new, one that writes, gives the lease back and tells who waits."""
+    with open_proxy(url) as (proxy, through):
+        async with opened(through) as store:
+            for key in ("warm", "a"):
+                async with open_lease(store, key) as leased:
+                    await store.append(leased.lease, [UserMessage("x")])
+            await until(url, "SELECT count(*) FROM nanobot_lease", 0)
+            proxy.round_trips = 0
+            leased = await store.acquire_lease("a", covered=0)
+            assert leased.record is not None
+            said: list[Message] = [UserMessage("hello"), AssistantMessage("hi")]
+            await store.append(leased.lease, said, release=True)
+            assert proxy.round_trips == 2
+            await store.release_lease(leased.lease)
+            assert proxy.round_trips == 2
+
+
+async def test_nothing_is_asked_while_nothing_happens(url: str) -> None:
+    with open_proxy(url) as (proxy, through):
+        async with opened(through) as store:
+            async with open_lease(store, "a") as leased:
+                await store.append(leased.lease, [UserMessage("x")])
+            await until(url, "SELECT count(*) FROM nanobot_lease", 0)
+            proxy.round_trips = 0
+            await trio.sleep(LEASE_TIMEOUT_S / 2)  # two beats, if there were any
+            assert proxy.round_trips == 0
+
+
+# --- order
+
+
+async def test_processes_get_a_session_in_the_order_in_which_they_came(url: str) -> None:
+    order: list[int] = []
+
+    async def turn(store: PostgresStore, number: int) -> None:
+        async with open_lease(store, "a", last=0) as leased:
+            order.append(number)
+            await store.append(leased.lease, [UserMessage(str(number))])
+
+    async with opened(url) as first, trio.open_nursery() as nursery:
+        async with open_lease(first, "a"):
+            for number in range(5):
+                store = await _entered(nursery, url)
+                nursery.start_soon(turn, store, number)
+                await until(url, "SELECT count(*) FROM nanobot_waiter", number + 1)
+            nursery.start_soon(turn, first, 5)
+        await until(url, "SELECT sequence FROM nanobot_session", 6)
+        assert order == [0, 1, 2, 3, 4, 5]
+        assert await contents(first, "a") == [str(number) for number in range(6)]
+        nursery.cancel_scope.cancel()
+
+
+async def _entered(nursery: trio.Nursery, url: str) -> PostgresStore:
+    async def hold(task_status: trio.TaskStatus[PostgresStore]) -> None:
+        async with opened(url) as store:
+            task_status.started(store)
+            await trio.sleep_forever()
+
+    store: PostgresStore = await nursery.start(hold)
+    return store
+
+
+async def test_a_session_is_handed_on_by_a_notification_and_nobody_looks_for_it(url: str) -> None:
+    """With leases for an hour, processes look after twelve minutes; this test has seconds."""
+    one = PostgresStore(url, lease_timeout_s=3600.0)
+    two = PostgresStore(url, lease_timeout_s=3600.0)
+    with open_proxy(url) as (proxy, through), trio.fail_after(20):
+        three = PostgresStore(through, lease_timeout_s=3600.0)
+        for give_back in ("with the write", "alone", "by closing"):
+            async with trio.open_nursery() as nursery:
+                leased = await one.acquire_lease("a")
+
+                async def wait(store: PostgresStore) -> None:
+                    async with open_lease(store, "a"):
+                        pass
+
+                for number, store in enumerate((two, three), start=1):
+                    nursery.start_soon(wait, store)
+                    await until(url, "SELECT count(*) FROM nanobot_waiter", number)
+                await trio.sleep(0.1)  # three has heard that it has to wait
+                asked = proxy.round_trips
+                await trio.sleep(0.3)
+                assert proxy.round_trips == asked
+                match give_back:
+                    case "with the write":
+                        await one.append(leased.lease, [UserMessage("x")], release=True)
+                    case "alone":
+                        await one.release_lease(leased.lease)
+                    case _:
+                        await one.aclose()
+        await two.aclose()
+        await three.aclose()
+
+
+async def test_who_gives_up_waiting_is_passed_over(url: str) -> None:
+    async with opened(url) as one, opened(url) as two, opened(url) as three:
+        async with trio.open_nursery() as nursery:
+            async with open_lease(one, "a"):
+                with trio.CancelScope() as impatient:
+                    async with trio.open_nursery() as waiting:
+                        waiting.start_soon(two.acquire_lease, "a")
+                        await until(url, "SELECT count(*) FROM nanobot_waiter", 1)
+
+                        async def patient() -> None:
+                            async with open_lease(three, "a"):
+                                pass
+
+                        nursery.start_soon(patient)
+                        await until(url, "SELECT count(*) FROM nanobot_waiter", 2)
+                        impatient.cancel()
+                await until(url, "SELECT count(*) FROM nanobot_waiter", 1)
+        await until(url, "SELECT count(*) FROM nanobot_waiter", 0)
+
+
+# --- death and sleep
+
+
+async def test_the_turn_of_a_process_that_was_killed_is_taken_over(url: str) -> None:
+    with child("hold", url, "a") as process:
+        assert await line_of(process) == "held"
+        async with opened(url) as store:
+            process.kill()
+            async with open_lease(store, "a") as leased:
+                assert leased.position.sequence == 1
+                await store.append(leased.lease, [UserMessage("from the second owner")])
+            assert await contents(store, "a") == ["from the first owner", "from the second owner"]
+            await until(url, "SELECT count(*) FROM nanobot_owner", 1)  # nothing of it is left
+
+
+async def test_a_process_that_slept_past_its_lease_writes_nothing_when_it_wakes(url: str) -> None:
+    with child("hold", url, "a") as process:
+        assert await line_of(process) == "held"
+        async with opened(url) as store:
+            process.send_signal(signal.SIGSTOP)
+            async with open_lease(store, "a") as leased:  # which has written nothing yet
+                process.send_signal(signal.SIGCONT)
+                output, _ = await trio.to_thread.run_sync(
+                    lambda: process.communicate("go on\n", 30)
+                )
+                assert output == "fenced\n"
+                await store.append(leased.lease, [UserMessage("from the second owner")])
+            assert await contents(store, "a") == ["from the first owner", "from the second owner"]
+
+
+@pytest.mark.slow  # it waits for leases to run out, or not to
+async def test_a_process_that_lives_keeps_its_lease_however_long_its_turn_takes(url: str) -> None:
+    with child("hold", url, "a") as process:
+        assert await line_of(process) == "held"
+        async with opened(url) as store:
+            with trio.move_on_after(2 * LEASE_TIMEOUT_S) as waiting:
+                await store.acquire_lease("a")
+            assert waiting.cancelled_caught
+            assert not await trio.to_thread.run_sync(store.extend, "a", [UserMessage("no")])
+            output, _ = await trio.to_thread.run_sync(lambda: process.communicate("go on\n", 30))
+            assert output == "written\n"
+
+
+@pytest.mark.slow  # it waits for leases to run out, or not to
+async def test_the_clock_of_a_process_says_nothing_about_its_lease(url: str) -> None:
+    """A process whose clock is a year ahead, and one whose clock is a year behind, own a session like any other."""
+    for shift in ("+1y", "-1y"):
+        wrong = f"import time\nt = time.time\ntime.time = lambda: t() {shift[0]} 31536000\n"
+        program = f"{wrong}import runpy, sys\nsys.argv = ['x', 'hold', {url!r}, {shift!r}]\n"
+        program += f"runpy.run_path({str(postgres_child.__file__)!r}, run_name='__main__')\n"
+        with running("-c", program) as process:
+            assert await line_of(process) == "held"
+            async with opened(url) as store:
+                with trio.move_on_after(1.5 * LEASE_TIMEOUT_S) as waiting:
+                    await store.acquire_lease(shift)
+                assert waiting.cancelled_caught
+                output, _ = await trio.to_thread.run_sync(process.communicate, "go on\n")
+                assert output == "written\n"
+
+
+def test_a_forked_child_has_the_sessions_and_the_parent_its_leases(url: str) -> None:
+    store = PostgresStore(url, lease_timeout_s=LEASE_TIMEOUT_S)
+
+    async def in_the_child(lease: Lease) -> int:
+        with trio.fail_after(20):
+            with pytest.raises(SessionFenced):
+                await store.append(lease, [UserMessage("from the child, with the parent's lease")])
+            async with open_lease(store, "b") as leased:
+                await store.append(leased.lease, [UserMessage("from the child")])
+            await store.aclose()
+        return 0
+
+    async def in_the_parent() -> None:
+        with trio.fail_after(40):
+            async with open_lease(store, "a") as leased:
+                await store.append(leased.lease, [UserMessage("before the fork")])
+                pid = await trio.to_thread.run_sync(_forked, in_the_child, leased.lease)
+                _, status = await trio.to_thread.run_sync(os.waitpid, pid, 0)
+                assert os.waitstatus_to_exitcode(status) == 0
+                await store.append(leased.lease, [UserMessage("after it")])
+            assert await contents(store, "a") == ["before the fork", "after it"]
+            assert await contents(store, "b") == ["from the child"]
+            await store.aclose()
+
+    trio.run(in_the_parent)
+
+
+def _forked(main: Callable[[Lease], Awaitable[int]], lease: Lease) -> int:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # forking with threads is the point
+        pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            signal.set_wakeup_fd(-1)  # that of the parent's Trio run
+            code = trio.run(main, lease)
+        except BaseException:  # noqa: BLE001, ASYNC103 - the forked child ends here, and says why
+            traceback.print_exc()
+        finally:
+            os._exit(code)
+    return pid
+
+
+# --- connections
+
+
+async def test_connections_that_are_terminated_are_made_anew_and_nothing_is_written_twice(
+    url: str,
+) -> None:
+    terminate = (
+        "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity "
+        "WHERE application_name = %s AND pid <> pg_backend_pid()"
+    )
+    async with opened(f"{url}&application_name=victim") as store:
+        async with open_lease(store, "a") as leased:
+            for number in range(5):
+                await trio.to_thread.run_sync(run_sql, url, terminate, "victim")
+                await store.append(leased.lease, [UserMessage(str(number))])
+        await trio.to_thread.run_sync(run_sql, url, terminate, "victim")
+        assert await trio.to_thread.run_sync(store.extend, "b", [UserMessage("x")])
+        assert await contents(store, "a") == ["0", "1", "2", "3", "4"]
+
+
+async def test_a_write_whose_answer_is_lost_is_written_once(url: str) -> None:
+    """The server has it, the connection goes before it can say so, and the write is sent again."""
+    with open_proxy(url) as (proxy, through):
+        async with opened(through) as store:
+            for release in (False, True):
+                async with open_lease(store, "a", last=0) as leased:
+                    gate = f"SELECT pg_advisory_lock({_lock_of('a')})"
+                    async with _held_open(url, gate) as let_go:
+                        async with trio.open_nursery() as nursery:
+                            nursery.start_soon(
+                                partial(
+                                    store.append,
+                                    leased.lease,
+                                    [UserMessage(f"release {release}")],
+                                    release=release,
+                                )
+                            )
+                            await until(
+                                url,
+                                "SELECT count(*) > 0 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted",
+                                True,
+                            )
+                            proxy.cut()
+                            await let_go()
+            assert await contents(store, "a") == ["release False", "release True"]
+
+
+def _lock_of(key: str) -> int:
+    from nanobot.sessions._postgres_rows import KeyRow
+
+    return KeyRow.of(key).lock
+
+
+@asynccontextmanager
+async def _held_open(url: str, statement: str) -> AsyncIterator[Callable[[], Awaitable[None]]]:
+    import psycopg
+
+    connection = await trio.to_thread.run_sync(lambda: psycopg.connect(url, autocommit=True))
+    await trio.to_thread.run_sync(connection.execute, statement)
+
+    async def let_go() -> None:
+        await trio.to_thread.run_sync(connection.close)
+
+    try:
+        yield let_go
+    finally:
+        connection.close()
+
+
+@pytest.mark.slow  # it waits for leases to run out, or not to
+async def test_a_network_that_swallows_everything_costs_a_turn_and_no_more(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nanobot.sessions._postgres.ANSWER_TIMEOUT_S", 0.5)
+    with open_proxy(url) as (proxy, through):
+        async with opened(f"{through}&connect_timeout=2") as store, opened(url) as healthy:
+            monkeypatch.setattr(store._connections, "_patience_s", 0.5)
+            leased = await store.acquire_lease("a")
+            await store.append(leased.lease, [UserMessage("before")])
+            proxy.mode = "silent"
+            with pytest.raises(StoreError, match=r"may or may not"):
+                await store.append(leased.lease, [UserMessage("into the void")])
+            with pytest.raises(StoreError):
+                await store.append(leased.lease, [UserMessage("and another")])
+            async with open_lease(healthy, "a") as taken_over:  # when the lease has expired
+                await healthy.append(taken_over.lease, [UserMessage("from another")])
+            proxy.mode = "pass"
+            proxy.cut()
+            with pytest.raises((SessionFenced, StoreError)):
+                await store.append(leased.lease, [UserMessage("too late")])
+            await store.release_lease(leased.lease)
+            assert await contents(healthy, "a") == ["before", "from another"]
+            async with open_lease(store, "a") as again:
+                await store.append(again.lease, [UserMessage("well again")])
+
+
+@pytest.mark.slow  # it waits for leases to run out, or not to
+async def test_who_finds_no_connection_free_is_told_and_loses_no_lease(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with opened(url, max_connections=1) as store:
+        monkeypatch.setattr(store._connections, "_patience_s", 0.3)
+        async with open_lease(store, "a") as leased:
+
+            def occupy() -> None:
+                store._connections.run(
+                    lambda connection, _: connection.execute("SELECT pg_sleep(3)").fetchone()
+                )
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(trio.to_thread.run_sync, occupy)
+                await until(
+                    url,
+                    "SELECT count(*) > 0 FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(3)'",
+                    True,
+                )
+                with pytest.raises(StoreError, match=r"sessions\.maxConnections"):
+                    await trio.to_thread.run_sync(store.read, "a")
+            await store.append(leased.lease, [UserMessage("still mine")])  # it went on beating
+
+
+async def test_transactions_that_the_server_undoes_are_done_again(url: str) -> None:
+    """Serialization failures and deadlocks, raised by the server itself: some of the first, then none."""
+    async with opened(url) as store:
+        await trio.to_thread.run_sync(store.read, "a")
+        run_sql(url, "CREATE SEQUENCE failures")
+        run_sql(
+            url,
+            """CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+               IF nextval('failures') % 3 <> 0 THEN
+                   RAISE EXCEPTION 'not now' USING ERRCODE = CASE nextval('failures') % 2 WHEN 0 THEN '40001' ELSE '40P01' END;
+               END IF; RETURN NEW; END $$""",
+        )
+        for table in ("nanobot_message", "nanobot_lease"):
+            run_sql(
+                url,
+                f"CREATE TRIGGER fail BEFORE INSERT ON {table} FOR EACH ROW EXECUTE FUNCTION fail()",
+            )
+        for number in range(5):
+            async with open_lease(store, "a") as leased:
+                await store.append(leased.lease, [UserMessage(str(number))])
+        assert await trio.to_thread.run_sync(store.extend, "a", [UserMessage("5")])
+        assert await contents(store, "a") == ["0", "1", "2", "3", "4", "5"]
+        assert run_sql(url, "SELECT last_value > 10 FROM failures") == [(True,)]
+
+
+async def test_another_isolation_level_of_the_server_makes_no_difference(url: str) -> None:
+    async with opened(
+        url.replace(
+            "search_path", "default_transaction_isolation%3Dserializable%20-c%20search_path"
+        )
+    ) as store:
+        async with open_lease(store, "a") as leased:
+            await store.append(leased.lease, [UserMessage("x")])
+        assert await contents(store, "a") == ["x"]
+
+
+@pytest.mark.slow  # it makes a server
+@pytest.mark.parametrize("mode", ["fast", "immediate"])
+async def test_a_server_that_is_restarted_costs_a_turn_nothing_but_time(mode: str) -> None:
+    with open_cluster() as cluster:
+        async with opened(cluster.url) as store, opened(cluster.url) as another:
+            async with trio.open_nursery() as nursery:
+                async with open_lease(store, "a") as leased:
+                    await store.append(leased.lease, [UserMessage("before")])
+                    await trio.to_thread.run_sync(store.read, "a")
+
+                    async def wait() -> None:
+                        async with open_lease(another, "a") as waited:
+                            await another.append(waited.lease, [UserMessage("who waited")])
+
+                    nursery.start_soon(wait)
+                    await until(cluster.url, "SELECT count(*) FROM nanobot_waiter", 1)
+                    await trio.to_thread.run_sync(cluster.stop, mode)
+                    nursery.start_soon(trio.to_thread.run_sync, cluster.start)
+                    await store.append(leased.lease, [UserMessage("after")])
+            assert await contents(store, "a") == ["before", "after", "who waited"]

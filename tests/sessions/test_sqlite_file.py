@@ -1,0 +1,238 @@
+"""The file of the SQLite store: what is in it stays as it was written, and what is wrong with it is said with its name."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from nanobot.errors import StoreError
+from nanobot.messages import AssistantMessage, Message, UserMessage
+from nanobot.sessions import Compaction, Durability, open_lease
+from nanobot.sessions._sqlite import SqliteStore
+from nanobot.sessions._sqlite_request import Request
+
+SAID: list[Message] = [
+    *(UserMessage("one"), AssistantMessage("two")),
+    *(UserMessage("three"), AssistantMessage("four")),
+]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "sessions.sqlite3"
+
+
+@contextmanager
+def store_at(path: Path, **options: Any) -> Iterator[SqliteStore]:
+    with closing(SqliteStore(path, durability="fast", **options)) as store:
+        yield store
+
+
+def rows(path: Path) -> list[tuple[int, bytes]]:
+    with closing(sqlite3.connect(path)) as connection:
+        return connection.execute("SELECT id, body FROM message ORDER BY id").fetchall()
+
+
+async def turn(store: SqliteStore, key: str, text: str) -> None:
+    async with open_lease(store, key, last=0) as leased:
+        await store.append(leased.lease, [UserMessage(text)])
+        await store.append(leased.lease, [AssistantMessage("ok")], metadata={"said": text})
+
+
+# --- appends only
+
+
+async def test_what_was_written_is_never_written_again(path: Path) -> None:
+    with store_at(path) as store:
+        store.replace("a", SAID)
+        written = rows(path)
+        for number in range(3):
+            await turn(store, "a", f"turn {number}")
+        async with open_lease(store, "a") as leased:
+            await store.append(leased.lease, compaction=Compaction(4, "notes"))
+        await turn(store, "b", "another")
+        store.clear("b")
+        store.flush()
+        assert rows(path)[: len(written)] == written
+        assert len(rows(path)) == len(written) + 6
+
+
+async def test_the_last_messages_are_read_without_those_before(path: Path) -> None:
+    """Which cannot be read at all here."""
+    with store_at(path) as store:
+        store.replace("a", SAID * 25)
+        first = rows(path)[0][0]
+        with closing(sqlite3.connect(path)) as stranger, stranger:
+            stranger.execute(
+                "UPDATE message SET body = x'00' WHERE id BETWEEN ? AND ?", (first, first + 95)
+            )
+        record = store.read("a", last=4)
+        assert record is not None
+        assert list(record.messages) == SAID
+        async with open_lease(store, "a", last=4) as leased:
+            assert leased.record is not None
+            assert list(leased.record.messages) == SAID
+        with pytest.raises(StoreError):
+            store.read("a")
+
+
+# --- one write and the others
+
+
+async def test_a_write_that_fails_leaves_those_that_share_its_transaction(path: Path) -> None:
+    class Bug(Exception):
+        pass
+
+    def fail(_transaction: object) -> None:
+        raise Bug
+
+    with store_at(path) as store:
+        store.replace("before", SAID)
+        raised: list[Exception] = []
+
+        async def failing() -> None:
+            try:
+                await Request(fail).answer(store._writer.post)
+            except Bug as error:
+                raised.append(error)
+
+        assert store._writer.pause(10)  # so that they come to be one transaction
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(turn, store, "a", "x")
+                nursery.start_soon(failing)
+                nursery.start_soon(turn, store, "b", "y")
+                await trio.testing.wait_all_tasks_blocked()
+                store._writer.resume()
+        finally:
+            assert len(raised) == 1
+        for key in ("a", "b"):
+            record = store.read(key)
+            assert record is not None
+            assert len(record.messages) == 2
+
+
+@pytest.mark.parametrize(("durability", "mode"), [("commit", "FULL"), ("fast", "NORMAL")])
+async def test_whether_a_write_waits_for_the_disk_is_what_was_asked_for(
+    path: Path, durability: Durability, mode: str
+) -> None:
+    with closing(SqliteStore(path, durability=durability)) as store:
+        async with open_lease(store, "a") as leased:
+            asked: list[str] = []
+            connection = store._writer._connection
+            assert connection is not None
+            connection.set_trace_callback(asked.append)
+            await store.append(leased.lease, SAID)
+            assert f"PRAGMA synchronous = {mode}" in asked
+            asked.clear()
+            store.flush()
+            assert "PRAGMA synchronous = FULL" in asked  # whatever was asked for
+
+
+# --- a file that is not as it should be
+
+
+def strangers(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("CREATE TABLE theirs (x)")
+
+
+def of_a_later_version(path: Path) -> None:
+    with store_at(path) as store:
+        store.replace("a", SAID)
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("PRAGMA user_version = 99")
+
+
+def no_database(path: Path) -> None:
+    path.write_bytes(b"certainly not a database" * 1000)
+
+
+def damaged(path: Path) -> None:
+    with store_at(path) as store:
+        store.replace("a", SAID * 500)
+    size = path.stat().st_size
+    with path.open("r+b") as file:
+        file.seek(4096)
+        file.write(b"\xff" * (size - 4096))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (strangers, "another program"),
+        (of_a_later_version, "newer nanobot"),
+        (no_database, "is not a SQLite database"),
+        (damaged, "is damaged"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_named_and_left_as_it_is(
+    path: Path, spoil: Callable[[Path], None], said: str
+) -> None:
+    spoil(path)
+    before = path.read_bytes()
+    with store_at(path) as store:
+        for use in (
+            lambda: store.read("a"),
+            lambda: store.replace("b", SAID),
+            lambda: store.extend("a", SAID),
+        ):
+            with pytest.raises(StoreError, match=said) as told:
+                use()
+            assert str(path) in str(told.value)
+    if spoil is not damaged:  # of which the first page is good, and says that it was opened
+        assert path.read_bytes() == before
+
+
+def test_a_file_that_another_program_keeps_locked_is_named_and_used_again_later(
+    path: Path,
+) -> None:
+    with store_at(path, lock_timeout_s=0.1) as store:
+        store.replace("a", SAID)
+        with closing(sqlite3.connect(path, isolation_level=None)) as stranger:
+            stranger.execute("BEGIN IMMEDIATE")
+            with pytest.raises(StoreError, match="locked by another program") as told:
+                store.replace("b", SAID)
+            assert str(path) in str(told.value)
+            record = store.read("a")  # readers do not wait for writers
+            assert record is not None
+            stranger.execute("ROLLBACK")
+        assert store.read("b") is None
+        store.replace("b", SAID)
+
+
+def test_where_no_space_is_left_nothing_is_written_and_the_file_is_named(path: Path) -> None:
+    with store_at(path) as store:
+        store.replace("a", SAID)
+        connection = store._writer._connection
+        assert connection is not None
+        (pages,) = connection.execute("PRAGMA page_count").fetchone()
+        connection.execute(f"PRAGMA max_page_count = {pages}")
+        with pytest.raises(StoreError, match="no space is left") as told:
+            store.replace("a", [UserMessage("x" * 100_000)])
+        assert str(path) in str(told.value)
+        record = store.read("a")
+        assert record is not None
+        assert list(record.messages) == SAID
+        connection.execute(f"PRAGMA max_page_count = {pages + 1_000}")
+        store.replace("a", [UserMessage("x" * 100_000)])
+
+
+def test_a_file_that_was_deleted_while_in_use_is_begun_anew_and_that_is_said(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with store_at(path) as store:
+        store.replace("a", SAID)
+        for each in path.parent.iterdir():
+            each.unlink()
+        with caplog.at_level(logging.WARNING, "nanobot.sessions"):
+            store.replace("b", SAID)
+        assert f"{path} was moved or deleted" in caplog.text
+        assert [info.key for info in store.list_sessions()] == ["b"]

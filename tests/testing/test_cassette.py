@@ -1,0 +1,278 @@
+"""Recording what a model answers, and playing it again: the same for the program, and no secret in the file."""
+
+from __future__ import annotations
+
+import json
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from nanobot import Nanobot
+from nanobot.errors import ProviderError, RateLimited, UsageError
+from nanobot.messages import (
+    Delta,
+    TextDelta,
+    ThinkingBlock,
+    ThinkingDelta,
+    ToolCallDelta,
+    UserMessage,
+)
+from nanobot.providers import ModelRequest
+from nanobot.testing import (
+    Answer,
+    CassetteMismatch,
+    Cut,
+    InMemoryStore,
+    RecordingProvider,
+    ReplayProvider,
+    ScriptedProvider,
+    Stall,
+    cassette,
+    configured_provider,
+    scripted_server,
+)
+from nanobot.testing._cassette import delta_from_builtins, delta_to_builtins
+from nanobot.testing._scrub import SECRET, Scrubber
+
+SCRIPT: list[str | Answer | Exception] = [
+    Answer("Let me look.", reasoning="Hm.", tool_calls=[("list_dir", {"path": "."})]),
+    "It is empty.",
+    "Still empty.",
+    RateLimited("slow down", provider="scripted", status=429, retry_after_s=3.0),
+    Answer("one two three", fault=Cut(2)),
+]
+
+
+def played(provider: Any, folder: Path) -> list[dict[str, Any]]:
+    """A conversation with a bot, as its results tell it; in a workspace of its own."""
+    seen: list[dict[str, Any]] = []
+    with Nanobot.from_config(
+        provider=provider, store=InMemoryStore(), workspace=folder / "workspace"
+    ) as bot:
+        for question in ("Look.", "And now?", "And now?", "What?"):
+            result = bot.run_sync(question, session_key="s")
+            facts = {
+                name: result.metadata.get(name)
+                for name in ("exception_type", "status", "retry_after_s", "finish_reason")
+            }
+            facts |= {"content": result.content, "error": result.error, "tools": result.tools_used}
+            seen.append({**facts, **result.usage})
+    return seen
+
+
+def test_what_was_recorded_is_played_again_in_another_folder(tmp_path: Path) -> None:
+    file = tmp_path / "tapes" / "one.jsonl"
+    recorded = played(RecordingProvider(ScriptedProvider(SCRIPT), file), tmp_path / "a")
+    replay = ReplayProvider(file)
+    assert replay.left == 5
+    assert played(replay, tmp_path / "b") == recorded
+    assert replay.left == 0
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert str(tmp_path) not in file.read_text()
+
+
+def test_other_requests_are_refused_with_what_is_different(tmp_path: Path) -> None:
+    file = tmp_path / "one.jsonl"
+    played(RecordingProvider(ScriptedProvider(SCRIPT), file), tmp_path / "a")
+    with Nanobot.from_config(
+        provider=ReplayProvider(file), store=InMemoryStore(), workspace=tmp_path / "b"
+    ) as bot:
+        with pytest.raises(CassetteMismatch, match=r"(?s)no answer.*-.*Look\..*\+.*Listen\."):
+            bot.run_sync("Listen.", session_key="s")
+        assert bot.run_sync("Look.", session_key="t").content == "It is empty."
+        with pytest.raises(CassetteMismatch, match="fewer answers"):
+            bot.run_sync("Look.", session_key="u")
+
+
+def test_requests_may_come_in_any_order(tmp_path: Path) -> None:
+    file = tmp_path / "one.jsonl"
+
+    def ask(provider: Any, names: list[str]) -> dict[str, str]:
+        with Nanobot.from_config(
+            provider=provider, store=InMemoryStore(), workspace=tmp_path / "w"
+        ) as bot:
+            return {name: bot.run_sync(name, session_key=name).content for name in names}
+
+    recording = RecordingProvider(ScriptedProvider(["A", "B", "C"]), file)
+    assert ask(recording, ["a", "b", "c"]) == {"a": "A", "b": "B", "c": "C"}
+    assert ask(ReplayProvider(file), ["c", "a", "b"]) == {"a": "A", "b": "B", "c": "C"}
+
+
+@pytest.mark.parametrize("ignored", ["system", "settings", "tools"])
+def test_what_is_ignored_may_be_different(tmp_path: Path, ignored: Any) -> None:
+    def request(value: str) -> ModelRequest:
+        from nanobot.messages import SystemMessage, ToolSpec
+
+        return ModelRequest(
+            "m",
+            [SystemMessage(value if ignored == "system" else ""), UserMessage("Hi")],
+            tools=[ToolSpec(value, "", {})] if ignored == "tools" else (),
+            reasoning_effort=value if ignored == "settings" else None,
+        )
+
+    async def story() -> None:
+        file = tmp_path / "one.jsonl"
+        recording = RecordingProvider(ScriptedProvider(["A"]), file, ignore=[ignored])
+        stream = await recording.open(request("one"))
+        async for _ in stream:
+            pass
+        await ReplayProvider(file, ignore=[ignored]).open(request("two"))
+        with pytest.raises(CassetteMismatch):
+            await ReplayProvider(file).open(request("two"))
+
+    trio.run(story)
+
+
+def test_one_that_was_broken_off_is_silent_from_there_on(tmp_path: Path) -> None:
+    file = tmp_path / "one.jsonl"
+    request = ModelRequest("m", [UserMessage("Hi")])
+    source = ScriptedProvider([Answer(["a", "b"], between_deltas_s=1, fault=Stall(2))])
+
+    async def heard(provider: Any) -> list[str]:
+        texts: list[str] = []
+        with trio.move_on_after(60):
+            stream = await provider.open(request)
+            try:
+                async for batch in stream:
+                    texts += [delta.text for delta in batch if isinstance(delta, TextDelta)]
+            finally:
+                await stream.aclose()
+            texts.append("(ended)")
+        return texts
+
+    async def story() -> None:
+        assert await heard(RecordingProvider(source, file)) == ["a", "b"]
+        assert await heard(ReplayProvider(file)) == ["a", "b"]
+
+    from nanobot.testing import virtual_clock
+
+    trio.run(story, clock=virtual_clock())
+
+
+SECRETS = {
+    "OpenAI": "sk-proj-" + "a1B2" * 6,
+    "GitHub": "ghp_" + "a1B2" * 8,
+    "AWS": "AKIA" + "A1B2C3D4E5F6G7H8",
+    "JWT": "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.c2lnbmF0dXJl",
+    "URL": "hunter:secret",
+    "named": "correct horse",
+    "in the environment": "x-y-z-0815-canary",
+}
+
+
+def test_no_secret_is_written_wherever_it_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MY_SERVICE_TOKEN", SECRETS["in the environment"])
+    said = " ".join(
+        f"https://{secret}@host/" if name == "URL" else secret for name, secret in SECRETS.items()
+    )
+    pieces = [said[at : at + 7] for at in range(0, len(said), 7)]  # each secret in several deltas
+    arguments = json.dumps({"path": SECRETS["OpenAI"]})
+    script = [
+        Answer(pieces, tool_calls=[("list_dir", arguments)], delta_size=5),
+        Answer(pieces),
+    ]
+    file = tmp_path / "one.jsonl"
+
+    def told(provider: Any) -> str:
+        with Nanobot.from_config(
+            provider=provider, store=InMemoryStore(), workspace=tmp_path / "w"
+        ) as bot:
+            return bot.run_sync(f"What is {said}?").content
+
+    recording = RecordingProvider(ScriptedProvider(script), file, secrets=[SECRETS["named"]])
+    assert told(recording) == said  # the program gets what the model said
+    written = file.read_text()
+    assert [name for name, secret in SECRETS.items() if secret in written] == []
+    assert SECRET in written
+    replayed = told(ReplayProvider(file, secrets=[SECRETS["named"]]))
+    assert replayed.count(SECRET) == len(SECRETS)
+
+
+@pytest.mark.parametrize(
+    "text", ["ask-me-anything-about-it", "risk-free and task-oriented", "", "é" * 20]
+)
+def test_ordinary_words_are_left_alone(text: str) -> None:
+    assert Scrubber(env={"API_KEY": "true", "HOME": "/root"}).text(text) == text
+
+
+@pytest.mark.parametrize(
+    "delta",
+    [
+        TextDelta("a"),
+        ThinkingDelta(ThinkingBlock("thinking", "hm", "sig", {"a": [1]})),
+        ToolCallDelta(1, "id", "name", "{}", {"signature": "x"}),
+    ],
+)
+def test_deltas_are_what_they_were(delta: Delta) -> None:
+    assert delta_from_builtins(json.loads(json.dumps(delta_to_builtins(delta)))) == delta
+
+
+def test_a_cassette_is_recorded_once_and_replayed_from_then_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "one.jsonl"
+    made: list[ScriptedProvider] = []
+
+    def make() -> ScriptedProvider:
+        made.append(ScriptedProvider(SCRIPT))
+        return made[-1]
+
+    with pytest.raises(FileNotFoundError):
+        cassette(file, make, record="never")
+    first = played(cassette(file, make), tmp_path / "a")
+    assert played(cassette(file, make), tmp_path / "a") == first
+    assert len(made) == 1
+    monkeypatch.setenv("NANOBOT_CASSETTES", "always")
+    played(cassette(file, make), tmp_path / "a")
+    assert len(made) == 2
+    monkeypatch.setenv("NANOBOT_CASSETTES", "perhaps")
+    with pytest.raises(UsageError, match="perhaps"):
+        cassette(file, make)
+
+
+def test_a_file_that_is_none_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "one.jsonl"
+    file.write_text('{"key": "a", "request": {}}\n{"key": 1}\n')
+    with pytest.raises(UsageError, match="line 2"):
+        ReplayProvider(file)
+
+
+def test_a_configured_provider_is_recorded_over_http(tmp_path: Path) -> None:
+    key = "canary.0123456789"
+    with scripted_server(["Hello"]) as server:
+        config = {
+            "agents": {"defaults": {"model": "own/m"}},
+            "providers": {"own": {"apiKey": key, "apiBase": server.base_url}},
+        }
+        (tmp_path / "config.json").write_text(json.dumps(config))
+
+        def story(provider: Any) -> str:
+            with Nanobot.from_config(
+                tmp_path / "config.json", provider=provider, workspace=tmp_path / "w"
+            ) as bot:
+                return bot.run_sync("Hi", ephemeral=True).content
+
+        file = tmp_path / "one.jsonl"
+        recording = RecordingProvider(configured_provider(tmp_path / "config.json"), file)
+        assert story(recording) == "Hello"
+        assert len(server.requests) == 1
+        assert server.requests[0].headers["authorization"] == f"Bearer {key}"
+    assert key not in file.read_text()
+    assert story(ReplayProvider(file)) == "Hello"
+
+
+async def test_errors_keep_their_class_and_facts(tmp_path: Path) -> None:
+    file = tmp_path / "one.jsonl"
+    request = ModelRequest("m", [UserMessage("Hi")])
+    refused = RateLimited("slow down", provider="p", status=429, retry_after_s=3.0)
+    with pytest.raises(RateLimited):
+        await RecordingProvider(ScriptedProvider([refused]), file).open(request)
+    with pytest.raises(ProviderError) as caught:
+        await ReplayProvider(file).open(request)
+    assert type(caught.value) is RateLimited
+    assert (caught.value.status, caught.value.retry_after_s) == (429, 3.0)
