@@ -63,16 +63,23 @@ def report(name: str, subject: str, values: Sequence[float], unit: str, **facts:
 
 
 @contextmanager
-def bot_at(base_url: str, *, connect_s: float = 10.0, **defaults: Any) -> Iterator[Nanobot]:
+def bot_at(
+    base_url: str,
+    sessions: Mapping[str, str] = _NO_DISK,
+    *,
+    connect_s: float = 10.0,
+    **defaults: Any,
+) -> Iterator[Nanobot]:
     """A bot whose model is at `base_url`, in a folder that goes with it. The caller closes it.
 
-    `connect_s` is how long a connection may take; the default is that of all bots. `defaults` are entries of `agents.defaults`.
+    `sessions` says where these are kept. `connect_s` is how long a connection may take; the default is that of all bots.
+    `defaults` are entries of `agents.defaults`.
     """
     with TemporaryDirectory() as folder:
         config = Path(folder, "config.json")
         settings = {
             "agents": {"defaults": {"model": "scripted/any", **defaults}},
-            "sessions": _NO_DISK,
+            "sessions": dict(sessions),
             "providers": {"scripted": {"apiBase": base_url, "timeouts": {"connectS": connect_s}}},
         }
         config.write_text(json.dumps(settings))

@@ -32,6 +32,8 @@ from nanobot import Nanobot
 SPARE_FILES = 100
 MODEL_WAITS_S = 6.0
 """So long that all sessions wait before the first has its answer."""
+ON_DISK = {"store": "sqlite", "durability": "fast"}
+"""For memory only: a store in memory would be counted with the sessions."""
 IDLE_S = 31
 """A session's actor outlives its last turn by half a minute."""
 
@@ -161,7 +163,7 @@ def of_sessions(base_url: str, count: int) -> float:
             held = resident() - before
         return held / count / 1000
 
-    with bot_at(base_url, connect_s=60) as bot:
+    with bot_at(base_url, ON_DISK, connect_s=60) as bot:
         return trio.run(waiting, bot)
 
 
@@ -188,7 +190,7 @@ def of_idle_sessions(base_url: str, count: int) -> tuple[int, float]:
             return bot.runtime.statistics().live_sessions, held / count
 
     tracemalloc.start()
-    with bot_at(base_url, connect_s=60) as bot:
+    with bot_at(base_url, ON_DISK, connect_s=60) as bot:
         return trio.run(after_answers, bot)
 
 
