@@ -19,7 +19,15 @@ from typing import Any
 from nanobot import Nanobot
 from nanobot.providers import Provider
 
-__all__ = ["allow_files", "bot_at", "bot_on", "model_service", "parse", "report"]
+__all__ = [
+    "allow_files",
+    "bot_at",
+    "bot_on",
+    "model_service",
+    "parse",
+    "report",
+    "stay_on_first_core",
+]
 
 _NO_DISK: Mapping[str, str] = {"store": "memory"}
 """What a disk costs is another question, and has benchmarks of its own: session_store and session_growth."""
@@ -55,16 +63,23 @@ def report(name: str, subject: str, values: Sequence[float], unit: str, **facts:
 
 
 @contextmanager
-def bot_at(base_url: str, *, connect_s: float = 10.0) -> Iterator[Nanobot]:
+def bot_at(
+    base_url: str,
+    sessions: Mapping[str, str] = _NO_DISK,
+    *,
+    connect_s: float = 10.0,
+    **defaults: Any,
+) -> Iterator[Nanobot]:
     """A bot whose model is at `base_url`, in a folder that goes with it. The caller closes it.
 
-    `connect_s` is how long a connection may take; the default is that of all bots.
+    `sessions` says where these are kept. `connect_s` is how long a connection may take; the default is that of all bots.
+    `defaults` are entries of `agents.defaults`.
     """
     with TemporaryDirectory() as folder:
         config = Path(folder, "config.json")
         settings = {
-            "agents": {"defaults": {"model": "scripted/any"}},
-            "sessions": _NO_DISK,
+            "agents": {"defaults": {"model": "scripted/any", **defaults}},
+            "sessions": dict(sessions),
             "providers": {"scripted": {"apiBase": base_url, "timeouts": {"connectS": connect_s}}},
         }
         config.write_text(json.dumps(settings))
@@ -118,3 +133,9 @@ def allow_files(wanted: int) -> bool:
     if soft != resource.RLIM_INFINITY and soft < ceiling:
         resource.setrlimit(resource.RLIMIT_NOFILE, (ceiling, hard))
     return ceiling >= wanted
+
+
+def stay_on_first_core() -> None:
+    """Leave the other core to the model, if there are two."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})

@@ -8,7 +8,9 @@ made of prepared bytes. What it does is in the path, as in `/deltas=200,pace=0.0
     pace     seconds between two deltas; 0 sends all of them at once (0)
     tool     name of a tool that is called first; the answer comes when its result is there
 
-With `pace`, the first delta says when it was written, as seconds of the monotonic clock, which all processes share.
+`GET /connections` tells how many clients wait for the end of an answer, and when those that did not wait for it had closed
+their connection, since it was asked last. With `pace`, the first delta says when it was written. Moments are seconds of the
+monotonic clock, which all processes share.
 """
 
 from __future__ import annotations
@@ -45,12 +47,22 @@ def fast_model(core: int | None = -1) -> Iterator[str]:
             child.stdin.close()
 
 
+_waiting: set[_Model] = set()
+_closed: list[float] = []
+"""When connections were closed by clients that had not got their whole answer."""
+
+
 class _Model(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
         self._received = b""
         self._needed = 0
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self in _waiting:
+            _closed.append(time.monotonic())
+            _waiting.remove(self)
 
     def data_received(self, data: bytes) -> None:
         self._received += data
@@ -66,9 +78,15 @@ class _Model(asyncio.Protocol):
             self._answer(head, body[:length])
 
     def _answer(self, head: bytes, body: bytes) -> None:
-        profile = _profile(head.split(b" ", 2)[1])
-        last = body.rpartition(b'"messages"')[2]
-        call = bool(profile.tool) and b'"role":"tool"' not in last.replace(b'": "', b'":"')
+        path = head.split(b" ", 2)[1]
+        if path == b"/connections":
+            self._transport.write(_json({"waiting": len(_waiting), "closed": _closed}))
+            _closed.clear()
+            return
+        profile = _profile(path)
+        _waiting.add(self)
+        said = body.replace(b'": "', b'":"') if profile.tool else b""
+        call = bool(profile.tool) and said.rfind(b'"role":"tool"') <= said.rfind(b'"role":"user"')
         streams = b'"stream":true' in body or b'"stream": true' in body
         if profile.delay_s:
             loop = asyncio.get_running_loop()
@@ -79,6 +97,8 @@ class _Model(asyncio.Protocol):
     def _send(self, profile: _Profile, call: bool, streams: bool) -> None:
         if self._transport.is_closing():
             return
+        if not profile.pace_s or call:
+            _waiting.discard(self)
         if not streams:
             self._transport.write(profile.whole_call if call else profile.whole)
         elif call:
@@ -93,6 +113,7 @@ class _Model(asyncio.Protocol):
         if self._transport.is_closing():
             return
         if sent == profile.deltas:
+            _waiting.discard(self)
             self._transport.write(profile.end)
             return
         text = f"{time.monotonic():.6f} " if sent == 0 else "hello "
@@ -162,6 +183,10 @@ def _whole(message: dict[str, Any], finish_reason: str) -> bytes:
         "choices": [{"index": 0, "message": message, "finish_reason": finish_reason}],
         "usage": _USAGE,
     }
+    return _json(body)
+
+
+def _json(body: dict[str, Any]) -> bytes:
     data = json.dumps(body).encode()
     return _HEAD % b"application/json" + b"Content-Length: %d\r\n\r\n%b" % (len(data), data)
 

@@ -39,6 +39,10 @@ class Subject(Struct, frozen=True):
     name: str
     program: str
     python: str = sys.executable
+    path: str = ""
+    """What this subject wishes of the model, as `_model` describes it."""
+    checkout: str = ""
+    """Another checkout of this project whose code is to be used."""
 
     @property
     def is_peer(self) -> bool:
@@ -57,6 +61,11 @@ class Figures(Struct):
     def median_cpu_us(self) -> float:
         """The figure to compare."""
         return statistics.median(self.cpu_us)
+
+    @property
+    def median_wall_us(self) -> float:
+        """What a turn took by the clock, with all that ran beside it."""
+        return statistics.median(self.wall_us)
 
 
 def peers_installed() -> list[Subject]:
@@ -79,7 +88,8 @@ def measure(
     with ExitStack() as stack:
         running: dict[str, subprocess.Popen[str]] = {}
         for subject in subjects:
-            child = stack.enter_context(_started(subject, base_url, sessions, turns))
+            url = f"{base_url}/{subject.path}" if subject.path else base_url
+            child = stack.enter_context(_started(subject, url, sessions, turns))
             if _told(child, subject.name) is not None:
                 running[subject.name] = child
         for _ in range(rounds):
@@ -106,6 +116,8 @@ def _started(
     environment = dict(os.environ)
     if subject.is_peer:
         environment.pop("PYTHONPATH", None)  # what is measured there is not our code
+    elif subject.checkout:
+        environment["PYTHONPATH"] = subject.checkout
     with subprocess.Popen(
         [*command, base_url, str(sessions), str(turns)],
         stdin=subprocess.PIPE,

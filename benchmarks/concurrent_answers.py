@@ -1,6 +1,6 @@
-"""How long do many answers at once take, if the model takes one second for each?
+"""How long do many answers at once take, and how much memory, if the model takes one second for each?
 
-    python benchmarks/concurrent_answers.py            # 1,000 and 5,000 at once; three minutes
+    python benchmarks/concurrent_answers.py            # 1,000, 5,000 and 10,000 at once; five minutes
     python benchmarks/concurrent_answers.py --short    # 1,000 at once; about 15 s
 
 One bot, a session per answer, real HTTP to a service in a process of its own. Wall seconds from the first call to the last
@@ -12,15 +12,32 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import resource
+import statistics
 import time
+import tracemalloc
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import TypeVar
+from urllib.parse import urlsplit
 
 import trio
 
-from benchmarks._harness import allow_files, bot_at, model_service, parse, report
+from benchmarks._harness import allow_files, bot_at, parse, report
+from benchmarks._model import fast_model
 from nanobot import Nanobot
 
 SPARE_FILES = 100
+MODEL_WAITS_S = 6.0
+"""So long that all sessions wait before the first has its answer."""
+ON_DISK = {"store": "sqlite", "durability": "fast"}
+"""For memory only: a store in memory would be counted with the sessions."""
+IDLE_S = 31
+"""A session's actor outlives its last turn by half a minute."""
+
+Found = TypeVar("Found")
 
 
 async def under_asyncio(ask: Callable[[int], Awaitable[None]], count: int) -> None:
@@ -85,12 +102,132 @@ def rounds(base_url: str, count: int, rounds: int, note: str = "") -> None:
         )
 
 
+def resident() -> int:
+    """Bytes of this process that are in memory; 0 where the system does not tell."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except OSError:
+        return 0
+    return pages * resource.getpagesize()
+
+
+def in_fresh_process(function: Callable[[str, int], Found], base_url: str, count: int) -> Found:
+    """Call it where nothing else was before."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as processes:
+        return processes.submit(function, base_url, count).result()
+
+
+def of_sockets(base_url: str, count: int) -> float:
+    """Kilobytes per bare socket that waits for an answer."""
+    allow_files(count + SPARE_FILES)
+    url = urlsplit(base_url)
+    assert url.hostname is not None
+    assert url.port is not None
+    address = (url.hostname, url.port)
+    request = f"POST {url.path}/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n"
+
+    async def waiting() -> float:
+        async def one() -> None:
+            stream = await trio.open_tcp_stream(*address)
+            await stream.send_all(request.encode())
+            await stream.receive_some(65_536)
+            await stream.aclose()
+
+        async with trio.open_nursery() as nursery:
+            await one()
+            before = resident()
+            for _ in range(count):
+                nursery.start_soon(one)
+            await trio.sleep(MODEL_WAITS_S / 2)
+            held = resident() - before
+        return held / count / 1000
+
+    return trio.run(waiting)
+
+
+def of_sessions(base_url: str, count: int) -> float:
+    """Kilobytes per session that waits for an answer."""
+    allow_files(count + SPARE_FILES)
+
+    async def waiting(bot: Nanobot) -> float:
+        async with bot, trio.open_nursery() as nursery:
+            await ask_one(bot, -1)
+            gc.collect()
+            before = resident()
+            for number in range(count):
+                nursery.start_soon(ask_one, bot, number)
+            await trio.sleep(MODEL_WAITS_S / 2)
+            assert bot.runtime.statistics().running == count, (
+                "not all wait: the machine is too slow"
+            )
+            held = resident() - before
+        return held / count / 1000
+
+    with bot_at(base_url, ON_DISK, connect_s=60) as bot:
+        return trio.run(waiting, bot)
+
+
+def of_idle_sessions(base_url: str, count: int) -> tuple[int, float]:
+    """How many sessions are alive half a minute after their answers, and the bytes held for each of all."""
+    allow_files(count + SPARE_FILES)
+
+    async def after_answers(bot: Nanobot) -> tuple[int, float]:
+        async with bot:
+
+            async def wave(start: int) -> None:
+                async with trio.open_nursery() as nursery:
+                    for number in range(start, start + count):
+                        nursery.start_soon(ask_one, bot, number)
+
+            await wave(0)  # what a bot keeps for so much at once, like its connections, is there
+            await trio.sleep(IDLE_S)
+            gc.collect()
+            before = tracemalloc.get_traced_memory()[0]
+            await wave(count)
+            await trio.sleep(IDLE_S)
+            gc.collect()
+            held = tracemalloc.get_traced_memory()[0] - before
+            return bot.runtime.statistics().live_sessions, held / count
+
+    tracemalloc.start()
+    with bot_at(base_url, ON_DISK, connect_s=60) as bot:
+        return trio.run(after_answers, bot)
+
+
+async def ask_one(bot: Nanobot, number: int) -> None:
+    result = await bot.run("hello", session_key=f"user:{number}")
+    assert result.error is None, result.error
+
+
+def memory(root: str, short: bool) -> None:
+    """Measure what sessions hold while they are alive, and after."""
+    waits = f"{root}/delay={MODEL_WAITS_S},deltas=1/v1"
+    for count in [500] if short else [1_000, 5_000]:
+        if not allow_files(count + SPARE_FILES):
+            return
+        sessions, sockets = [], []
+        for _ in range(1 if short else 3):
+            sockets.append(in_fresh_process(of_sockets, waits, count))
+            sessions.append(in_fresh_process(of_sessions, waits, count))
+        report("concurrent_answers", "a bare socket", sockets, "kB", sessions=count)
+        over = [kb - statistics.median(sockets) for kb in sessions]
+        name = "a live session over its socket"
+        report("concurrent_answers", name, over, "kB", sessions=count)
+    if not short:
+        alive, held = in_fresh_process(of_idle_sessions, f"{root}/deltas=1/v1", 1_000)
+        name = f"a session idle for {IDLE_S} s"
+        report("concurrent_answers", name, [held], "bytes", sessions=1_000, alive=alive)
+
+
 def main() -> None:
     short = parse(__doc__)
-    with model_service("--delay-ms=1000", "--deltas=1") as base_url:
+    with fast_model() as root:
+        memory(root, short)
+        base_url = f"{root}/delay=1,deltas=1/v1"
         rounds(base_url, 1_000, 2 if short else 7)
         if not short:
             rounds(base_url, 5_000, 3)
+            rounds(base_url, 10_000, 3)
             gc.set_threshold(100_000)
             rounds(base_url, 5_000, 3, ", gc.set_threshold(100_000)")
 

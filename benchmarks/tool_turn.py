@@ -5,7 +5,9 @@
 
 Microseconds of this process's CPU per turn, all threads counted: a turn in which the model, an object in this process, asks
 for five calls at once and then answers. `hundred at once` is the same, with 100 runs under way. The rounds interleave the
-subjects; the first, without tools, is what to subtract. The ratios to it are what machines can be compared by.
+subjects; the first, without tools, is what to subtract. The ratios to it are what machines can be compared by. Two more
+subjects, each with a store and in a process of its own, ask a model over HTTP: a turn in which it calls one tool and is asked
+again, and `times` relative to a turn in which it does not.
 """
 
 from __future__ import annotations
@@ -19,12 +21,16 @@ from typing import Any
 import trio
 
 from benchmarks._harness import bot_on, parse, report
+from benchmarks._model import fast_model
+from benchmarks._subjects import Subject, measure
 from nanobot import Nanobot, tool
 from nanobot.messages import ToolMessage
 from nanobot.providers import ModelRequest
 from nanobot.testing import Answer, ScriptedProvider
 
 CALLS = 5
+PLAIN = Subject("a plain turn over HTTP", "nanobot_tool")
+WITH_TOOL = Subject("a turn with one tool call over HTTP", "nanobot_tool", path="tool=look")
 
 numbers = count()
 
@@ -105,27 +111,38 @@ def subjects(stack: ExitStack, turns: int) -> Iterator[tuple[str, Callable[[], f
     yield f"{CALLS} calls of read, hundred at once", measured(at_once, "read")
 
 
+def two_requests(short: bool) -> None:
+    """Measure a turn of two requests beside one of one request."""
+    with fast_model() as base_url:
+        figures = measure(
+            [PLAIN, WITH_TOOL], base_url, sessions=100, turns=5, rounds=2 if short else 11
+        )
+    plain = figures[PLAIN.name].median_cpu_us
+    for name, of in figures.items():
+        times = round(of.median_cpu_us / plain, 2)
+        report("tool_turn", name, of.cpu_us, "CPU us per turn", sessions=100, times=times)
+
+
 def main() -> None:
     short = parse(__doc__)
-    turns, rounds = (100, 3) if short else (200, 11)
+    two_requests(short)
+    turns, rounds = (50, 2) if short else (200, 11)
     with ExitStack() as stack:
         once = dict(subjects(stack, turns))
         values: dict[str, list[float]] = {subject: [] for subject in once}
-        for measure in once.values():
-            measure()  # import and compile
+        for subject in once.values():
+            subject()  # import and compile
         for _ in range(rounds):
-            for subject, measure in once.items():
-                values[subject].append(measure() / turns * 1e6)
-        for subject, figures in values.items():
-            report("tool_turn", subject, figures, "CPU us per turn", turns_per_round=turns)
-        for subject, figures in values.items():
+            for name, subject in once.items():
+                values[name].append(subject() / turns * 1e6)
+        for name, figures in values.items():
+            report("tool_turn", name, figures, "CPU us per turn", turns_per_round=turns)
+        for name, figures in values.items():
             # Within a round, so that a machine that is slow, or busy, is so for both.
             ratios = [
                 figure / plain for figure, plain in zip(figures, values["no tools"], strict=True)
             ]
-            report(
-                "tool_turn", subject, ratios, "times a turn without tools", turns_per_round=turns
-            )
+            report("tool_turn", name, ratios, "times a turn without tools", turns_per_round=turns)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""One request of httpx as it is shipped, under asyncio, its natural home, with no agent around it."""
+"""One request of httpx without limits of connections, under asyncio, its natural home, with no agent around it."""
 
 from __future__ import annotations
 

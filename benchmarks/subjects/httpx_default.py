@@ -1,26 +1,25 @@
-"""One request of httpx as it is shipped, under Trio, with no agent around it."""
+"""One request of `httpx.AsyncClient()` as it is shipped, its limits too: of many at once, all but 100 wait in its queue."""
 
 from __future__ import annotations
 
+import asyncio
+
 import httpx
-import trio
 from _request import BODY, HEADERS, url_of
-from _rounds import load
-from _trio_rounds import trio_rounds
+from _rounds import asyncio_rounds, load
 
 
 async def main() -> None:
     wanted = load()
     url = url_of(wanted)
-    unlimited = httpx.Limits(max_connections=None, max_keepalive_connections=None)
-    async with httpx.AsyncClient(limits=unlimited, timeout=60) as client:
+    async with httpx.AsyncClient(timeout=60) as client:
 
         async def ask(_key: str, _text: str) -> None:
             async with client.stream("POST", url, content=BODY, headers=HEADERS) as response:
                 async for _ in response.aiter_raw():
                     pass
 
-        await trio_rounds(ask, wanted)
+        await asyncio_rounds(ask, wanted)
 
 
-trio.run(main)
+asyncio.run(main())
