@@ -61,7 +61,7 @@ class RunMany:
         for posted in self._jobs.cancel_soon():
             try:
                 await self._engine.cancel(posted.runtime, posted.run)
-            except BaseException as error:  # noqa: BLE001 - raised below: the others have to end too
+            except BaseException as error:  # noqa: ASYNC103, BLE001 - raised below: the others have to end too
                 cancelled = error
         self._jobs.forget()
         if cancelled is not None:
