@@ -13,11 +13,11 @@ from typing import Any
 
 import trio
 
-from nanobot.errors import InvalidArgument, StoreError, UsageError
+from nanobot.errors import StoreError, UsageError
 from nanobot.messages import Message
 
 from ._lease import Lease, Leased, SessionFenced, SessionGone
-from ._record import Compaction, Position, SessionRecord, merged_metadata
+from ._record import Compaction, Position, SessionRecord, merged_metadata, refuse_negative
 from ._search import SearchHit
 from ._search_text import folded, has_phrases, hit_of, phrases_of, text_of
 from ._snapshot import SessionInfo, preview_of, title_of
@@ -89,7 +89,7 @@ class InMemoryStore:
         unless_at: Position | None = None,
     ) -> Leased:
         """See `SessionStore.acquire_lease`."""
-        _refuse_negative(last, covered)
+        refuse_negative(last, covered)
         with _LOCK:
             self._refuse_if_closed()
             waiter = self._turnstiles.enter(key)
@@ -149,13 +149,13 @@ class InMemoryStore:
         self, key: str, *, last: int | None = None, covered: int | None = None
     ) -> SessionRecord | None:
         """See `SessionStore.read`."""
-        _refuse_negative(last, covered)
+        refuse_negative(last, covered)
         with _LOCK:
             return self._record(key, last, covered)
 
     def list_sessions(self, *, limit: int | None = None) -> tuple[SessionInfo, ...]:
         """See `SessionStore.list_sessions`."""
-        _refuse_negative(limit)
+        refuse_negative(limit)
         with _LOCK:
             newest_first = list(islice(reversed(self._sessions.items()), limit))
         return tuple(
@@ -172,7 +172,7 @@ class InMemoryStore:
 
     def search(self, text: str, limit: int = 20) -> tuple[SearchHit, ...]:
         """See `SessionSearch.search`. Reads every message; the latest session comes first."""
-        _refuse_negative(limit)
+        refuse_negative(limit)
         phrases = phrases_of(text)
         if not phrases:
             return ()
@@ -376,9 +376,3 @@ def _refuse_impossible(compaction: Compaction | None, count: int) -> None:
         raise UsageError(
             f"a summary through message {compaction.through} covers messages that do not exist"
         )
-
-
-def _refuse_negative(*counts: int | None) -> None:
-    for number in counts:
-        if number is not None and number < 0:
-            raise InvalidArgument(f"a count of messages or sessions cannot be negative: {number}")

@@ -13,7 +13,7 @@ from typing import Any, Final, TypeVar
 
 import trio
 
-from nanobot.errors import InvalidArgument, StoreError, UsageError
+from nanobot.errors import StoreError, UsageError
 from nanobot.messages import Message
 
 from ._lease import Lease, Leased, SessionFenced, SessionGone
@@ -24,7 +24,7 @@ from ._postgres_errors import UncertainWrite, closed_error
 from ._postgres_listener import LEASE_TIMEOUT_S, Listener
 from ._postgres_rows import Addition, KeyRow, StoredSession
 from ._postgres_search import search
-from ._record import Compaction, Position, SessionRecord
+from ._record import Compaction, Position, SessionRecord, refuse_negative
 from ._search import SearchHit
 from ._snapshot import SessionInfo
 from ._sqlite_rows import key_from_row, metadata_from_row, microseconds, moment
@@ -148,7 +148,7 @@ class PostgresStore:
         unless_at: Position | None = None,
     ) -> Leased:
         """See `SessionStore.acquire_lease`."""
-        _refuse_negative(last, covered)
+        refuse_negative(last, covered)
         self._refuse_if_closed()
         row = KeyRow.of(key)
         waiter = self._desk.tenancies.enter(key)
@@ -203,13 +203,13 @@ class PostgresStore:
         self, key: str, *, last: int | None = None, covered: int | None = None
     ) -> SessionRecord | None:
         """See `SessionStore.read`."""
-        _refuse_negative(last, covered)
+        refuse_negative(last, covered)
         row = self._one(_READ, KeyRow.of(key).digest, last, covered, answer_s=_LONG_ANSWER_S)
         return None if row[0] is None else StoredSession(*row).record(key)
 
     def list_sessions(self, *, limit: int | None = None) -> tuple[SessionInfo, ...]:
         """See `SessionStore.list_sessions`."""
-        _refuse_negative(limit)
+        refuse_negative(limit)
         rows = self._query(_LIST, limit, answer_s=_LONG_ANSWER_S)
         return tuple(
             [
@@ -227,7 +227,7 @@ class PostgresStore:
 
     def search(self, text: str, limit: int = 20) -> tuple[SearchHit, ...]:
         """See `SessionSearch.search`. The latest are the best: those of the session that was written last come first."""
-        _refuse_negative(limit)
+        refuse_negative(limit)
         return search(partial(self._query, answer_s=_LONG_ANSWER_S), text, limit)
 
     def list_slips(self, name: str, *, key: str | None = None) -> tuple[tuple[str, bytes], ...]:
@@ -600,12 +600,6 @@ class _Attempt:
 
 def _impossible(through: int | None) -> UsageError:
     return UsageError(f"a summary through message {through} covers messages that do not exist")
-
-
-def _refuse_negative(*counts: int | None) -> None:
-    for number in counts:
-        if number is not None and number < 0:
-            raise InvalidArgument(f"a count of messages or sessions cannot be negative: {number}")
 
 
 _stores: weakref.WeakSet[PostgresStore] = weakref.WeakSet()

@@ -16,11 +16,8 @@ from ._snapshot import preview_of, title_of
 from ._sqlite_rows import (
     body_from_message,
     json_bytes,
-    message_from_body,
-    metadata_from_row,
-    moment,
+    record_from_row,
     row_from_key,
-    text_from_row,
 )
 
 __all__ = ["WORD_CHARS", "Addition", "KeyRow", "StoredSession", "utf8", "words_of"]
@@ -78,18 +75,7 @@ class StoredSession(NamedTuple):
         Raises:
           StoreError: What is stored cannot be read.
         """
-        compaction = None
-        if self.through is not None and self.summary is not None:
-            compaction = Compaction(self.through, text_from_row(self.summary))
-        return SessionRecord(
-            key=key,
-            position=self.position,
-            messages=tuple([message_from_body(body) for body in self.bodies]),
-            metadata=metadata_from_row(self.metadata),
-            created_at=moment(self.created_at),
-            updated_at=moment(self.updated_at),
-            compaction=compaction,
-        )
+        return record_from_row(key, self)
 
 
 class Addition(Struct, frozen=True):

@@ -12,7 +12,14 @@ from msgspec import Struct
 from nanobot.errors import InvalidArgument
 from nanobot.messages import Message
 
-__all__ = ["Compaction", "Position", "SessionRecord", "merged_metadata", "session_metadata"]
+__all__ = [
+    "Compaction",
+    "Position",
+    "SessionRecord",
+    "merged_metadata",
+    "refuse_negative",
+    "session_metadata",
+]
 
 
 class Position(Struct, frozen=True, gc=False):
@@ -88,3 +95,14 @@ def session_metadata(entries: Mapping[str, Any]) -> dict[str, Any]:
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidArgument(f"session metadata cannot be stored as JSON: {error}") from error
     return copied
+
+
+def refuse_negative(*counts: int | None) -> None:
+    """Refuse a count that cannot be.
+
+    Raises:
+      InvalidArgument: One of them is negative.
+    """
+    for number in counts:
+        if number is not None and number < 0:
+            raise InvalidArgument(f"a count of messages or sessions cannot be negative: {number}")

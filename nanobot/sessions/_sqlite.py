@@ -17,7 +17,7 @@ from nanobot.errors import StoreError, UsageError
 from nanobot.messages import Message
 
 from ._lease import Lease, Leased, SessionFenced, SessionGone
-from ._record import Compaction, Position, SessionRecord
+from ._record import Compaction, Position, SessionRecord, refuse_negative
 from ._search import SearchHit
 from ._snapshot import SessionInfo
 from ._sqlite_errors import closed_error
@@ -32,7 +32,6 @@ from ._sqlite_reads import (
     list_rows,
     list_slips,
     read_session,
-    refuse_negative,
 )
 from ._sqlite_request import Request
 from ._sqlite_rows import microseconds, row_from_key

@@ -11,19 +11,15 @@ from typing import Any, Final
 
 from msgspec import Struct
 
-from nanobot.errors import InvalidArgument
-
-from ._record import Compaction, Position, SessionRecord
+from ._record import Position, SessionRecord
 from ._snapshot import SessionInfo
 from ._sqlite_errors import store_error
 from ._sqlite_file import Inode, inode_of, open_for_reading
 from ._sqlite_rows import (
     key_from_row,
-    message_from_body,
     message_id,
-    metadata_from_row,
     moment,
-    text_from_row,
+    record_from_row,
 )
 
 __all__ = [
@@ -33,7 +29,6 @@ __all__ = [
     "list_rows",
     "list_slips",
     "read_session",
-    "refuse_negative",
 ]
 
 # Connections that are kept for the next read; each costs three descriptors and up to 2 MB of cache. More at once are made and
@@ -74,18 +69,7 @@ class StoredSession(Struct, frozen=True):
         Raises:
           StoreError: What is stored cannot be read.
         """
-        compaction = None
-        if self.through is not None and self.summary is not None:
-            compaction = Compaction(self.through, text_from_row(self.summary))
-        return SessionRecord(
-            key=key,
-            position=self.position,
-            messages=tuple([message_from_body(body) for body in self.bodies]),
-            metadata=metadata_from_row(self.metadata),
-            created_at=moment(self.created_at),
-            updated_at=moment(self.updated_at),
-            compaction=compaction,
-        )
+        return record_from_row(key, self)
 
 
 class Readers:
@@ -179,17 +163,6 @@ class Readers:
     def _close_idle(self) -> None:
         while self._idle:
             self._idle.pop().close()
-
-
-def refuse_negative(*counts: int | None) -> None:
-    """Refuse a count that cannot be.
-
-    Raises:
-      InvalidArgument: One of them is negative.
-    """
-    for number in counts:
-        if number is not None and number < 0:
-            raise InvalidArgument(f"a count of messages or sessions cannot be negative: {number}")
 
 
 def read_session(

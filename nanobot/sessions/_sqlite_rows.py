@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import msgspec
 
 from nanobot.errors import InvalidArgument, StoreError
 from nanobot.messages import Message, without_surrogates
+
+from ._record import Compaction, Position, SessionRecord
 
 __all__ = [
     "body_from_message",
@@ -21,6 +23,7 @@ __all__ = [
     "microseconds",
     "moment",
     "number_of",
+    "record_from_row",
     "row_from_key",
     "text_from_row",
 ]
@@ -135,3 +138,42 @@ def _scrubbed(value: Any) -> Any:
             return [_scrubbed(entry) for entry in value]
         case _:
             return value
+
+
+class _Row(Protocol):
+    """A session as its rows are; times in microseconds, texts encoded."""
+
+    @property
+    def position(self) -> Position: ...
+    @property
+    def created_at(self) -> int: ...
+    @property
+    def updated_at(self) -> int: ...
+    @property
+    def metadata(self) -> bytes: ...
+    @property
+    def through(self) -> int | None: ...
+    @property
+    def summary(self) -> bytes | None: ...
+    @property
+    def bodies(self) -> Sequence[bytes]: ...
+
+
+def record_from_row(key: str, row: _Row) -> SessionRecord:
+    """Decode a session.
+
+    Raises:
+      StoreError: What is stored cannot be read.
+    """
+    compaction = None
+    if row.through is not None and row.summary is not None:
+        compaction = Compaction(row.through, text_from_row(row.summary))
+    return SessionRecord(
+        key=key,
+        position=row.position,
+        messages=tuple([message_from_body(body) for body in row.bodies]),
+        metadata=metadata_from_row(row.metadata),
+        created_at=moment(row.created_at),
+        updated_at=moment(row.updated_at),
+        compaction=compaction,
+    )
