@@ -84,7 +84,7 @@ class RunResult(Generic[T_co]):
         def __getattr__(self, name: str) -> Any:
             """Called for what is not there, which `messages` are until somebody asks for them."""
             if name != "messages":
-                raise AttributeError(f"{type(self).__name__!r} has no attribute {name!r}")
+                raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
             self.messages = [to_openai(message) for message in self._said]
             return self.messages
 
