@@ -243,8 +243,8 @@ async def test_a_million_files_are_searched_in_bounded_time_and_memory(
     make_a_million(root)
     resource = pytest.importorskip("resource")
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    last = await found(context, query="999999")
-    assert last == ["009/999999"] or "longer than 20 s" in last[-1]  # a machine may be busy
+    assert await found(context, query="999999") == ["009/999999"]
+    # A look at each file takes five times as long: a busy machine may give up, and say so.
     assert len(await found(context, sort="modified")) in (201, 202)
     with pytest.raises(trio.TooSlowError):
         with trio.fail_after(0.5):
