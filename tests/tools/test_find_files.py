@@ -205,6 +205,24 @@ async def test_a_walk_ends_at_its_limits_and_says_so(context: RunContext, root: 
     assert (500 <= count < 2000, why) == (True, "there are more than 1,500 names")
     count, why = await in_file_thread(lambda: walked(longest_s=0.0))
     assert (count, why) == (0, "it took longer than 0 s")
+    count, why = await in_file_thread(lambda: walked(most_held=400))
+    assert (count, why) == (6 * 400, "one folder has more than 400 of them")
+
+
+async def test_a_walk_ends_soon_after_a_cancel(context: RunContext, root: Path) -> None:
+    fill(root, *(f"{a}/{b}" for a in range(30) for b in range(10)))
+
+    def wanted(path: str, kind: str) -> bool:
+        if tree.seen == 1:
+            trio.from_thread.run_sync(scope.cancel)
+        time.sleep(0.002)  # a name may take long to look at, and then the walk takes 0.6 s
+        return True
+
+    tree = Tree(wanted)
+    with trio.CancelScope() as scope, context.confined.open_folder() as folder:
+        await in_file_thread(lambda: list(tree.walk(folder)))
+    assert scope.cancelled_caught
+    assert tree.seen < 200
 
 
 async def test_folders_nested_for_ever_end(context: RunContext, root: Path) -> None:

@@ -252,6 +252,15 @@ async def test_a_bomb_is_cut() -> None:
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 * 1024  # kB on Linux
 
 
+async def test_what_is_large_only_while_it_is_packed_is_cut() -> None:
+    whole = gzip.compress(b"text")
+    head, nothing = whole[:10], b"\0\0\0\xff\xff"  # a stored block of no bytes
+    packed = head + nothing * (5 * MB) + whole[10:]
+    async with web_server(lambda _: response(packed, "200 OK", "Content-Encoding: gzip")) as server:
+        found = await fetched(loopback_network(), server.url())
+    assert (found.body, found.is_cut) == (b"", True)
+
+
 async def test_a_body_without_end_is_cut() -> None:
     async def endless(request: Request) -> bytes:
         await trio.lowlevel.checkpoint()

@@ -77,6 +77,7 @@ class Tree:
       wanted: Which entries are of interest, by path and kind; asked once for each.
       most_seen: Most names to look at.
       longest_s: Most seconds to take.
+      most_held: Most names of one folder to hold.
 
     Attributes:
       gave_up: Why the walk ended, or a folder was left, before everything was seen; "" if everything was.
@@ -89,12 +90,14 @@ class Tree:
         *,
         most_seen: int = _MOST_SEEN,
         longest_s: float = _LONGEST_S,
+        most_held: int = _MOST_HELD,
     ) -> None:
         self.gave_up = ""
         self.seen = 0
         self._wanted = wanted
         self._most_seen = most_seen
         self._longest_s = longest_s
+        self._most_held = most_held
         self._until = time.monotonic() + longest_s
         self._check_at = 0.0
         self._over = False
@@ -137,8 +140,8 @@ class Tree:
                 wanted = self._wanted(prefix + entry.name, entry.kind)
                 if not wanted and entry.kind != "folder":
                     continue
-                if len(held) == _MOST_HELD:
-                    self.gave_up = f"one folder has more than {_MOST_HELD:,} of them"
+                if len(held) == self._most_held:
+                    self.gave_up = f"one folder has more than {self._most_held:,} of them"
                     break
                 held.append((entry.name, entry, wanted))
         held.sort(key=_BY_NAME)
