@@ -122,7 +122,7 @@ async def test_a_value_that_cannot_be_shown_is_an_error_that_says_the_tool_ran(
 async def test_a_generator_is_no_result_and_the_error_says_what_to_return(
     kind: str, context: RunContext
 ) -> None:
-    async def numbers() -> AsyncIterator[int]:
+    async def numbers() -> AsyncIterator[int]:  # noqa: ASYNC900 - the mistake under test
         yield 1
 
     async def function() -> Any:
