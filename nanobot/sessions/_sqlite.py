@@ -18,6 +18,7 @@ from nanobot.messages import Message
 
 from ._lease import Lease, Leased, SessionFenced, SessionGone
 from ._record import Compaction, Position, SessionRecord, refuse_negative
+from ._rows import microseconds, row_from_key
 from ._search import SearchHit
 from ._snapshot import SessionInfo
 from ._sqlite_errors import closed_error
@@ -34,9 +35,7 @@ from ._sqlite_reads import (
     read_session,
 )
 from ._sqlite_request import Request
-from ._sqlite_rows import microseconds, row_from_key
 from ._sqlite_search import Indexer, search
-from ._sqlite_tenancies import Tenancies
 from ._sqlite_transaction import Transaction
 from ._sqlite_writer import Writer
 from ._sqlite_writes import (
@@ -53,6 +52,7 @@ from ._sqlite_writes import (
     write_slips,
 )
 from ._store import Durability, SessionExists
+from ._tenancies import Tenancies
 
 __all__ = ["SqliteStore"]
 

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, Generic, TypeVar
 
+from ._rows import key_from_row
 from ._sqlite_errors import closed_error
 from ._sqlite_process import Process, is_dead, this_process
 from ._sqlite_request import NotYet, Request, wake
-from ._sqlite_rows import key_from_row
-from ._sqlite_tenancies import Tenancies
 from ._sqlite_transaction import Transaction
+from ._tenancies import Tenancies
 
 __all__ = ["LEASE_TIMEOUT_S", "LeaseDesk", "LeaseRequest"]
 

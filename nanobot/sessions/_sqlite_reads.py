@@ -12,15 +12,15 @@ from typing import Any, Final
 from msgspec import Struct
 
 from ._record import Position, SessionRecord
-from ._snapshot import SessionInfo
-from ._sqlite_errors import store_error
-from ._sqlite_file import Inode, inode_of, open_for_reading
-from ._sqlite_rows import (
+from ._rows import (
     key_from_row,
     message_id,
     moment,
     record_from_row,
 )
+from ._snapshot import SessionInfo
+from ._sqlite_errors import store_error
+from ._sqlite_file import Inode, inode_of, open_for_reading
 
 __all__ = [
     "Readers",

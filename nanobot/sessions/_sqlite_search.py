@@ -15,11 +15,11 @@ from typing import Any, Final
 
 from nanobot.messages import Message
 
+from ._rows import key_from_row, message_from_body, number_of
 from ._search import SearchHit
 from ._search_text import folded, has_phrases, hit_of, phrases_of, spaced, text_of
 from ._sqlite_file import has_fts5
 from ._sqlite_request import Request
-from ._sqlite_rows import key_from_row, message_from_body, number_of
 from ._sqlite_transaction import Transaction
 
 __all__ = ["Indexer", "search", "unindex"]

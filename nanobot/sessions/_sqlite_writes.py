@@ -12,14 +12,14 @@ from nanobot.errors import UsageError
 from nanobot.messages import Message, without_surrogates
 
 from ._record import Compaction, Position, merged_metadata, session_metadata
-from ._snapshot import preview_of, title_of
-from ._sqlite_rows import (
+from ._rows import (
     body_from_message,
     json_bytes,
     message_id,
     metadata_from_row,
     microseconds,
 )
+from ._snapshot import preview_of, title_of
 from ._sqlite_search import unindex
 from ._sqlite_transaction import Transaction
 
