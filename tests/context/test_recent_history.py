@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nanobot.context import WorkspaceFiles, estimate_text, recent_history, recent_history_tokens
-from nanobot.memory import SUMMARY, HistoryEntry, HistoryLog
+from nanobot.memory import CLEARED, SUMMARY, HistoryEntry, HistoryLog
 
 NOW = "2025-01-02 03:04"
 
@@ -37,6 +37,21 @@ def test_what_the_summary_says_is_not_said_twice() -> None:
     entries = [entry(1, "an old fact", "a"), merged, entry(3, "new", "a")]
     text = recent_history(entries, "a", known="notes: an old fact", limit_tokens=1_000)
     assert text.splitlines()[1:] == [f"{NOW}: new"]
+
+
+def test_a_mark_hides_what_an_older_version_wrote_of_the_session_before_and_nothing_else() -> None:
+    entries = [
+        entry(1, "of an older version", "a"),
+        entry(2, "of another, and older", "b"),
+        HistoryEntry(3, NOW, "noted", "a", kind="note"),
+        entry(4, "of all"),
+        HistoryEntry(5, NOW, "a mark", "a", kind=CLEARED),
+        entry(6, "of an older version, since", "a"),
+    ]
+    shown = recent_history(entries, "a", limit_tokens=1_000).splitlines()[1:]
+    assert shown == [f"{NOW}: noted", f"{NOW}: of all", f"{NOW}: of an older version, since"]
+    shown = recent_history(entries, "b", limit_tokens=1_000).splitlines()[1:]
+    assert shown == [f"{NOW}: of another, and older", f"{NOW}: of all"]
 
 
 @given(st.lists(st.text(min_size=1, max_size=200), max_size=80), st.integers(0, 500))

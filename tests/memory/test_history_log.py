@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nanobot.errors import InvalidArgument, StoreError
-from nanobot.memory import HistoryLog
+from nanobot.memory import CLEARED, RECENT_BYTES, SUMMARY, HistoryLog, entries_in
 
 
 def log_in(folder: Path) -> HistoryLog:
@@ -45,8 +45,59 @@ def test_entries_are_numbered_from_one_and_come_back_in_order(tmp_path: Path) ->
     assert log.read("user:a") == [entry(2, "two", session_key="user:a")]
     assert log.read("") == []
     lines = log.path.read_text().splitlines()
-    assert json.loads(lines[0]) == entry(1, "one")
+    assert json.loads(lines[0]) == entry(1, "one", kind="note")
     assert (tmp_path / "memory" / ".cursor").read_text() == "3\n"
+
+
+def old_line(cursor: int, session_key: str | None = None) -> str:
+    """As the existing nanobot writes it."""
+    more = {} if session_key is None else {"session_key": session_key}
+    return json.dumps(entry(cursor, "old", **more)) + "\n"
+
+
+def kinds(log: HistoryLog) -> list[Any]:
+    return [kept.kind for kept in entries_in(log.path.read_bytes())]
+
+
+def test_a_session_that_begins_anew_is_marked_once_behind_entries_of_an_older_version(
+    tmp_path: Path,
+) -> None:
+    log = log_in(tmp_path)
+    log.path.write_text(old_line(1, "a") + old_line(2))
+    for _ in range(2):
+        log.begin_anew("a")
+        log.begin_anew("b")
+    assert kinds(log) == [None, None, CLEARED]
+    assert log.read("a")[-1]["cursor"] == 3
+    with log.path.open("a") as file:
+        file.write(old_line(4, "a"))  # the older version is still in use
+    log.begin_anew("a")
+    log.append("new", "a")
+    log.begin_anew("a")
+    assert kinds(log) == [None, None, CLEARED, None, CLEARED, "note"]
+
+
+def test_a_session_that_begins_anew_writes_nothing_where_there_is_nothing_to_mark(
+    tmp_path: Path,
+) -> None:
+    log = log_in(tmp_path / "memory")
+    log.begin_anew("a")
+    assert not (tmp_path / "memory").exists()
+    log.append("noted", "a")
+    log.append("summarized", "a", is_summary=True)
+    log.begin_anew("a")
+    assert kinds(log) == ["note", SUMMARY]
+    # What is too far from the end to be shown needs no mark.
+    log.path.write_text(old_line(1, "a") + "x" * RECENT_BYTES + "\n")
+    log.begin_anew("a")
+    assert kinds(log) == [None]
+
+
+def test_a_mark_that_cannot_be_written_is_an_error_that_names_the_file(tmp_path: Path) -> None:
+    log = log_in(tmp_path)
+    log.path.mkdir()
+    with pytest.raises(StoreError, match=r"history\.jsonl cannot be written"):
+        log.begin_anew("a")
 
 
 def test_text_comes_back_as_it_was(tmp_path: Path) -> None:
@@ -171,7 +222,7 @@ def test_threads_get_numbers_of_their_own(tmp_path: Path) -> None:
 WRITER = """
 import sys
 from pathlib import Path
-from nanobot.memory import HistoryLog
+from nanobot.memory import CLEARED, RECENT_BYTES, SUMMARY, HistoryLog, entries_in
 log = HistoryLog(Path(sys.argv[1]))
 for number in range(int(sys.argv[2])):
     print(log.append("x" * 1000, sys.argv[3]), flush=True)

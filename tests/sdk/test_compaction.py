@@ -834,7 +834,10 @@ def test_what_begins_anew_is_not_shown_notes_of_before_and_the_history_keeps_the
     host.run(story)
 
 
-def test_a_history_of_the_older_version_is_shown_as_it_is(host: Host, tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", ["clear", "delete", "restore"])
+def test_a_history_of_the_older_version_is_shown_until_the_session_begins_anew(
+    host: Host, tmp_path: Path, how: str
+) -> None:
     """It does not tell the notes of compactions from others."""
     bench = Bench(tmp_path)
     line = {"cursor": 1, "timestamp": "2025-01-01 10:00", "content": "The code of vault 3 is OLD."}
@@ -845,6 +848,25 @@ def test_a_history_of_the_older_version_is_shown_as_it_is(host: Host, tmp_path: 
 
     async def story() -> None:
         async with bench.bot as bot:
+            empty = await bot.sessions.ingest("empty", [])
             assert (await bot.run("vault 3?", session_key="a")).content == "OLD"
+            if how == "restore":
+                bot.sessions.restore(empty, "a")
+            else:
+                getattr(bot.sessions, how)("a")
+            assert (await bot.run("vault 3?", session_key="a")).content == "I do not know."
+            assert len(bot.memory.read_history("a")) == 2
 
     host.run(story)
+
+
+def test_a_session_is_cleared_also_where_that_cannot_be_marked_and_the_log_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Nanobot.from_config(provider=ScriptedProvider(["ok"]), workspace=tmp_path / "ws") as bot:
+        bot.run_sync("x", session_key="a")
+        (tmp_path / "ws" / "memory" / "history.jsonl").mkdir(parents=True)
+        cleared = bot.sessions.clear("a")
+    assert cleared is not None
+    assert cleared.messages == []
+    assert "history.jsonl cannot be written" in caplog.text
