@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from ._record import Position, SessionRecord
 from ._rows import (
+    DamagedRow,
     key_from_row,
     message_id,
     moment,
@@ -67,7 +68,7 @@ class StoredSession(Struct, frozen=True):
         """Decode it.
 
         Raises:
-          StoreError: What is stored cannot be read.
+          DamagedRow: What is stored cannot be read.
         """
         return record_from_row(key, self)
 
@@ -89,7 +90,7 @@ class Readers:
         """A connection inside a read transaction; None if there is no database.
 
         Raises:
-          StoreError: The database cannot be read; also for what goes wrong inside the block.
+          StoreError: The database cannot be read, or is damaged; also for what goes wrong inside the block.
         """
         with self._changed:
             self._changed.wait_for(lambda: not self._paused)
@@ -106,7 +107,7 @@ class Readers:
             if connection is not None:
                 connection.execute("COMMIT")
             good = True
-        except (sqlite3.Error, OSError) as error:
+        except (sqlite3.Error, OSError, DamagedRow) as error:
             raise store_error(self._path, error) from error
         finally:
             self._give_back(connection, inode, good=good)

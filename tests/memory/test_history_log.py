@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from nanobot.errors import InvalidArgument, StoreError
 from nanobot.memory import CLEARED, RECENT_BYTES, SUMMARY, HistoryLog, entries_in
+from tests.memory.synced import synced_sizes
 
 
 def log_in(folder: Path) -> HistoryLog:
@@ -98,6 +99,16 @@ def test_a_mark_that_cannot_be_written_is_an_error_that_names_the_file(tmp_path:
     log.path.mkdir()
     with pytest.raises(StoreError, match=r"history\.jsonl cannot be written"):
         log.begin_anew("a")
+
+
+def test_an_entry_is_on_the_disk_when_it_is_numbered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced = synced_sizes(monkeypatch)
+    log = log_in(tmp_path)
+    for _ in range(2):
+        log.append("x" * 1_000)
+        assert log.path.stat().st_size in synced
 
 
 def test_text_comes_back_as_it_was(tmp_path: Path) -> None:
