@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from codecs import BOM_UTF8
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
@@ -67,7 +68,7 @@ def entries_in(lines: bytes) -> tuple[HistoryEntry, ...]:
 
 def _kept(line: bytes) -> HistoryEntry | None:
     try:
-        return _KEPT.decode(line)
+        return _KEPT.decode(line.removeprefix(BOM_UTF8))
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
 
@@ -200,7 +201,7 @@ class HistoryLog:
 
 def _entry(line: bytes) -> _Entry | None:
     try:
-        return _DECODER.decode(line)
+        return _DECODER.decode(line.removeprefix(BOM_UTF8))
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
 

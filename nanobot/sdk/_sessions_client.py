@@ -313,6 +313,10 @@ def _moment(value: object) -> datetime | None:
         return None
     try:
         moment = datetime.fromisoformat(value)  # type: ignore[arg-type]  # anything may be in a snapshot that came from outside
-    except (TypeError, ValueError) as error:
+        return moment.replace(tzinfo=moment.tzinfo or UTC).astimezone(UTC)
+    except (
+        TypeError,
+        ValueError,
+        OverflowError,
+    ) as error:  # the last: there is no such time in UTC
         raise InvalidArgument(f"created_at must be an ISO 8601 time, not {value!r:.80}") from error
-    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)

@@ -129,8 +129,15 @@ def microseconds(when: datetime) -> int:
 
 
 def moment(since_1970: int) -> datetime:
-    """The inverse of `microseconds`, in UTC."""
-    return _EPOCH + timedelta(microseconds=since_1970)
+    """The inverse of `microseconds`, in UTC.
+
+    Raises:
+      DamagedRow: There is no such time.
+    """
+    try:
+        return _EPOCH + timedelta(microseconds=since_1970)
+    except OverflowError as error:
+        raise DamagedRow("a session's time cannot be read") from error
 
 
 def _scrubbed(value: Any) -> Any:
@@ -176,6 +183,7 @@ def record_from_row(key: str, row: _Row) -> SessionRecord:
             compaction = Compaction(row.through, text_from_row(row.summary))
         messages = tuple([message_from_body(body) for body in row.bodies])
         metadata = metadata_from_row(row.metadata)
+        created_at, updated_at = moment(row.created_at), moment(row.updated_at)
     except DamagedRow as error:
         raise DamagedRow(f"in session {key!r:.200}, {error}") from error
     return SessionRecord(
@@ -183,7 +191,7 @@ def record_from_row(key: str, row: _Row) -> SessionRecord:
         position=row.position,
         messages=messages,
         metadata=metadata,
-        created_at=moment(row.created_at),
-        updated_at=moment(row.updated_at),
+        created_at=created_at,
+        updated_at=updated_at,
         compaction=compaction,
     )

@@ -190,13 +190,16 @@ def test_numbers_go_on_after_the_file_was_shortened_or_removed(tmp_path: Path) -
 
 
 def test_a_file_of_another_program_is_continued(tmp_path: Path) -> None:
-    """As the system wrote it that users come from; an entry may be longer than what is read at once."""
+    """As the system wrote it that users come from, and an editor of Windows left it; an entry may be longer than what is read
+    at once.
+    """
     lines = [
         json.dumps(entry(41, "old", session_key=None), ensure_ascii=False),
         json.dumps(entry(42, "ü" * 200_000), ensure_ascii=False),
     ]
-    (tmp_path / "history.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    (tmp_path / "history.jsonl").write_text("\r\n".join(lines), encoding="utf-8-sig")
     log = log_in(tmp_path)
+    assert [each.cursor for each in entries_in(log.path.read_bytes())] == [41, 42]
     assert log.append("new") == 43
     assert [each["cursor"] for each in log.read()] == [41, 42, 43]
 

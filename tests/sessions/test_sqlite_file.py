@@ -276,6 +276,18 @@ def test_a_message_that_is_damaged_is_told_with_the_file_and_keeps_no_other_from
         assert len(store.search("one")) == 2
 
 
+@pytest.mark.parametrize("column", ["created_at", "updated_at"])
+def test_a_time_that_is_damaged_is_told_with_the_file(path: Path, column: str) -> None:
+    with store_at(path) as store:
+        store.replace("a", SAID)
+        spoiled(path, f"UPDATE session SET {column} = {1 << 62}")
+        for use in (lambda: store.read("a"), store.list_sessions):
+            with pytest.raises(StoreError, match="time cannot be read") as told:
+                use()
+            assert str(path) in str(told.value)
+        assert store.delete("a")
+
+
 async def test_a_turn_in_a_damaged_session_is_told_the_file_and_leaves_no_lease(path: Path) -> None:
     with store_at(path) as store:
         store.replace("a", SAID)
