@@ -134,6 +134,10 @@ class HistoryLog:
           StoreError: The file cannot be written.
         """
         session_key = without_surrogates(session_key)
+        if (
+            not self.path.is_file()
+        ):  # opening a pipe would wait for ever, and nobody is shown anything else
+            return
         try:
             with self.path.open("rb", buffering=0) as file:
                 start = max(0, file.seek(0, os.SEEK_END) - RECENT_BYTES)
@@ -143,8 +147,6 @@ class HistoryLog:
             since = own[::-1].index(CLEARED) if CLEARED in own else len(own)
             if None in own[len(own) - since :]:
                 self._append(_CLEARED_TEXT, session_key, CLEARED)
-        except (FileNotFoundError, NotADirectoryError):
-            pass
         except OSError as error:
             raise self._not_written(error) from error
 

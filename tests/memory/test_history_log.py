@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -96,9 +97,18 @@ def test_a_session_that_begins_anew_writes_nothing_where_there_is_nothing_to_mar
 
 def test_a_mark_that_cannot_be_written_is_an_error_that_names_the_file(tmp_path: Path) -> None:
     log = log_in(tmp_path)
-    log.path.mkdir()
+    log.path.write_text(old_line(1, "a"))
+    (tmp_path / ".history.lock").mkdir()
     with pytest.raises(StoreError, match=r"history\.jsonl cannot be written"):
         log.begin_anew("a")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_what_is_no_file_needs_no_mark_and_is_not_waited_for(tmp_path: Path) -> None:
+    log = log_in(tmp_path)
+    os.mkfifo(log.path)
+    log.begin_anew("a")
+    assert [path.name for path in tmp_path.iterdir()] == ["history.jsonl"]
 
 
 def test_an_entry_is_on_the_disk_when_it_is_numbered(

@@ -777,6 +777,60 @@ def test_compacting_the_session_that_one_runs_in_is_refused(host: Host, tmp_path
     host.run(story)
 
 
+def test_a_summary_that_does_not_fit_is_made_shorter_with_nothing_new_to_summarize(
+    host: Host, tmp_path: Path
+) -> None:
+    """It was made for a larger window."""
+    bench = Bench(tmp_path)
+    summary = "The code of vault 1 is ONE. " + FILLER * 160
+
+    async def story() -> None:
+        async with bench.bot as bot:
+            kept = {"through": 2, "summary": summary}
+            bot.sessions.restore({"messages": transcript(2, 1), "compaction": kept}, "a")
+            assert (await bot.runtime.compact_session("a")).compaction == {
+                "through": 2,
+                "summary": "The code of vault 1 is ONE.",
+            }
+            assert all("<notes>" in text_of(request) for request in bench.summaries)
+            assert bot.memory.read_history("a") == []
+
+    host.run(story)
+
+
+def test_a_summary_too_long_beside_the_messages_that_stay_is_refused(
+    host: Host, tmp_path: Path
+) -> None:
+    bench = Bench(tmp_path, lambda request: FILLER * 80)  # about half of the room
+
+    async def story() -> None:
+        async with bench.bot as bot:
+            await bot.sessions.ingest("a", transcript(10))
+            with pytest.raises(ProviderError, match="does not get shorter"):
+                await bot.runtime.compact_idle_session("a", max_suffix=8)
+            assert bench.compaction() is None
+            assert await bot.runtime.compact_idle_session("a", max_suffix=2)
+
+    host.run(story)
+
+
+def test_what_was_added_to_the_users_words_counts_when_a_session_is_divided(
+    host: Host, tmp_path: Path
+) -> None:
+    """Short words, each with a turn note that is ten times as long."""
+    bench = Bench(tmp_path)
+
+    async def story() -> None:
+        async with bench.bot as bot:
+            while not bench.summaries and bench.provider.request_count < 100:
+                await bot.run("x", session_key="a")
+            compaction = bench.compaction()
+            assert compaction is not None
+            assert compaction["through"] > len(bench.messages()) / 4
+
+    host.run(story)
+
+
 def test_a_fork_shows_the_same_summary(host: Host, tmp_path: Path) -> None:
     bench = Bench(tmp_path)
 
@@ -863,9 +917,12 @@ def test_a_history_of_the_older_version_is_shown_until_the_session_begins_anew(
 def test_a_session_is_cleared_also_where_that_cannot_be_marked_and_the_log_says_so(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    memory = tmp_path / "ws" / "memory"
+    (memory / ".history.lock").mkdir(parents=True)
+    line = {"cursor": 1, "timestamp": "", "content": "old", "session_key": "a"}
+    (memory / "history.jsonl").write_text(json.dumps(line))
     with Nanobot.from_config(provider=ScriptedProvider(["ok"]), workspace=tmp_path / "ws") as bot:
         bot.run_sync("x", session_key="a")
-        (tmp_path / "ws" / "memory" / "history.jsonl").mkdir(parents=True)
         cleared = bot.sessions.clear("a")
     assert cleared is not None
     assert cleared.messages == []
