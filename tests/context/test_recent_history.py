@@ -67,6 +67,12 @@ def test_the_latest_that_fit_are_shown_without_a_gap(contents: list[str], limit:
     assert estimate_text(text) <= limit or not text
 
 
+def test_of_many_short_entries_fifty_are_shown() -> None:
+    entries = [entry(number, f"n{number}") for number in range(60)]
+    lines = recent_history(entries, "a", limit_tokens=4_000).splitlines()[1:]
+    assert lines == [f"{NOW}: n{number}" for number in range(10, 60)]
+
+
 def test_notes_take_a_small_part_of_any_window() -> None:
     assert recent_history_tokens(8_000) == 500
     assert recent_history_tokens(1_000_000) == 4_000
