@@ -283,7 +283,7 @@ async def test_of_owners_that_were_waited_for_and_left_nothing_is_remembered(
                     assert not store.extend("a", [UserMessage("it is theirs")])
                     watched = len(store._desk._watched)
                 assert watched == 1  # those before have left
-                assert store.extend("a", [UserMessage("it is free")])
+            assert store.extend("a", [UserMessage("it is free")])
 
 
 async def test_who_lost_a_lease_does_not_give_back_that_of_the_next_owner(tmp_path: Path) -> None:
