@@ -50,6 +50,11 @@ def rows(path: Path) -> list[tuple[int, bytes]]:
         return connection.execute("SELECT id, body FROM message ORDER BY id").fetchall()
 
 
+def rows_in(path: Path, table: str) -> int:
+    with closing(sqlite3.connect(path)) as connection:
+        return int(connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0])
+
+
 async def turn(store: SqliteStore, key: str, text: str) -> None:
     async with open_lease(store, key, last=0) as leased:
         await store.append(leased.lease, [UserMessage(text)])
@@ -189,6 +194,33 @@ def test_a_reader_of_a_file_that_was_replaced_meanwhile_is_not_used_again(path: 
         assert keys() == ["new"]
     assert [keys(), keys()] == [["new"], ["new"]]
     readers.close()
+
+
+def test_no_more_is_found_than_was_asked_for_though_some_is_in_the_index_and_some_not(
+    path: Path,
+) -> None:
+    with store_at(path) as store:
+        store.replace("a", [UserMessage("one")] * 3)
+        indexed(store)
+        store.replace("b", [UserMessage("one")] * 2)
+        assert len(store.search("one", 4)) == 4
+        indexed(store)
+    assert rows_in(path, "unindexed") == 0
+
+
+async def test_closing_syncs_what_was_written_before_something_that_need_not_be_synced(
+    path: Path,
+) -> None:
+    store = SqliteStore(path, durability="fast")
+    store.replace("a", SAID)
+    async with open_lease(store, "a"):  # a lease does not outlive a power cut
+        pass
+    asked: list[str] = []
+    connection = store._writer._connection
+    assert connection is not None
+    connection.set_trace_callback(asked.append)
+    store.close()
+    assert "PRAGMA synchronous = FULL" in asked
 
 
 # --- a file that is not as it should be
