@@ -87,6 +87,11 @@ class CreditStream(Generic[T]):
         return len(self._queue)
 
     @property
+    def has_credit(self) -> bool:
+        """Whether the next event is within the window, so that `send` would neither wait nor fail."""
+        return len(self._in_flight) < self.window
+
+    @property
     def connected(self) -> bool:
         """Whether a reader has begun to read."""
         return self._on_readable is not None
@@ -110,7 +115,7 @@ class CreditStream(Generic[T]):
           ReaderStalled: The event would spill past the limit. It was not sent.
           trio.BusyResourceError: Another task is waiting to send.
         """
-        while self._window_full and not self.closed and self.may_wait():
+        while not self.has_credit and not self.closed and self.may_wait():
             if self.waiting:
                 raise trio.BusyResourceError("another task is waiting to send already")
             self.waiting = True
@@ -118,7 +123,7 @@ class CreditStream(Generic[T]):
                 await self._notify.notified()
             finally:
                 self.waiting = False
-        spills = self._window_full and not self.closed
+        spills = not self.has_credit and not self.closed
         if spills and self._pending_bytes + size_bytes > self.spill_limit_bytes:
             raise ReaderStalled(self.spill_limit_bytes)
         self.send_nowait(event, size_bytes)
@@ -158,10 +163,6 @@ class CreditStream(Generic[T]):
         for _ in range(min(count, len(self._in_flight))):
             self._pending_bytes -= self._in_flight.popleft()
         self._notify.notify()
-
-    @property
-    def _window_full(self) -> bool:
-        return len(self._in_flight) >= self.window
 
     def reconsider(self) -> None:
         """Make a waiting producer ask `may_wait()` again."""
