@@ -19,7 +19,7 @@ from ._errors import HomeGone
 from ._run_ended import post_unless_ended, run_ended
 from ._watch import watch_here
 
-__all__ = ["Home", "shared_home", "trio_home"]
+__all__ = ["Home", "in_living_home", "shared_home", "trio_home"]
 
 Ts = TypeVarTuple("Ts")
 
@@ -214,6 +214,16 @@ def trio_home() -> Home:
         _trio_homes.set(home)
         trio.lowlevel.add_instrument(_EndOfRun(home))
         return home
+
+
+def in_living_home() -> bool:
+    """Whether the caller is in a task of a home's run, and the run goes on: one that crashes still calls callbacks."""
+    if not trio.lowlevel.in_trio_task():
+        return False
+    try:
+        return not _trio_homes.get()._ended
+    except LookupError:
+        return False
 
 
 def _guarded(function: Callable[..., object], args: tuple[object, ...]) -> None:

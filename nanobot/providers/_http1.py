@@ -238,7 +238,9 @@ class ResponseReader:
                         break
                     at = line.end()
                     size = int(line[1], 16)
-                    if size and data[at + size : at + size + 2] == b"\r\n":  # all of it, nearly always
+                    if (
+                        size and data[at + size : at + size + 2] == b"\r\n"
+                    ):  # all of it, nearly always
                         parts.append(data[at : at + size])
                         at += size + 2
                     else:
