@@ -124,6 +124,9 @@ class AsyncioHost:
     def make_notify(self) -> Notify:
         return _AsyncioNotify(self._loop)
 
+    async def checkpoint(self) -> None:
+        await asyncio.sleep(0)
+
     async def wait_until(
         self, done: Callable[[], bool], notify: Notify, *, on_cancel: Callable[[], object]
     ) -> None:

@@ -196,6 +196,11 @@ class CreditReader(Generic[T]):
         self._owed = 0
         self._ended = False
 
+    @property
+    def at_batch(self) -> bool:
+        """Whether the next event is the first of a batch: the moment to let others run, for a reader that never waits."""
+        return not self._owed
+
     def receive_nowait(self) -> T:
         """The next event.
 
