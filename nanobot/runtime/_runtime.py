@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
@@ -76,7 +75,6 @@ class Runtime:
         if max_concurrent_runs is not None:
             self.admission = Admission(max_concurrent_runs, self._reconsider_all)
         self.end: Call[None] = Call(_nothing)
-        self._pid = os.getpid()
         self._on_start = on_start
         self._on_stop = on_stop
         self._on_close = on_close
@@ -104,7 +102,7 @@ class Runtime:
     @property
     def forked(self) -> bool:
         """Whether this is a child process's copy of a runtime that lives in the parent."""
-        return self._pid != os.getpid()
+        return self.home.forked
 
     @property
     def live_runs(self) -> int:
