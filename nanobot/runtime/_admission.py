@@ -10,18 +10,30 @@ __all__ = ["Admission", "Place"]
 
 
 class Place:
-    """One run's place in the queue, and then among those that are in their turn. Released once."""
+    """One run's place in the queue, and then among those that are in their turn.
 
-    __slots__ = ("_admission", "granted", "on_grant")
+    It begins with one owner; the runs nested in that one are further ones, for they may go on when it has ended. Each
+    releases it once.
+    """
+
+    __slots__ = ("_admission", "_owners", "granted", "on_grant")
 
     def __init__(self, admission: Admission, on_grant: Callable[[], object]) -> None:
         self._admission = admission
+        self._owners = 1
         self.granted = False
         self.on_grant = on_grant
 
+    def share(self) -> Place:
+        """Add an owner."""
+        self._owners += 1
+        return self
+
     def release(self) -> None:
-        """Leave, or stop waiting."""
-        self._admission.give_back(self)
+        """Leave, or stop waiting; the last owner makes room for others."""
+        self._owners -= 1
+        if self._owners == 0:
+            self._admission.give_back(self)
 
 
 class Admission:

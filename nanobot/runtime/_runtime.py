@@ -49,8 +49,8 @@ class Runtime:
       on_close: Called when the bot is closed, before `on_stop`; not when only the home ends.
       on_passing: Called with the key of a session whose actor passes away: drops what is kept for its next turn.
       idle_s: How long a session's actor outlives its last turn.
-      max_concurrent_runs: How many turns go on at the same time; None is no limit. Nested ones are not counted: what they
-        are nested in may be waiting for them.
+      max_concurrent_runs: How many turns go on at the same time; None is no limit. Nested ones share the place of what they
+        are nested in, which may be waiting for them.
       max_queued_runs: How many runs wait for one session; nested ones are not refused.
       steering: Knows the runs that may steer the turns of others.
 
@@ -292,6 +292,9 @@ class Runtime:
             parent.children.add(run)
             run.hold = hold = parent.hold.share()
             run.call.on_settled(hold.release)
+            if parent.place is not None:
+                run.place = place = parent.place.share()
+                run.call.on_settled(place.release)
         directory.post_nowait(run.session_key, run, urgent=nested, first=replaces)
         if run.on_busy == "steer":
             mailbox = directory.mailbox(run.session_key)

@@ -59,6 +59,7 @@ class SessionActor:
                 await self._wait_for(place, run, turns)
                 run.awaits_place = False
             if not run.settled:
+                run.place = place
                 await self._admit(run, turns)
         finally:
             place.release()
