@@ -21,6 +21,10 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --quiet --disable-pip-versio
 # folders that hold Python now; worked out only when a check asks for it
 CODE = $(foreach folder,actors nanobot tests benchmarks docs examples,$(if $(shell find $(folder) -name '*.py' 2>/dev/null),$(folder)))
 
+# Some systems tell Python to keep no byte code. Each of the hundreds of processes that tests and benchmarks start would then
+# compile nanobot anew, which takes longer than what most of them do.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-all check lint shape types async-rules layers docs bench bench-peers format clean
 
