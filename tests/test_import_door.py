@@ -118,3 +118,9 @@ with Nanobot.from_config({str(tmp_path / "config.json")!r}) as bot:
     assert vendors
     for part in ("anthropic", "openai_responses", "local", "_transport", "_images"):
         assert f"nanobot.providers.{part}" not in modules, part
+
+
+def test_an_answer_that_a_program_reads_brings_no_markdown() -> None:
+    modules = modules_of("import nanobot.cli._agent, nanobot.cli._once")
+    assert not tops_of(modules) & {"markdown_it", "prompt_toolkit", "pygments", "httpx", "asyncio"}
+    assert "rich" in modules  # or this test looks at the wrong thing
