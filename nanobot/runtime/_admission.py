@@ -12,8 +12,8 @@ __all__ = ["Admission", "Place"]
 class Place:
     """One run's place in the queue, and then among those that are in their turn.
 
-    It begins with one owner; the runs nested in that one are further ones, for they may go on when it has ended. Each
-    releases it once.
+    It begins with one owner. `share()` adds one for a run inside that may outlive the first; the place is given back when the
+    last owner has called `release()`.
     """
 
     __slots__ = ("_admission", "_owners", "granted", "on_grant")
@@ -25,12 +25,12 @@ class Place:
         self.on_grant = on_grant
 
     def share(self) -> Place:
-        """Add an owner."""
+        """Add an owner, so that the place stays taken until that one too has called `release()`."""
         self._owners += 1
         return self
 
     def release(self) -> None:
-        """Leave, or stop waiting; the last owner makes room for others."""
+        """Give up one owner's part: the last one leaves, or stops waiting."""
         self._owners -= 1
         if self._owners == 0:
             self._admission.give_back(self)

@@ -11,10 +11,10 @@ from actors import Call, CreditStream, Hold
 from nanobot.agent import RunResult, StreamEvent
 from nanobot.messages import UserMessage
 
+from ._admission import Place
 from ._run_events import RunEvents
 
 if TYPE_CHECKING:
-    from ._admission import Place
     from ._run_trace import RunTrace
 
 __all__ = ["CURRENT_RUN", "OnBusy", "Run"]
