@@ -12,7 +12,7 @@ from typing import Final, Generic, TypeVar
 import trio
 from msgspec import Struct
 
-from nanobot.memory import HistoryEntry, entries_in
+from nanobot.memory import RECENT_BYTES, HistoryEntry, entries_in
 from nanobot.messages import without_surrogates
 
 from ._regular_file import file_status, open_regular
@@ -26,8 +26,6 @@ T = TypeVar("T")
 _TEXT_BYTES: Final = 32 * 1024
 # Frontmatter of the longest description, with room for the entries that are not ours.
 _SKILL_BYTES: Final = 8 * 1024
-# The end of the history: some hundred entries, of which a session is shown those that fit.
-_HISTORY_BYTES: Final = 64 * 1024
 _MAX_SKILLS: Final = 200
 _MAX_SKILL_FOLDERS: Final = 2_000
 # A file that changed a moment ago may change again without its times showing it: they tick every 2 s on FAT, 1 s on
@@ -145,7 +143,7 @@ class WorkspaceFiles:
 
         try:
             cached = self._cached(
-                self._history, name, self._path(name), _HISTORY_BYTES, read, from_end=True
+                self._history, name, self._path(name), RECENT_BYTES, read, from_end=True
             )
         except _Unread:
             return ()  # the agent's tools will tell why, when they look there

@@ -26,7 +26,7 @@ from nanobot.sessions import (
     read_soon,
     release_lease,
 )
-from nanobot.sessions._sqlite_rows import json_bytes
+from nanobot.sessions._rows import json_bytes
 
 from ._history_view import HistoryView, count_shown_ahead
 
