@@ -633,38 +633,3 @@ def test_a_run_that_a_tool_starts_needs_no_place(host: Host, home: Path) -> None
             assert (await bot.run("go", session_key="a")).content == "out"
 
     host.run(story)
-
-
-def test_a_run_that_outlives_the_one_it_was_started_in_keeps_the_place(
-    host: Host, home: Path
-) -> None:
-    async def story() -> None:
-        started = []
-
-        @tool
-        async def begin() -> str:
-            """Have another agent begin, and do not wait for it."""
-            started.append(await bot.run_streamed("work", session_key="b"))
-            return "begun"
-
-        desk = Desk()
-
-        async def answer(request: ModelRequest) -> Answer | str:
-            last = request.messages[-1]
-            if type(last).__name__ == "UserMessage" and str(last.content).startswith("go"):
-                return Answer(tool_calls=[("begin", {})])
-            return await desk(request)
-
-        options = {"tools": [begin, desk.work], "provider": ScriptedProvider(answer)}
-        async with make(home, desk, options=options, maxConcurrentRuns=1) as bot:
-            await bot.run("go", session_key="a")
-            await until(lambda: desk.at_work == 1)
-            waits = await bot.run_streamed("c", session_key="c")
-            await until(lambda: bot.runtime.statistics().places.waiting == 1)
-            assert bot.runtime.statistics().places.taken == 1
-            desk.open = True
-            assert (await waits.wait()).content == "heard c"
-            assert (await started[0].wait()).content == "heard work"
-            await until(lambda: bot.runtime.statistics().places.taken == 0)
-
-    host.run(story)
