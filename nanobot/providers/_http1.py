@@ -13,7 +13,9 @@ from typing import Final
 
 from msgspec import Struct
 
-__all__ = ["NotHTTP", "RequestError", "ResponseHead", "ResponseReader", "encode_head"]
+from ._transport_errors import NotHTTP
+
+__all__ = ["RequestError", "ResponseHead", "ResponseReader", "encode_head"]
 
 _MAX_HEAD_BYTES: Final = 64 * 1024
 """Of status line and headers together; proxies allow 8 to 32 KiB."""
@@ -37,10 +39,6 @@ _VALUE_BYTES: Final = re.compile(
 
 class RequestError(ValueError):
     """A request that cannot be written as HTTP; the text does not quote a header's value."""
-
-
-class NotHTTP(ValueError):
-    """What came is no HTTP response, or not all of one."""
 
 
 class ResponseHead(Struct, frozen=True):

@@ -48,8 +48,8 @@ class Runtime:
       on_close: Called when the bot is closed, before `on_stop`; not when only the home ends.
       on_passing: Called with the key of a session whose actor passes away: drops what is kept for its next turn.
       idle_s: How long a session's actor outlives its last turn.
-      max_concurrent_runs: How many turns go on at the same time; None is no limit. Nested ones are not counted: what they
-        are nested in may be waiting for them.
+      max_concurrent_runs: How many turns go on at the same time; None is no limit. Nested ones share the place of what they
+        are nested in, which may be waiting for them.
       max_queued_runs: How many runs wait for one session; nested ones are not refused.
       steering: Knows the runs that may steer the turns of others.
 
