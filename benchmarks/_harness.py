@@ -24,6 +24,7 @@ __all__ = [
     "bot_at",
     "bot_on",
     "model_service",
+    "options",
     "parse",
     "report",
     "stay_on_first_core",
@@ -33,13 +34,18 @@ _NO_DISK: Mapping[str, str] = {"store": "memory"}
 """What a disk costs is another question, and has benchmarks of its own: session_store and session_growth."""
 
 
-def parse(doc: str | None) -> bool:
-    """Read the command line; returns whether the short mode is wanted, which takes less than 15 s."""
+def options(doc: str | None) -> argparse.ArgumentParser:
+    """What every command line has: the short mode, which takes less than 15 s."""
     parser = argparse.ArgumentParser(
         description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--short", action="store_true", help="fewer rounds, under 15 s")
-    return bool(parser.parse_args().short)
+    return parser
+
+
+def parse(doc: str | None) -> bool:
+    """Read a command line that has nothing else; returns whether the short mode is wanted."""
+    return bool(options(doc).parse_args().short)
 
 
 def report(name: str, subject: str, values: Sequence[float], unit: str, **facts: Any) -> None:

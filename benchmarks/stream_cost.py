@@ -138,7 +138,7 @@ def many(short: bool) -> None:
 
         long, one = bots(f"deltas={SHORT_ANSWER}"), bots("deltas=1")
         for streams in (1, 50) if short else (1, 50, 500):
-            rounds = (4 if short else 15) if streams < 500 else 5
+            rounds = (3 if short else 15) if streams < 500 else 5
             values: dict[str, list[float]] = {host: [] for host in HOSTS}
             without: dict[str, list[float]] = {host: [] for host in HOSTS}
             for number in range(rounds + 1):
@@ -169,7 +169,7 @@ def many(short: bool) -> None:
 
 def main() -> None:
     short = parse(__doc__)
-    long_answers(5 if short else 31)
+    long_answers(3 if short else 31)
     many(short)
 
 
