@@ -18,7 +18,7 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from benchmarks._goals import judged
+from benchmarks._goals import judged, unmeasured
 from benchmarks._results import FOLDER, Line, Results
 
 HERE = Path(__file__).parent
@@ -69,13 +69,15 @@ def figures(lines: Sequence[Line]) -> Iterator[str]:
     yield from table(rows)
 
 
-def goals(results: Results) -> Iterator[str]:
-    """The goals that these results tell of."""
+def goals(results: Results, *, full: bool) -> Iterator[str]:
+    """The goals that these results tell of, and after a full run those that they should tell of."""
     rows = [["goal", "", "", "wanted", "measured"]]
     says = {True: "met", False: "NOT MET", None: "-"}
     for one in judged(results):
         goal = one.goal
         rows.append([goal.question, goal.text, says[one.met], goal.wanted, one.measured])
+    if full:
+        rows += [[g.question, g.text, "-", g.wanted, "NOT MEASURED"] for g in unmeasured(results)]
     yield from table(rows)
 
 
@@ -100,7 +102,8 @@ def main() -> int:
             FOLDER.mkdir(exist_ok=True)
             text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
             (FOLDER / f"{name}.jsonl").write_text(text, "utf-8")
-    print(*figures(found), "", *goals(Results(found)), sep="\n")
+    results = Results.of_folder() if options.full else Results(found)
+    print(*figures(found), "", *goals(results, full=options.full), sep="\n")
     if failed:
         print(f"Failed: {', '.join(failed)}", file=sys.stderr)
     return 1 if failed else 0
