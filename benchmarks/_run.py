@@ -29,19 +29,19 @@ IN_FULL = {"plain_turn": ["--peers"]}
 
 def run(name: str, options: Sequence[str]) -> tuple[list[Line], int]:
     """Run one benchmark, and say on standard error how it goes; returns its lines and its exit code."""
+    waits = sys.stderr.isatty()
     lines: list[Line] = []
     started = time.monotonic()
     command = [sys.executable, str(HERE / f"{name}.py"), *options]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
-        print(f"{name} ...", end="", file=sys.stderr, flush=True)
+        print(f"{name} ...", end="" if waits else "\n", file=sys.stderr, flush=True)
         for text in process.stdout:
             lines.append(json.loads(text))
-            if sys.stderr.isatty():
-                took = f"{len(lines)} figures, {time.monotonic() - started:.0f} s"
-                print(f"\r{name} ... {took}", end="", file=sys.stderr, flush=True)
-    took = f"{len(lines)} figures, {time.monotonic() - started:.0f} s"
-    print(f"\r{name}: {took}      ", file=sys.stderr, flush=True)
+            if waits:
+                print(f"\r{name} ... {len(lines)} figures", end="", file=sys.stderr, flush=True)
+    took = f"{name}: {len(lines)} figures in {time.monotonic() - started:.0f} s"
+    print(f"\r{took}" if waits else took, file=sys.stderr, flush=True)
     return lines, process.returncode
 
 
