@@ -136,6 +136,11 @@ def _idle_sessions(results: Results) -> float:
     return results.figure("concurrent_answers", "a session idle for 31 s", "alive")
 
 
+def _idle_kb(results: Results) -> float:
+    held = results.figure("concurrent_answers", "a session idle for 31 s")
+    return max(0.0, round(held / 1_000, 1))  # a few bytes are those of a dictionary that grew
+
+
 def _import(results: Results) -> float:
     return results.figure("import_time", "import nanobot")
 
@@ -245,6 +250,7 @@ GOALS = [
         for count in (1_000, 5_000)
     ),
     Goal("Slow model", "sessions alive of 1,000 idle for 31 s", _idle_sessions, 0, "alive"),
+    Goal("Slow model", "memory of each session idle for 31 s", _idle_kb, 0, "kB"),
     Goal("Start", "`import nanobot`, CPU over Python itself", _import, 30, "ms"),
     *(
         Goal(

@@ -151,7 +151,7 @@ def picture(results: Results) -> Figure:
         "ha": "right",
     }
     axes.text(1.14, 0.2, "at 100", **put)
-    axes.text(1.31, 0.2, "ratio", **put)
+    axes.text(1.31, 0.2, "to nanobot", **put)
     marks = [
         axes.scatter(
             [],
