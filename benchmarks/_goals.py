@@ -309,5 +309,12 @@ GOALS = [
         5,
         "ms",
     ),
+    Goal(
+        "Bridge",
+        "timers later (p99) while the host's loop computes and holds the interpreter",
+        partial(_timers, "computes"),
+        None,
+        "ms",
+    ),
 ]
 """In the order of the questions."""
