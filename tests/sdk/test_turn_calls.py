@@ -26,9 +26,9 @@ TURNS = 20
 DELTAS = 500
 ALLOWED = {
     "one session": 1_750,
-    "a session of a hundred turns": 2_150,
-    "twenty sessions": 1_450,
-    "a turn with a tool call": 2_880,
+    "a session of a hundred turns": 1_690,
+    "twenty sessions": 1_370,
+    "a turn with a tool call": 2_640,
     "an event under trio": 29,
     "an event under asyncio": 40,
 }
