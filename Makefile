@@ -5,12 +5,15 @@
 #   make check      lint, shape, types, async rules, layers, docs
 #   make test-all   also what is slow or needs software that others wrote
 #   make docs       the documentation, as a site in site/
-#   make bench      the short mode of every benchmark
-#   make bench-peers  the runtimes of others, for benchmarks/plain_turn.py --peers
+#   make bench      the short mode of every benchmark, and a table; five minutes
+#   make bench-peers  installs the runtimes of others, to be measured beside ours; 1.3 GB
+#   make bench-full   every benchmark at all loads, into benchmarks/results/; two hours; then bench-plot
+#   make bench-plot   docs/performance.md and its chart, from benchmarks/results/
 #   make format     put the code into the shape that `make check` asks for
 #   make clean      remove everything that these made, .venv too
 #
-# PYTHON names the interpreter of a new .venv; ARGS goes to pytest: make test ARGS="-k sse -n0"
+# PYTHON names the interpreter of a new .venv; ARGS goes to pytest, make test ARGS="-k sse -n0",
+# or says which benchmarks: make bench ARGS=plain_turn
 
 PYTHON ?= python3
 ARGS ?=
@@ -26,7 +29,7 @@ CODE = $(foreach folder,actors nanobot tests benchmarks docs examples,$(if $(she
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all check lint shape types async-rules layers docs bench bench-peers format clean
+.PHONY: help demo test test-all check lint shape types async-rules layers docs bench bench-full bench-peers bench-plot format clean
 
 help:
 	@sed -n '2,/^$$/ s/^# \{0,1\}//p' Makefile
@@ -85,7 +88,15 @@ docs: $(VENV)/installed-check
 	@echo "open site/index.html"
 
 bench: $(VENV)/installed-test
-	@for benchmark in $(wildcard benchmarks/[!_]*.py); do $(BIN)/python $$benchmark --short || exit 1; done
+	@$(BIN)/python benchmarks/_run.py $(ARGS)
+
+bench-full: $(VENV)/installed-test $(VENV)/installed-plot
+	@$(BIN)/python benchmarks/_run.py --full $(ARGS)
+	@$(MAKE) --no-print-directory bench-plot
+
+bench-plot: $(VENV)/installed-test $(VENV)/installed-plot
+	@$(BIN)/python benchmarks/_plot.py
+	@$(BIN)/python docs/generate/performance_page.py
 
 bench-peers: $(VENV)/installed-test
 	@$(BIN)/python benchmarks/_install_peers.py
@@ -108,7 +119,7 @@ $(VENV)/created:
 		|| { echo "No virtual environment: on Debian and Ubuntu, apt install python3-venv" >&2; exit 1; }
 	@touch $@
 
-$(VENV)/installed-test $(VENV)/installed-check $(VENV)/installed-peers: \
+$(VENV)/installed-test $(VENV)/installed-check $(VENV)/installed-peers $(VENV)/installed-plot: \
 $(VENV)/installed-%: $(VENV)/created pyproject.toml nanobot/_version.py
 	@echo "Installing what '$*' needs ..."
 	@$(PIP_INSTALL) --editable '.[$*]' || { echo "$(INSTALL_FAILED)" >&2; exit 1; }

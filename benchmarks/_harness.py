@@ -25,6 +25,7 @@ __all__ = [
     "bot_at",
     "bot_on",
     "model_service",
+    "options",
     "parse",
     "report",
     "stay_on_first_core",
@@ -40,13 +41,18 @@ COMPILED: Mapping[str, str] = {
 """The environment of a process that keeps its byte code and finds it the next time. Without, a start is half compilation."""
 
 
-def parse(doc: str | None) -> bool:
-    """Read the command line; returns whether the short mode is wanted, which takes less than 15 s."""
+def options(doc: str | None) -> argparse.ArgumentParser:
+    """What every command line has: the short mode, which takes less than 15 s."""
     parser = argparse.ArgumentParser(
         description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--short", action="store_true", help="fewer rounds, under 15 s")
-    return bool(parser.parse_args().short)
+    return parser
+
+
+def parse(doc: str | None) -> bool:
+    """Read a command line that has nothing else; returns whether the short mode is wanted."""
+    return bool(options(doc).parse_args().short)
 
 
 def report(name: str, subject: str, values: Sequence[float], unit: str, **facts: Any) -> None:

@@ -25,7 +25,7 @@ PACKAGES = {
 
 def main() -> int:
     failed = []
-    for folder, _ in PEERS.values():
+    for folder, *_ in PEERS.values():
         place = PEER_FOLDER / folder
         if (place / "installed").exists():
             continue

@@ -9,7 +9,8 @@ made of prepared bytes. What it does is in the path, as in `/deltas=200,pace=0.0
     tool     name of a tool that is called first; the answer comes when its result is there
 
 `GET /connections` tells how many clients wait for the end of an answer, and when those that did not wait for it had closed
-their connection, since it was asked last. With `pace`, the first delta says when it was written. Moments are seconds of the
+their connection, since it was asked last; what CPU time the service has used; and how long the body of the last request
+was. With `pace`, the first delta says when it was written. Moments are seconds of the
 monotonic clock, which all processes share.
 """
 
@@ -25,9 +26,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
+from urllib.request import urlopen
 
-__all__ = ["fast_model"]
+__all__ = ["connections", "cpu_seconds", "fast_model"]
 
 _HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: %b\r\n"
 _CHUNKED = _HEAD % b"text/event-stream" + b"Transfer-Encoding: chunked\r\n\r\n"
@@ -47,12 +49,27 @@ def fast_model(core: int | None = -1) -> Iterator[str]:
             child.stdin.close()
 
 
+def connections(root: str) -> dict[str, Any]:
+    """What the service says of its connections, and of itself."""
+    with urlopen(f"{root}/connections") as reply:
+        found: dict[str, Any] = json.load(reply)
+    return found
+
+
+def cpu_seconds(root: str) -> float:
+    """The CPU time that the service has used so far."""
+    return float(connections(root)["cpu_s"])
+
+
 _waiting: set[_Model] = set()
 _closed: list[float] = []
 """When connections were closed by clients that had not got their whole answer."""
 
 
 class _Model(asyncio.Protocol):
+    body_bytes: ClassVar[int] = 0
+    """How long the last request for an answer was."""
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
@@ -80,9 +97,12 @@ class _Model(asyncio.Protocol):
     def _answer(self, head: bytes, body: bytes) -> None:
         path = head.split(b" ", 2)[1]
         if path == b"/connections":
-            self._transport.write(_json({"waiting": len(_waiting), "closed": _closed}))
+            found = {"waiting": len(_waiting), "closed": _closed, "cpu_s": time.process_time()}
+            found["body_bytes"] = _Model.body_bytes
+            self._transport.write(_json(found))
             _closed.clear()
             return
+        _Model.body_bytes = len(body)
         profile = _profile(path)
         _waiting.add(self)
         said = body.replace(b'": "', b'":"') if profile.tool else b""

@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from importlib import metadata
 from pathlib import Path
 from typing import IO
 
@@ -23,14 +24,15 @@ __all__ = ["PEERS", "Figures", "Subject", "measure", "peers_installed"]
 FOLDER = Path(__file__).parent
 PEER_FOLDER = FOLDER.parent / ".bench-peers"
 PEERS = {
-    "nanobot-ai 0.2.2": ("nanobot-ai-0.2.2", "peer_nanobot_ai"),
-    "nanobot-ai latest": ("nanobot-ai-latest", "peer_nanobot_ai"),
-    "openai-agents": ("openai-agents", "peer_openai_agents"),
-    "pydantic-ai": ("pydantic-ai", "peer_pydantic_ai"),
-    "langgraph": ("langgraph", "peer_langgraph"),
-    "agno": ("agno", "peer_agno"),
+    "nanobot-ai 0.2.2": ("nanobot-ai-0.2.2", "peer_nanobot_ai", "nanobot-ai"),
+    "nanobot-ai latest": ("nanobot-ai-latest", "peer_nanobot_ai", "nanobot-ai"),
+    "openai-agents": ("openai-agents", "peer_openai_agents", "openai-agents"),
+    "pydantic-ai": ("pydantic-ai", "peer_pydantic_ai", "pydantic-ai-slim"),
+    "langgraph": ("langgraph", "peer_langgraph", "langgraph"),
+    "agno": ("agno", "peer_agno", "agno"),
 }
-"""Agent runtimes of others: the folder of their environment, made by `make bench-peers`, and the program that uses them."""
+"""Agent runtimes of others: the folder of their environment, made by `make bench-peers`, the program that uses them, and the
+distribution whose version is told."""
 
 
 class Subject(Struct, frozen=True):
@@ -43,6 +45,10 @@ class Subject(Struct, frozen=True):
     """What this subject wishes of the model, as `_model` describes it."""
     checkout: str = ""
     """Another checkout of this project whose code is to be used."""
+    rounds: int | None = None
+    """It takes part in so many rounds at most."""
+    version: str = ""
+    """Of a peer: the version that is installed."""
 
     @property
     def is_peer(self) -> bool:
@@ -56,6 +62,7 @@ class Figures(Struct):
     cpu_us: list[float]
     wall_us: list[float]
     peak_rss_mb: float
+    version: str = ""
 
     @property
     def median_cpu_us(self) -> float:
@@ -71,10 +78,13 @@ class Figures(Struct):
 def peers_installed() -> list[Subject]:
     """The peers whose environments exist; says which do not."""
     found = []
-    for name, (folder, program) in PEERS.items():
-        python = PEER_FOLDER / folder / "bin" / "python"
-        if python.exists():
-            found.append(Subject(name, program, str(python)))
+    for name, (folder, program, distribution) in PEERS.items():
+        place = PEER_FOLDER / folder
+        if (place / "installed").exists():
+            packages = [str(path) for path in place.glob("lib/python*/site-packages")]
+            [peer] = metadata.distributions(name=distribution, path=packages)
+            python = str(place / "bin" / "python")
+            found.append(Subject(name, program, python, version=peer.version))
         else:
             print(f"{name} is not installed: make bench-peers", file=sys.stderr)
     return found
@@ -86,22 +96,24 @@ def measure(
     """Run so many rounds of each subject, interleaved; returns their figures by name. A subject that fails is left out."""
     figures: dict[str, Figures] = {}
     with ExitStack() as stack:
-        running: dict[str, subprocess.Popen[str]] = {}
+        running: dict[Subject, subprocess.Popen[str]] = {}
         for subject in subjects:
             url = f"{base_url}/{subject.path}" if subject.path else base_url
             child = stack.enter_context(_started(subject, url, sessions, turns))
             if _told(child, subject.name) is not None:
-                running[subject.name] = child
-        for _ in range(rounds):
-            for name, child in tuple(running.items()):
+                running[subject] = child
+        for number in range(rounds):
+            for subject, child in tuple(running.items()):
+                if subject.rounds is not None and number >= subject.rounds:
+                    continue
                 _stdin(child).write("go\n")
                 _stdin(child).flush()
-                line = _told(child, name)
+                line = _told(child, subject.name)
                 if line is None:
-                    del running[name]
+                    del running[subject]
                     continue
                 facts = json.loads(line)
-                of = figures.setdefault(name, Figures([], [], 0.0))
+                of = figures.setdefault(subject.name, Figures([], [], 0.0, subject.version))
                 of.cpu_us.append(facts["cpu_us_per_turn"])
                 of.wall_us.append(facts["wall_us_per_turn"])
                 of.peak_rss_mb = facts["peak_rss_mb"]

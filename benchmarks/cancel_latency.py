@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import threading
 import time
 from collections import Counter
@@ -25,27 +24,18 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
 from statistics import quantiles
-from typing import Any
-from urllib.request import urlopen
 
 import trio
 from msgspec import Struct
 
 from benchmarks._harness import allow_files, bot_at, parse, report
-from benchmarks._model import fast_model
+from benchmarks._model import connections, fast_model
 from nanobot import Nanobot
 
 AT_ONCE = 100
 
 Sleep = Callable[[float], Awaitable[None]]
 Waiting = Callable[[], Awaitable[None]]
-
-
-def connections(root: str) -> dict[str, Any]:
-    """What the service says of its connections."""
-    with urlopen(f"{root}/connections") as reply:
-        found: dict[str, Any] = json.load(reply)
-    return found
 
 
 async def all_wait(root: str, sleep: Sleep) -> None:

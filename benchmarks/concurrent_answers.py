@@ -26,12 +26,12 @@ from urllib.parse import urlsplit
 import trio
 
 from benchmarks._harness import allow_files, bot_at, parse, report
-from benchmarks._model import fast_model
+from benchmarks._model import connections, fast_model
 from nanobot import Nanobot
 
 SPARE_FILES = 100
-MODEL_WAITS_S = 6.0
-"""So long that all sessions wait before the first has its answer."""
+WAITS = "/delay=3600/v1"
+"""What the model is asked by who is to wait for it."""
 ON_DISK = {"store": "sqlite", "durability": "fast"}
 """For memory only: a store in memory would be counted with the sessions."""
 IDLE_S = 31
@@ -111,59 +111,65 @@ def resident() -> int:
     return pages * resource.getpagesize()
 
 
-def in_fresh_process(function: Callable[[str, int], Found], base_url: str, count: int) -> Found:
+def in_fresh_process(function: Callable[[str, int], Found], url: str, count: int) -> Found:
     """Call it where nothing else was before."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as processes:
-        return processes.submit(function, base_url, count).result()
+        return processes.submit(function, url, count).result()
 
 
-def of_sockets(base_url: str, count: int) -> float:
+async def all_wait(root: str, count: int) -> None:
+    """Return when the model has so many requests."""
+    while connections(root)["waiting"] < count:  # noqa: ASYNC110 - it is in another process
+        await trio.sleep(0.05)
+
+
+def of_sockets(root: str, count: int) -> float:
     """Kilobytes per bare socket that waits for an answer."""
     allow_files(count + SPARE_FILES)
-    url = urlsplit(base_url)
+    url = urlsplit(root)
     assert url.hostname is not None
     assert url.port is not None
     address = (url.hostname, url.port)
-    request = f"POST {url.path}/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n"
+    request = f"POST {WAITS}/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n"
+
+    async def one() -> None:
+        stream = await trio.open_tcp_stream(*address)
+        await stream.send_all(request.encode())
+        await stream.receive_some(65_536)
 
     async def waiting() -> float:
-        async def one() -> None:
-            stream = await trio.open_tcp_stream(*address)
-            await stream.send_all(request.encode())
-            await stream.receive_some(65_536)
-            await stream.aclose()
-
         async with trio.open_nursery() as nursery:
-            await one()
+            nursery.start_soon(one)
+            await all_wait(root, 1)
             before = resident()
             for _ in range(count):
                 nursery.start_soon(one)
-            await trio.sleep(MODEL_WAITS_S / 2)
+            await all_wait(root, count + 1)
             held = resident() - before
+            nursery.cancel_scope.cancel()
         return held / count / 1000
 
     return trio.run(waiting)
 
 
-def of_sessions(base_url: str, count: int) -> float:
+def of_sessions(root: str, count: int) -> float:
     """Kilobytes per session that waits for an answer."""
     allow_files(count + SPARE_FILES)
 
     async def waiting(bot: Nanobot) -> float:
         async with bot, trio.open_nursery() as nursery:
-            await ask_one(bot, -1)
+            nursery.start_soon(ask_one, bot, -1)
+            await all_wait(root, 1)
             gc.collect()
             before = resident()
             for number in range(count):
                 nursery.start_soon(ask_one, bot, number)
-            await trio.sleep(MODEL_WAITS_S / 2)
-            assert bot.runtime.statistics().running == count, (
-                "not all wait: the machine is too slow"
-            )
+            await all_wait(root, count + 1)
             held = resident() - before
+            nursery.cancel_scope.cancel()
         return held / count / 1000
 
-    with bot_at(base_url, ON_DISK, connect_s=60) as bot:
+    with bot_at(f"{root}{WAITS}", ON_DISK, connect_s=60) as bot:
         return trio.run(waiting, bot)
 
 
@@ -201,14 +207,13 @@ async def ask_one(bot: Nanobot, number: int) -> None:
 
 def memory(root: str, short: bool) -> None:
     """Measure what sessions hold while they are alive, and after."""
-    waits = f"{root}/delay={MODEL_WAITS_S},deltas=1/v1"
     for count in [500] if short else [1_000, 5_000]:
         if not allow_files(count + SPARE_FILES):
             return
         sessions, sockets = [], []
         for _ in range(1 if short else 3):
-            sockets.append(in_fresh_process(of_sockets, waits, count))
-            sessions.append(in_fresh_process(of_sessions, waits, count))
+            sockets.append(in_fresh_process(of_sockets, root, count))
+            sessions.append(in_fresh_process(of_sessions, root, count))
         report("concurrent_answers", "a bare socket", sockets, "kB", sessions=count)
         over = [kb - statistics.median(sockets) for kb in sessions]
         name = "a live session over its socket"

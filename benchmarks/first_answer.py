@@ -62,7 +62,7 @@ def run(command: list[str]) -> tuple[float, float]:
 
 
 def main() -> None:
-    rounds = 4 if parse(__doc__) else 21
+    rounds = 2 if parse(__doc__) else 21
     with fast_model() as root, TemporaryDirectory() as folder:
         base_url = f"{root}/v1"
         config = Path(folder, "config.json")

@@ -14,8 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import re
 import resource
 import selectors
@@ -34,6 +32,7 @@ import trio
 from msgspec import Struct
 
 from actors import TrioNotify
+from benchmarks._harness import report
 from nanobot import Nanobot
 from nanobot.gateway import Gateway, GatewaySettings
 from nanobot.messages import Delta, Finished, TextDelta
@@ -262,7 +261,7 @@ class Seen:
                     self.delays_s.append(at - float(due_at))
 
 
-def drive(load: Load) -> dict[str, Any]:
+def drive(load: Load) -> None:
     """Start the gateway, be its clients, and report."""
     command = [sys.executable, __file__, "--serve", *arguments(load)]
     with subprocess.Popen(
@@ -280,7 +279,7 @@ def drive(load: Load) -> dict[str, Any]:
             process.kill()
     for client in clients:
         client.socket.close()
-    return report(load, clients, json.loads(output), client_cpu_s=cpu_s)
+    look_and_report(load, clients, json.loads(output), client_cpu_s=cpu_s)
 
 
 def listen(clients: Sequence[Client], patience_s: float) -> None:
@@ -298,39 +297,29 @@ def listen(clients: Sequence[Client], patience_s: float) -> None:
                 raise TimeoutError("the answers did not end")
 
 
-def report(
+def look_and_report(
     load: Load, clients: Sequence[Client], server: dict[str, float], *, client_cpu_s: float
-) -> dict[str, Any]:
+) -> None:
     """Look at everything that came."""
     seen = Seen()
     for client in clients:
         seen.look(client)
-    delays = sorted(seen.delays_s)
-    cuts = statistics.quantiles(delays, n=1_000)
+    delays_ms = [delay_s * 1_000 for delay_s in seen.delays_s]
     asked = load.clients * load.tokens
-    return {
-        "benchmark": "gateway_load",
+    facts = {
+        "p99": round(statistics.quantiles(delays_ms, n=100)[98], 1),
         "clients": load.clients,
         "tokens_per_s": load.tokens_per_s,
         "seconds": load.seconds,
-        "tokens": len(delays),
-        "lost": asked - len(delays),
+        "lost": asked - len(delays_ms),
         "out_of_order": seen.out_of_order,
         "frames": seen.frames,
-        "delay_ms": {
-            "median": round(cuts[499] * 1_000, 1),
-            "p99": round(cuts[989] * 1_000, 1),
-            "max": round(delays[-1] * 1_000, 1),
-        },
         "server_us_per_token": round(server["cpu_s"] / asked * 1e6, 1),
         "server_cpu_s": round(server["cpu_s"], 1),
         "server_stolen_s": round(server["stolen_s"], 1),
         "client_cpu_s": round(client_cpu_s, 1),
-        "python": platform.python_version(),
-        "trio": trio.__version__,
-        "cores": os.cpu_count(),
-        "load_average": round(os.getloadavg()[0], 1),
     }
+    report("gateway_load", "a token's delay", delays_ms, "ms", **facts)
 
 
 def arguments(load: Load) -> list[str]:
@@ -358,7 +347,7 @@ def main() -> None:
     if asked.serve:
         trio.run(serve, load)
     else:
-        print(json.dumps(drive(load)))
+        drive(load)
 
 
 if __name__ == "__main__":

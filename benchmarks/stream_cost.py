@@ -18,7 +18,6 @@ the one in which the reader has it.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
@@ -33,6 +32,7 @@ from benchmarks._harness import (
     bot_at,
     bot_on,
     model_service,
+    options,
     report,
     stay_on_first_core,
 )
@@ -150,7 +150,7 @@ def many(short: bool, beside: str | None) -> None:
                 for path in (wishes, "deltas=1")
             ]
             turns = 10 if streams == 1 else 1
-            rounds = (4 if short else 15) if streams < 500 else 5
+            rounds = (3 if short else 15) if streams < 500 else 5
             figures = measure(subjects, root, sessions=streams, turns=turns, rounds=rounds)
             for which in checkouts:
                 for host in HOSTS:
@@ -164,17 +164,14 @@ def many(short: bool, beside: str | None) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--short", action="store_true", help="fewer rounds, about 20 s")
+    parser = options(__doc__)
     parser.add_argument("--beside", help="the folder of another checkout of this project")
-    options = parser.parse_args()
-    if not options.beside:
-        long_answers(5 if options.short else 31)
-    many(options.short, options.beside)
-    if not options.beside:
-        first_deltas(options.short)
+    wanted = parser.parse_args()
+    if not wanted.beside:
+        long_answers(3 if wanted.short else 31)
+    many(wanted.short, wanted.beside)
+    if not wanted.beside:
+        first_deltas(wanted.short)
 
 
 def long_answers(rounds: int) -> None:

@@ -115,7 +115,11 @@ def two_requests(short: bool) -> None:
     """Measure a turn of two requests beside one of one request."""
     with fast_model() as base_url:
         figures = measure(
-            [PLAIN, WITH_TOOL], base_url, sessions=100, turns=5, rounds=2 if short else 11
+            [PLAIN, WITH_TOOL],
+            base_url,
+            sessions=100,
+            turns=3 if short else 5,
+            rounds=2 if short else 11,
         )
     plain = figures[PLAIN.name].median_cpu_us
     for name, of in figures.items():
@@ -126,7 +130,7 @@ def two_requests(short: bool) -> None:
 def main() -> None:
     short = parse(__doc__)
     two_requests(short)
-    turns, rounds = (50, 2) if short else (200, 11)
+    turns, rounds = (30, 2) if short else (200, 11)
     with ExitStack() as stack:
         once = dict(subjects(stack, turns))
         values: dict[str, list[float]] = {subject: [] for subject in once}

@@ -22,7 +22,10 @@ def bot_for(wanted: Load, store: str = "sqlite") -> Iterator[Nanobot]:
         config = Path(folder, "config.json")
         settings = {
             "agents": {"defaults": {"model": "scripted/any"}},
-            "providers": {"scripted": {"apiBase": f"{wanted.base_url}/v1"}},
+            # The system's own queue of new connections is shorter than 5,000; who does not fit tries again after seconds.
+            "providers": {
+                "scripted": {"apiBase": f"{wanted.base_url}/v1", "timeouts": {"connectS": 60}}
+            },
             "sessions": {"store": store, "durability": "fast"},
         }
         config.write_text(json.dumps(settings))

@@ -31,7 +31,9 @@ async def main() -> None:
 
             async def ask(key: str, text: str) -> None:
                 state = await agent.ainvoke(
-                    {"messages": [HumanMessage(text)]}, {"configurable": {"thread_id": key}}
+                    {"messages": [HumanMessage(text)]},
+                    {"configurable": {"thread_id": key}},
+                    durability="exit",
                 )
                 assert "hello" in state["messages"][-1].content, state
 

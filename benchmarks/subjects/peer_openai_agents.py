@@ -23,12 +23,12 @@ async def main() -> None:
     with TemporaryDirectory() as folder:
         path = Path(folder, "sessions.db")
 
+        sessions: dict[str, SQLiteSession] = {}
+
         async def ask(key: str, text: str) -> None:
-            session = SQLiteSession(key, path)
-            try:
-                result = await Runner.run(agent, text, session=session)
-            finally:
-                session.close()
+            if (session := sessions.get(key)) is None:
+                session = sessions[key] = SQLiteSession(key, path)
+            result = await Runner.run(agent, text, session=session)
             assert "hello" in result.final_output, result
 
         await asyncio_rounds(ask, wanted)
