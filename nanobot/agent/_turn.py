@@ -566,6 +566,7 @@ def _told(waiting: WaitingApproval) -> dict[str, Any]:
     """What a parked run's result says of the call that it waits for."""
     return {
         "id": waiting.id,
+        "session_key": waiting.request.session_key,
         "name": waiting.request.name,
         "arguments": waiting.request.arguments,
         "tool_call_id": waiting.request.tool_call_id,

@@ -389,6 +389,16 @@ class Nanobot:
         finally:
             host.close()
 
+    def resume_stream_sync(
+        self, session_key: str = DEFAULT_SESSION_KEY, **options: Unpack[ResumeOptions]
+    ) -> SyncEventStream:
+        """`resume`, as an iterator over the events, as `stream_sync` gives for a run."""
+        runtime, host = self._open_sync("resume_stream_sync", "resume_streamed")
+        stored = self._store.list_slips(OPEN_TURN, key=session_key)
+        request, selection = self._resume_request(session_key, stored, options)
+        runtime, run, stream = self._start(request, selection, host)
+        return SyncEventStream(self._engine, runtime, run, stream, host)
+
     def run_many(
         self,
         jobs: Iterable[str | Job],
