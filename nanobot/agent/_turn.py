@@ -77,7 +77,7 @@ class Turn:
         self._iteration: Iteration | None = None
         self._open: Iteration | None = None  # the iteration whose messages are not kept yet
         self._content = ""
-        self._tools_used: list[str] = []
+        self._tools_used = [*parts.open_turn.tools_used] if parts.open_turn is not None else []
         self._persisted = True
         self._store_error = ""
         self._withheld = False
@@ -134,7 +134,6 @@ class Turn:
             "model": model,
             "provider": provider,
             "iterations": 0 if self._iteration is None else self._iteration.index + 1,
-            "request_count": tally.request_count,
             "finish_reason": None if self._iteration is None else self._iteration.finish_reason,
             **tally.to_metadata(),
         }
@@ -289,7 +288,7 @@ class Turn:
         waiting = WaitingApproval(
             uuid4().hex, parked.index, parked.request, now, now + parked.expires_s
         )
-        state = self._state or OpenTurn(options=self._parts.options())
+        state = self._state or self._parts.opened()
         self._state = replace(
             state,
             iteration=iteration.index,
@@ -526,7 +525,7 @@ class Turn:
         self._persisted = False  # until it returns: after a bug in it, too, it is not asked again
         with self._settling():
             try:
-                await self._parts.journal.record(messages, self._state)
+                await self._parts.journal.record(messages, self._kept())
             except StoreError as error:
                 self._store_error = str(error)
                 _log.error("this turn is not stored from here on: %s", error)
@@ -535,6 +534,14 @@ class Turn:
             return
         self._store_error = f"the store took longer than {self._parts.limits.settle_s:g} s"
         _log.error("this turn is not stored from here on: %s", self._store_error)
+
+    def _kept(self) -> OpenTurn | None:
+        """What the journal is to keep of the turn, with what it has cost by now."""
+        if self._state is None:
+            return None
+        return replace(
+            self._state, spent=self._tally.to_ledger(), tools_used=tuple(self._tools_used)
+        )
 
     def _settling(self) -> trio.CancelScope:
         """A scope for what a turn does whatever happens around it, for a while."""
