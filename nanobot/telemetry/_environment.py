@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import functools
 import os
 import threading
+import time
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
@@ -14,7 +16,9 @@ from ._opentelemetry import OpenTelemetry
 
 if TYPE_CHECKING:
     from opentelemetry.metrics import MeterProvider
+    from opentelemetry.sdk.metrics import MeterProvider as SdkMeterProvider
     from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.trace import TracerProvider as SdkTracerProvider
     from opentelemetry.trace import TracerProvider
 
 __all__ = ["telemetry_from_environment"]
@@ -27,6 +31,9 @@ _NO_EXPORTER: Final = (
     " pip install opentelemetry-exporter-otlp-proto-{protocol}, or set {variable}=none."
 )
 
+_CLOSE_WITHIN_S: Final = 3.0
+"""A collector takes milliseconds; a command that has answered is not to be kept longer by one that is dead."""
+
 _Providers: TypeAlias = "tuple[TracerProvider | None, MeterProvider | None]"
 
 _lock = threading.Lock()
@@ -38,8 +45,8 @@ def telemetry_from_environment(*, capture_content: bool, content_limit: int) -> 
     Providers that the program has set for itself, or that `opentelemetry-instrument` has, are used. Otherwise they are
     made of what the standard variables say: `OTEL_TRACES_EXPORTER` and `OTEL_METRICS_EXPORTER` (otlp unless they say
     otherwise; console, none, and whatever is installed), `OTEL_EXPORTER_OTLP_*`, `OTEL_SERVICE_NAME`, `OTEL_BSP_*` and so on.
-    As there is one environment in a process, there is one set of exporters, whatever number of bots: it is flushed when the
-    process ends. Spans are exported in batches by a thread of their own.
+    As there is one environment in a process, there is one set of exporters, whatever number of bots. Spans are exported in
+    batches by a thread of their own; what is left when the process ends has three seconds to go out.
 
     Args:
       capture_content: As for `OpenTelemetry`.
@@ -82,21 +89,44 @@ def _made_once() -> _Providers:
     resource = Resource.create()
     if str(resource.attributes.get(SERVICE_NAME, "unknown_service")).startswith("unknown_service"):
         resource = resource.merge(Resource({SERVICE_NAME: "nanobot"}))
-    return _tracer_provider(resource), _meter_provider(resource)
+    traces, metrics = _tracer_provider(resource), _meter_provider(resource)
+    closing = threading.Event()
+    # Begun now: in a process that ends, no thread can be.
+    closers = [
+        threading.Thread(target=_shut_down, args=(closing, one), daemon=True)
+        for one in (traces, metrics)
+    ]
+    for closer in closers:
+        closer.start()
+    atexit.register(_close, closing, closers)
+    return traces, metrics
 
 
-def _tracer_provider(resource: Resource) -> TracerProvider:
+def _shut_down(closing: threading.Event, provider: SdkTracerProvider | SdkMeterProvider) -> None:
+    closing.wait()
+    provider.shutdown()
+
+
+def _close(closing: threading.Event, closers: list[threading.Thread]) -> None:
+    """Flush what is left. Left to themselves, providers wait a minute for a collector that is not there."""
+    closing.set()
+    until = time.monotonic() + _CLOSE_WITHIN_S
+    for closer in closers:
+        closer.join(max(0.0, until - time.monotonic()))
+
+
+def _tracer_provider(resource: Resource) -> SdkTracerProvider:
     # deferred: as above
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
-    provider = TracerProvider(resource=resource)
+    provider = TracerProvider(resource=resource, shutdown_on_exit=False)
     for exporter in _exporters("OTEL_TRACES_EXPORTER", "opentelemetry_traces_exporter"):
         provider.add_span_processor(BatchSpanProcessor(exporter()))
     return provider
 
 
-def _meter_provider(resource: Resource) -> MeterProvider:
+def _meter_provider(resource: Resource) -> SdkMeterProvider:
     # deferred: as above
     from opentelemetry.sdk.metrics import MeterProvider
     from opentelemetry.sdk.metrics.export import MetricReader, PeriodicExportingMetricReader
@@ -109,6 +139,7 @@ def _meter_provider(resource: Resource) -> MeterProvider:
             for one in made
         ],
         resource,
+        shutdown_on_exit=False,
     )
 
 
