@@ -43,7 +43,7 @@ class JobOutcome(Struct, frozen=True, kw_only=True):
     index: int
     job: str | Job
     session_key: str
-    result: RunResult | None = None
+    result: RunResult[Any] | None = None
     exception: Exception | None = None
 
     @property
