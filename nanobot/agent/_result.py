@@ -77,8 +77,12 @@ class RunResult(Generic[T_co]):
         """The answer as a value of `output_type`; None for a run without one.
 
         Raises:
-          NoOutput: The run failed, so there is none; its `raw` is what the model said.
+          NoOutput: The run failed, or is parked, so there is none; its `raw` is what the model said.
         """
+        if self.stop_reason == "parked":
+            raise NoOutput(
+                "The run waits for an approval; its turn has no answer yet.", self.content
+            )
         if self.error is not None:
             raise NoOutput(self.error, self.metadata.get("raw_output", self.content))
         output: T_co = self._output
