@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
-from nanobot import Nanobot
+from nanobot import Job, JobOutcome, Nanobot
 
 AT_ONCE = 20
 
@@ -40,30 +40,33 @@ CASES = [
 ]
 
 
-async def evaluate(bot: Nanobot, case: Case, places: asyncio.Semaphore) -> Outcome:
-    async with places:
-        result = await bot.run(
-            case.question, session_key=f"eval:{case.name}", ephemeral=True, timeout_s=120
-        )
-    outcome = Outcome(
+def scored(case: Case, answered: JobOutcome) -> Outcome:
+    result = answered.result
+    if result is None:  # the run raised: a bug, or a case that cannot be meant
+        return Outcome(case.name, False, "", answered.error, 0, 0)
+    return Outcome(
         case.name,
-        result.error is None and case.is_right(result.content),
+        answered.ok and case.is_right(result.content),
         result.content,
-        result.error,
+        answered.error,
         result.usage.get("total_tokens", 0),
         result.metadata.get("latency_ms", 0),
     )
-    print(json.dumps(asdict(outcome)), flush=True)
-    return outcome
 
 
 async def main() -> None:
-    places = asyncio.Semaphore(AT_ONCE)
-    async with Nanobot.from_config() as bot, asyncio.TaskGroup() as group:
-        tasks = [group.create_task(evaluate(bot, case, places)) for case in CASES]
-    outcomes = [task.result() for task in tasks]
-    right = sum(outcome.right for outcome in outcomes)
-    print(f"{right} of {len(outcomes)} right", file=sys.stderr)
+    jobs: list[Job] = [
+        {"message": case.question, "session_key": f"eval:{case.name}"} for case in CASES
+    ]
+    right = 0
+    async with Nanobot.from_config() as bot:
+        async for answered in bot.run_many(
+            jobs, concurrency=AT_ONCE, ephemeral=True, timeout_s=120
+        ):
+            outcome = scored(CASES[answered.index], answered)
+            right += outcome.right
+            print(json.dumps(asdict(outcome)), flush=True)
+    print(f"{right} of {len(CASES)} right", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -26,8 +26,8 @@ the configured workspace unless `--workspace` names another folder.
 
 Answers go to standard output, everything else to standard error. An error is two lines: what went
 wrong, and what to do. Exit codes: 0 if it worked, 1 if it failed, 2 for a command line that cannot
-be meant, 130 after Ctrl-C. Without a terminal, with `NO_COLOR` set or with `TERM=dumb`, there are
-no colours and nothing moves.
+be meant, 75 if somebody has to decide first (`nanobot approvals`), 130 after Ctrl-C. Without a
+terminal, with `NO_COLOR` set or with `TERM=dumb`, there are no colours and nothing moves.
 """
 
 

@@ -22,12 +22,13 @@ from ._hook import AgentHook, HookOutcome
 from ._hook_context import AgentHookContext, HookToolCall, ModelAnswer
 from ._inbox import Inbox
 from ._journal import NO_JOURNAL, Journal
+from ._ledger import Ledger
 from ._limits import Limits
 from ._model_settings import ModelSettings
 from ._open_turn import OpenCalls, OpenTurn, WaitingApproval, open_turn_from_bytes, settled
 from ._output_type import OutputType, output_type_of
 from ._parts import TurnParts
-from ._result import RunResult, StopReason
+from ._result import RunResult, StopReason, own_part
 from ._tally import Estimate, Tally, estimate_by_length
 from ._turn import Turn
 from ._typed_answer import TypedAnswer
@@ -59,6 +60,7 @@ __all__ = [
     "HookToolCall",
     "Inbox",
     "Journal",
+    "Ledger",
     "Limits",
     "ModelAnswer",
     "ModelSettings",
@@ -79,5 +81,6 @@ __all__ = [
     "estimate_by_length",
     "open_turn_from_bytes",
     "output_type_of",
+    "own_part",
     "settled",
 ]

@@ -11,6 +11,8 @@ from nanobot.errors import StoreError
 from nanobot.messages import AssistantMessage, Message, ToolMessage, unanswered
 from nanobot.tools import ApprovalRequest, Decision
 
+from ._ledger import Ledger
+
 __all__ = ["OpenCalls", "OpenTurn", "WaitingApproval", "open_turn_from_bytes", "settled"]
 
 
@@ -56,6 +58,9 @@ class OpenTurn(Struct, frozen=True, omit_defaults=True):
       calls: The calls of that iteration, if there is an answer that has some.
       waiting: The approval that it is parked for.
       arrived: What came meanwhile: to be shown to the model before it is asked again.
+      spent: What the turn has cost.
+      session_spent: What its session had spent before it began, in tokens and US dollars; None if nobody counts that.
+      tools_used: Names of the tools whose call succeeded, of all iterations before this one.
     """
 
     options: dict[str, Any] = {}
@@ -63,6 +68,9 @@ class OpenTurn(Struct, frozen=True, omit_defaults=True):
     calls: OpenCalls | None = None
     waiting: WaitingApproval | None = None
     arrived: tuple[Message, ...] = ()
+    spent: Ledger = Ledger()
+    session_spent: tuple[int, float] | None = None
+    tools_used: tuple[str, ...] = ()
 
     @property
     def undecided(self) -> WaitingApproval | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from nanobot.messages import Message
 from nanobot.providers import Provider
@@ -58,7 +58,7 @@ class TurnParts:
         nothing. It costs a write before each call of a tool that may not be run twice.
       resumes: Whether the turn was begun before; then `open_turn` is where it stands, `messages` has the user's message and
         all that came after it, and there is no `user_message`.
-      options: What an open turn has to say of the run, for one that is parked without having been kept open.
+      opened: What is kept of the turn at its beginning, for one that is parked without having been kept open.
       join_deltas: Whether pieces of text that come in one batch are told as one.
     """
 
@@ -83,5 +83,5 @@ class TurnParts:
     model_preset: str | None = None
     open_turn: OpenTurn | None = None
     resumes: bool = False
-    options: Callable[[], dict[str, Any]] = dict
+    opened: Callable[[], OpenTurn] = OpenTurn
     join_deltas: bool = False

@@ -18,7 +18,7 @@ else:
 
     T_co = TypeVar("T_co", covariant=True)
 
-__all__ = ["RunResult", "StopReason"]
+__all__ = ["RunResult", "StopReason", "own_part"]
 
 StopReason: TypeAlias = Literal[
     "completed",
@@ -48,8 +48,8 @@ class RunResult(Generic[T_co]):
       messages: All that the model was shown and said, in OpenAI chat shape, the system message first.
       usage: `prompt_tokens`, `completion_tokens` and `total_tokens` summed over the run's requests, and
         `cached_tokens`, `cache_write_tokens` or `reasoning_tokens` where the provider reports them.
-        What subagents used is part
-        of it. `metadata["usage_estimated"]` is True if some are our estimate.
+        What subagents used is part of it, and what earlier runs of the same turn did if it was parked or interrupted.
+        `metadata["usage_estimated"]` is True if some are our estimate.
       stop_reason: Why the run stopped, see `StopReason`.
       error: What went wrong, in words; None if nothing did.
       metadata: `latency_ms`, `ttft_ms` (from the start of the turn to the model's first delta, None without one),
@@ -57,11 +57,12 @@ class RunResult(Generic[T_co]):
         `finish_reason`, `attempts` (a dict for each attempt at a request, see `Attempt`), `cost` (US dollars by list price
         for all of them, None if a price is not known), `persisted` (False if the turn could not be stored, and then
         `store_error` says why), and `subagents` (how many `runs` there were inside this one, and their part of the
-        `usage`). `approval` is what a parked run waits for (its `id`, `name`, `arguments`, `expires_at`), `replaced` is True
-        if another run took the place of this one, `steered` if the message went into the turn of another, whose result
-        this is. If an exception was behind a failure, `exception_type`; if it was the model service's,
-        `retryable`, `status` (HTTP) and `retry_after_s` (how long it asked us to wait), None where it did not say; if it was
-        an answer of the wrong type, `raw_output`.
+        `usage`). `resumed` is what earlier runs of a turn that went on have part in all this: their `request_count`,
+        `usage` and `cost`. `approval` is what a parked run waits for (its `id`, `session_key`, `name`, `arguments`,
+        `tool_call_id` and `expires_at`), `replaced` is True if another run took the place of this one, `steered` if the
+        message went into the turn of another, whose result this is. If an exception was behind a failure,
+        `exception_type`; if it was the model service's, `retryable`, `status` (HTTP) and `retry_after_s` (how long it
+        asked us to wait), None where it did not say; if it was an answer of the wrong type, `raw_output`.
     """
 
     content: str
@@ -93,9 +94,26 @@ class RunResult(Generic[T_co]):
         """The answer as a value of `output_type`; None for a run without one.
 
         Raises:
-          NoOutput: The run failed, so there is none; its `raw` is what the model said.
+          NoOutput: The run failed, or is parked, so there is none; its `raw` is what the model said.
         """
+        if self.stop_reason == "parked":
+            raise NoOutput(
+                "The run waits for an approval; its turn has no answer yet.", self.content
+            )
         if self.error is not None:
             raise NoOutput(self.error, self.metadata.get("raw_output", self.content))
         output: T_co = self._output
         return output
+
+
+def own_part(result: RunResult[Any]) -> tuple[int, dict[str, int], float | None]:
+    """Requests, tokens and US dollars of this run alone: without those of earlier runs of its turn, which were counted when
+    these ended. The dollars are None if a price is not known.
+    """
+    metadata = result.metadata
+    earlier = metadata.get("resumed", {})
+    used = earlier.get("usage", {})
+    usage = {name: count - used.get(name, 0) for name, count in result.usage.items()}
+    cost, paid = metadata.get("cost"), earlier.get("cost", 0.0)
+    requests = metadata.get("request_count", 0) - earlier.get("request_count", 0)
+    return requests, usage, None if cost is None or paid is None else cost - paid

@@ -14,6 +14,7 @@ from nanobot.providers import ModelRequest
 from nanobot.providers._cost import cost_usd
 
 from ._attempt import Attempt, Outcome
+from ._ledger import Ledger
 
 __all__ = ["Estimate", "Tally", "estimate_by_length"]
 
@@ -42,6 +43,7 @@ class Tally:
       answered_by: Provider and model of the last answer that began; None before.
       subagents: How many runs of subagents are counted in this.
       subagent_usage: Their part of `usage`.
+      earlier: What runs before this one had spent on the turn, if it is one that goes on.
       ttft_ms: Milliseconds from the start of the turn to the first delta; None before that.
     """
 
@@ -53,6 +55,7 @@ class Tally:
         "_started",
         "answered_by",
         "attempts",
+        "earlier",
         "estimated",
         "iteration_usage",
         "last_prompt_tokens",
@@ -78,6 +81,7 @@ class Tally:
         self.answered_by: tuple[str, str] | None = None
         self.subagents = 0
         self.subagent_usage = Usage()
+        self.earlier: Tally | None = None
         self.ttft_ms: int | None = None
 
     @property
@@ -93,10 +97,18 @@ class Tally:
 
     def to_metadata(self) -> dict[str, Any]:
         """The ledger as results show it."""
-        return {
+        metadata: dict[str, Any] = {
             "attempts": [attempt.to_dict() for attempt in self.attempts],
             "cost": self.cost_usd,
+            "request_count": self.request_count,
         }
+        if self.earlier is not None:
+            metadata["resumed"] = {
+                "request_count": self.earlier.request_count,
+                "usage": self.earlier.usage.to_dict(),
+                "cost": self.earlier.cost_usd,
+            }
+        return metadata
 
     def start(self) -> None:
         """The turn begins now."""
@@ -132,6 +144,28 @@ class Tally:
         self.estimated = self.estimated or subagent.estimated
         self.subagents += 1 + subagent.subagents
         self.subagent_usage += subagent.usage
+
+    def to_ledger(self) -> Ledger:
+        """What has ended, to be written down."""
+        current = None if self._current is None else self._current[0]
+        ended = tuple(attempt for attempt in self.attempts if attempt is not current)
+        return Ledger(ended, self.subagents, self.subagent_usage)
+
+    def go_on_from(self, ledger: Ledger) -> None:
+        """Begin with what an earlier run of the turn had written down."""
+        self._take_over(ledger)
+        self.earlier = self.another()
+        self.earlier._take_over(ledger)
+
+    def _take_over(self, ledger: Ledger) -> None:
+        self.attempts += ledger.attempts
+        self.subagents = ledger.subagents
+        self.subagent_usage = ledger.subagent_usage
+        for attempt in ledger.attempts:
+            self.request_count += attempt.accepted
+            self.estimated = self.estimated or attempt.estimated
+            if attempt.usage is not None:
+                self.usage += attempt.usage
 
     # --- told by providers that make several attempts
 

@@ -77,7 +77,7 @@ class Turn:
         self._iteration: Iteration | None = None
         self._open: Iteration | None = None  # the iteration whose messages are not kept yet
         self._content = ""
-        self._tools_used: list[str] = []
+        self._tools_used = [*parts.open_turn.tools_used] if parts.open_turn is not None else []
         self._persisted = True
         self._store_error = ""
         self._withheld = False
@@ -134,7 +134,6 @@ class Turn:
             "model": model,
             "provider": provider,
             "iterations": 0 if self._iteration is None else self._iteration.index + 1,
-            "request_count": tally.request_count,
             "finish_reason": None if self._iteration is None else self._iteration.finish_reason,
             **tally.to_metadata(),
         }
@@ -290,7 +289,7 @@ class Turn:
         waiting = WaitingApproval(
             uuid4().hex, parked.index, parked.request, now, now + parked.expires_s
         )
-        state = self._state or OpenTurn(options=self._parts.options())
+        state = self._state or self._parts.opened()
         self._state = replace(
             state,
             iteration=iteration.index,
@@ -525,16 +524,16 @@ class Turn:
         if not self._persisted or self._parts.journal is NO_JOURNAL:
             return
         self._persisted = False  # until it returns: after a bug in it, too, it is not asked again
-        journal, within_s = self._parts.journal, self._parts.limits.store_s
+        journal, kept, within_s = self._parts.journal, self._kept(), self._parts.limits.store_s
         try:
             try:
                 with trio.move_on_after(within_s) as scope:
-                    await journal.record(messages, self._state, last=last)
+                    await journal.record(messages, kept, last=last)
             except trio.Cancelled:  # noqa: ASYNC103 - the next checkpoint raises it again
                 # So nothing was written; and somebody waits for the end now.
                 within_s = self._parts.limits.settle_s
                 with self._settling() as scope:
-                    await journal.record(messages, self._state, last=last)  # noqa: ASYNC102 - shielded, and bounded
+                    await journal.record(messages, kept, last=last)  # noqa: ASYNC102 - shielded, and bounded
             if scope.cancelled_caught:
                 raise StoreError(f"the store took longer than {within_s:g} s")
         except StoreError as error:
@@ -542,6 +541,14 @@ class Turn:
             _log.error("this turn is not stored from here on: %s", error)
         else:
             self._persisted = True
+
+    def _kept(self) -> OpenTurn | None:
+        """What the journal is to keep of the turn, with what it has cost by now."""
+        if self._state is None:
+            return None
+        return replace(
+            self._state, spent=self._tally.to_ledger(), tools_used=tuple(self._tools_used)
+        )
 
     def _settling(self) -> trio.CancelScope:
         """A scope for what a turn does whatever happens around it, for a while."""
@@ -573,6 +580,7 @@ def _told(waiting: WaitingApproval) -> dict[str, Any]:
     """What a parked run's result says of the call that it waits for."""
     return {
         "id": waiting.id,
+        "session_key": waiting.request.session_key,
         "name": waiting.request.name,
         "arguments": waiting.request.arguments,
         "tool_call_id": waiting.request.tool_call_id,

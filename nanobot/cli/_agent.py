@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 
 import click
 
@@ -27,6 +28,11 @@ DEFAULT_SESSION_KEY = "cli:direct"
     show_default=True,
     help="Session to continue, or to begin.",
 )
+@click.option(
+    "--resume",
+    is_flag=True,
+    help="Go on with the session's turn: it waited for an approval, or was interrupted.",
+)
 @instance_options
 @model_options
 @click.option(
@@ -41,11 +47,14 @@ DEFAULT_SESSION_KEY = "cli:direct"
     show_default=True,
     help="Lay the answer out on a terminal.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print events as JSON lines; needs -m.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print events as JSON lines; needs -m or --resume."
+)
 def agent(
     dash: str | None,
     message: str | None,
     session: str,
+    resume: bool,
     config: str | None,
     workspace: str | None,
     model: str | None,
@@ -57,37 +66,40 @@ def agent(
     """Send one message, or talk.
 
     With -m, or with - and the message on standard input, one turn: the answer goes to standard output, everything else to
-    standard error. Exit code 0 if there was an answer, 1 if the run failed, 130 after Ctrl-C; the session keeps what was
-    said.
+    standard error. Exit code 0 if there was an answer, 1 if the run failed, 75 if it waits for an approval, 130 after Ctrl-C;
+    the session keeps what was said.
 
-    Without -m, a conversation: /help says what it understands. Ctrl-C stops the turn, Ctrl-D ends the conversation.
+    With --resume, the same for a turn that was left: see `nanobot approvals`.
+
+    Without these, a conversation: /help says what it understands. Ctrl-C stops the turn, Ctrl-D ends the conversation.
     """
     if dash is not None:
         if message is not None:
             raise click.UsageError("Say the message with -m, or - to read it from standard input.")
         message = dash
     instance = Instance(config=config, workspace=workspace, model=model, preset=preset)
-    if message is None:
+    if resume:
+        if message is not None or media:
+            raise click.UsageError("--resume goes on with a turn; it takes no message.")
+    elif message is None:
         _refuse_what_needs_a_message(media, as_json)
         from ._chat import chat  # deferred: prompt_toolkit, 0.1 s
 
         sys.exit(chat(instance, session, markdown=markdown))
     if message == "-":
         message = sys.stdin.read()
-    if not message.strip():
+    if message is not None and not message.strip():
         raise click.UsageError("The message is empty.")
     from ._once import answer_once  # deferred: rich and the SDK, which --help does not need
 
     with instance.open() as bot:
         if bot.runtime.notice:
             click.echo(bot.runtime.notice, err=True)
-        code = answer_once(
-            bot,
-            message,
-            {"session_key": session, "media": media},
-            as_json=as_json,
-            markdown=markdown,
-        )
+        if message is None:
+            begin = partial(bot.resume_stream_sync, session)
+        else:
+            begin = partial(bot.stream_sync, message, session_key=session, media=media)
+        code = answer_once(begin, as_json=as_json, markdown=markdown)
     sys.exit(code)
 
 

@@ -8,10 +8,12 @@ from typing import IO, Any, Final
 import click
 
 from nanobot.errors import (
+    ApprovalGone,
     AuthenticationFailed,
     ConfigError,
     ConnectionFailed,
     NanobotError,
+    NothingToResume,
     ProviderTimeout,
     RateLimited,
     RequestRejected,
@@ -27,10 +29,12 @@ INTERRUPTED: Final = 130
 
 # By the name of the exception, because a run's result carries that name and not the exception.
 _ADVICE: Final = {
+    ApprovalGone.__name__: "See what waits with: nanobot approvals list",
     AuthenticationFailed.__name__: "Check the key: nanobot status says where it is from.",
     ConnectionFailed.__name__: "Check the network and the provider's apiBase: nanobot status shows it.",
     ConfigError.__name__: "See what would run with: nanobot status; set it up with: nanobot onboard",
     "InvalidConfig": "Correct the file, then run: nanobot status",
+    NothingToResume.__name__: "See what turns wait for with: nanobot approvals list",
     ProviderTimeout.__name__: "Try again, or raise providers.<name>.timeouts in the configuration.",
     RateLimited.__name__: "Wait a moment and try again, or choose another model with --model.",
     RequestRejected.__name__: "Check the model's name and its limits: nanobot status shows them.",

@@ -71,6 +71,7 @@ class Instance(Struct, frozen=True, kw_only=True):
                 workspace=self.workspace,
                 model=f"local/{EMBEDDED_MODEL}",
                 provider=NoModel(),
+                telemetry=False,
             )
         except FileNotFoundError as error:
             raise _missing(error) from error

@@ -12,6 +12,7 @@ __all__ = ["main"]
 
 COMMANDS = {
     "agent": ("nanobot.cli._agent:agent", "Send one message, or talk."),
+    "approvals": ("nanobot.cli._approvals:approvals", "Decide what parked turns wait for."),
     "completion": ("nanobot.cli._completion:completion", "Make a shell complete commands."),
     "config": ("nanobot.cli._config:config", "Read and change settings."),
     "demo": ("nanobot.cli._demo:demo", "Ask a local model, then run 1,000 sessions at once."),

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import select
+import shlex
 import signal
 import sys
 import time
 from collections.abc import Iterable
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import click
 import msgspec
@@ -29,14 +30,18 @@ from nanobot.tools import ApprovalRequest, Denied
 
 from ._console import to_stderr, to_stdout
 from ._failure import INTERRUPTED, Failure, advice
+from ._fold import summary_of_call
 from ._permission import answer_from_line, question
 from ._turn_view import Finished, TurnView
 
 if TYPE_CHECKING:
-    from nanobot import Nanobot
-    from nanobot.runtime import RunOptions
+    from nanobot.sdk import SyncEventStream
+    from nanobot.tools import Approver
 
 __all__ = ["answer_once", "event_line", "failure_from_event"]
+
+PARKED: Final = 75
+"""There is no answer yet, because somebody has to decide first: what sysexits(3) calls a temporary failure."""
 
 _LIVE_LINES: Final = 12
 """Lines of an unfinished block that are shown while it grows."""
@@ -44,15 +49,18 @@ _LIVE_LINES: Final = 12
 _REDRAWS_PER_S: Final = 10
 
 
-def answer_once(
-    bot: Nanobot, message: str, options: RunOptions, *, as_json: bool, markdown: bool
-) -> int:
+class Begin(Protocol):
+    """Starts a run, or goes on with one."""
+
+    def __call__(self, *, approver: Approver | None) -> SyncEventStream: ...
+
+
+def answer_once(begin: Begin, *, as_json: bool, markdown: bool) -> int:
     """Run one turn and show it; returns the exit code. Ctrl-C ends the run, keeps what there is of it, and gives 130."""
     person = Person()
-    if sys.stdin.isatty() and sys.stderr.isatty():
-        options = {**options, "approver": person.permit}
+    somebody_there = sys.stdin.isatty() and sys.stderr.isatty()
     try:
-        with bot.stream_sync(message, **options) as stream:
+        with begin(approver=person.permit if somebody_there else None) as stream:
             if as_json:
                 return _write_lines(stream)
             if sys.stdout.isatty() and not to_stdout().is_dumb_terminal:
@@ -79,6 +87,19 @@ class Person:
         """Say why the run failed."""
         failure_from_event(event).show()
         self.told_of_failure = True
+
+    def tell_of_parking(self, event: StreamEvent) -> None:
+        """Say what the run waits for, and how to decide; for a run that ended without its answer."""
+        approval = event.metadata.get("approval")
+        if approval is None:
+            return
+        call = summary_of_call(approval["name"], approval["arguments"], width=80)
+        click.echo(f"Parked: {call} needs an approval.", err=True)
+        key = shlex.quote(approval["session_key"])
+        click.echo(
+            f"Do:     nanobot approvals approve {approval['id']}, or deny it; then nanobot agent --resume -s {key}",
+            err=True,
+        )
 
     def permit(self, request: ApprovalRequest) -> bool | Denied:
         """Ask at standard error. Blocks this thread, which has nothing else to do; the run lives in another one."""
@@ -156,6 +177,8 @@ def _write_text(events: Iterable[StreamEvent], person: Person) -> int:
             if not column_zero:
                 click.echo()
             person.tell_of_failure(event)
+        elif event.type == STREAM_EVENT_RUN_COMPLETED:
+            person.tell_of_parking(event)
     return code
 
 
@@ -192,6 +215,9 @@ def _draw(events: Iterable[StreamEvent], person: Person, markdown: bool) -> int:
             if event.type == STREAM_EVENT_RUN_FAILED:
                 live.stop()
                 person.tell_of_failure(event)
+            elif event.type == STREAM_EVENT_RUN_COMPLETED:
+                live.stop()
+                person.tell_of_parking(event)
     return code
 
 
@@ -233,7 +259,7 @@ def _print(item: Finished, answers: Console, asides: Console) -> None:
 
 def _exit_code(event: StreamEvent, code: int) -> int:
     if event.type == STREAM_EVENT_RUN_COMPLETED:
-        return 0
+        return PARKED if "approval" in event.metadata else 0
     return 1 if event.type == STREAM_EVENT_RUN_FAILED else code
 
 

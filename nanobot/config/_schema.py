@@ -33,6 +33,7 @@ __all__ = [
     "Section",
     "SessionsSettings",
     "Settings",
+    "TelemetrySettings",
     "TimeoutSettings",
     "ToolsSettings",
     "WebFetchSettings",
@@ -702,6 +703,21 @@ class SessionsSettings(Section, frozen=True, kw_only=True):
     ] = field(default_factory=BudgetSettings)
 
 
+class TelemetrySettings(Section, frozen=True, kw_only=True):
+    """Traces and metrics by OpenTelemetry, which needs the extra `otel`. Where they go is said by the usual variables of the
+    environment, such as `OTEL_EXPORTER_OTLP_ENDPOINT` or `OTEL_TRACES_EXPORTER=console`.
+    """
+
+    enabled: Annotated[bool, Meta(description="Whether runs are told to OpenTelemetry.")] = False
+    capture_content: Annotated[
+        bool,
+        Meta(
+            description="Whether spans hold what was said: messages, arguments and results of tools."
+        ),
+    ] = False
+    content_limit: Annotated[_Positive, Meta(description="Characters of each such text.")] = 16_000
+
+
 class Settings(Section, frozen=True, kw_only=True):
     """Everything that `config.json` may say."""
 
@@ -735,6 +751,9 @@ class Settings(Section, frozen=True, kw_only=True):
     sessions: Annotated[SessionsSettings, Meta(description="Where sessions are kept.")] = field(
         default_factory=SessionsSettings
     )
+    telemetry: Annotated[
+        TelemetrySettings, Meta(description="Traces and metrics by OpenTelemetry.")
+    ] = field(default_factory=TelemetrySettings)
 
 
 class Config(Settings, frozen=True, kw_only=True):

@@ -13,7 +13,7 @@ import trio
 
 from nanobot import Nanobot, RunStream
 from nanobot.errors import BotClosed, NanobotError
-from nanobot.tools import ApprovalRequest, Approved, Denied
+from nanobot.tools import ApprovalRequest, Approved, Denied, Park
 
 from ._chat_log import ChatLog
 from ._client_frames import FrameError
@@ -321,8 +321,10 @@ class Chat:
                 for frame in translator.frames(event, trio.current_time()):
                     self._emit(frame)
 
-    def _approver(self, turn: _Turn) -> Callable[[ApprovalRequest], Awaitable[Approved | Denied]]:
-        async def approve(request: ApprovalRequest) -> Approved | Denied:
+    def _approver(
+        self, turn: _Turn
+    ) -> Callable[[ApprovalRequest], Awaitable[Approved | Denied | Park]]:
+        async def approve(request: ApprovalRequest) -> Approved | Denied | Park:
             request_id = secrets.token_hex(8)
             undecided = self._undecided[request_id] = _Undecided()
             end: Any = "withdrawn"
@@ -340,7 +342,8 @@ class Chat:
             try:
                 with trio.move_on_after(self._settings.approval_timeout_s) as waiting:
                     await undecided.decided.wait()
-                end = "expired" if waiting.cancelled_caught else undecided.decision
+                nobody = "parked" if self._settings.park and not self.temporary else "expired"
+                end = nobody if waiting.cancelled_caught else undecided.decision
             finally:
                 self._undecided.pop(request_id, None)
                 self._emit(
@@ -348,6 +351,8 @@ class Chat:
                 )
             if end == "approved":
                 return Approved()
+            if end == "parked":
+                return Park()
             return Denied("Nobody decided in time." if end == "expired" else undecided.reason)
 
         return approve

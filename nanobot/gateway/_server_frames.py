@@ -231,10 +231,10 @@ class ApprovalRequested(ChatFrame, frozen=True, kw_only=True, tag="approval_requ
 
 
 class ApprovalEnd(ChatFrame, frozen=True, kw_only=True, tag="approval_end"):
-    """Nobody has to decide any more: somebody did, time ran out, or the turn ended."""
+    """Nobody here has to decide any more: somebody did, time ran out, or the turn ended or was parked."""
 
     request_id: str
-    decision: Literal["approved", "denied", "expired", "withdrawn"]
+    decision: Literal["approved", "denied", "expired", "parked", "withdrawn"]
 
 
 class Message(ChatFrame, frozen=True, kw_only=True, tag="message"):
@@ -251,11 +251,12 @@ class TurnError(ChatFrame, frozen=True, kw_only=True, tag="error"):
 
 
 class TurnEnd(ChatFrame, frozen=True, kw_only=True, tag="turn_end"):
-    """The turn is over. Exactly one for each `user_message`."""
+    """The turn is over. Exactly one for each `user_message`. `approval` is what a parked one waits for: see `bot.approvals`."""
 
     stop_reason: str
     latency_ms: int
     usage: dict[str, int] = {}
+    approval: dict[str, Any] | None = None
 
 
 ServerFrame: TypeAlias = (

@@ -41,6 +41,7 @@ class GatewaySettings(Struct, frozen=True, kw_only=True):
       ping_interval_s: Pause between two pings.
       ping_timeout_s: How long a client may take to answer one.
       approval_timeout_s: How long a tool call waits for somebody's decision.
+      park: Whether the turn is parked then, for whoever decides later; else the call is denied.
       drain_s: How long turns may go on after the gateway was asked to stop.
     """
 
@@ -64,6 +65,7 @@ class GatewaySettings(Struct, frozen=True, kw_only=True):
     ping_interval_s: float = 20.0
     ping_timeout_s: float = 20.0
     approval_timeout_s: float = 300.0
+    park: bool = False
     drain_s: float = 10.0
 
     def checked(self) -> GatewaySettings:
@@ -120,5 +122,6 @@ def gateway_settings(config: Config) -> GatewaySettings:
         ping_interval_s=websocket.ping_interval_s,
         ping_timeout_s=websocket.ping_timeout_s,
         approval_timeout_s=websocket.approval_timeout_s,
+        park=config.tools.park_for_approval,
         drain_s=websocket.drain_s,
     )

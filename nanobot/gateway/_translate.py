@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 from nanobot.agent import StreamEvent
 
@@ -83,7 +83,8 @@ class TurnTranslator:
                 message = [Message(chat_id, turn_id, text=event.content)] if replaced else []
                 result = event.result
                 reason = (result.stop_reason if result is not None else None) or "completed"
-                return [*message, self._end(reason, event.usage, now)]
+                approval = event.metadata.get("approval")
+                return [*message, self._end(reason, event.usage, now, approval)]
             case "run.failed":
                 reason = str(event.metadata.get("reason", "error"))
                 return self.end(reason, event.error or "The turn failed.", now, event.usage)
@@ -98,7 +99,13 @@ class TurnTranslator:
         error = TurnError(self._chat_id, self._turn_id, detail=detail, reason=reason)
         return [*([error] if failed else []), self._end(reason, usage or {}, now)]
 
-    def _end(self, reason: str, usage: dict[str, int], now: float) -> ChatFrame:
+    def _end(
+        self,
+        reason: str,
+        usage: dict[str, int],
+        now: float,
+        approval: dict[str, Any] | None = None,
+    ) -> ChatFrame:
         self.ended = True
         latency_ms = round((now - self._started_at) * 1000)
         return TurnEnd(
@@ -107,6 +114,7 @@ class TurnTranslator:
             stop_reason=reason,
             latency_ms=latency_ms,
             usage=dict(usage),
+            approval=approval,
         )
 
     def _tool(self, event: StreamEvent, now: float) -> ChatFrame:

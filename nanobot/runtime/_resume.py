@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
+import msgspec
 from msgspec.structs import replace
 
 from nanobot.agent import OpenTurn, WaitingApproval
@@ -23,6 +24,7 @@ REMEMBERED_OPTIONS: Final = (
     "model",
     "model_preset",
     "max_iterations",
+    "max_budget",
     "tenant",
 )
 """What is kept of a run's arguments. The others live in the program: functions, and what `deps` holds."""
@@ -39,7 +41,9 @@ _TOO_LATE: Final = (
 def options_of(request: RunRequest) -> dict[str, Any]:
     """What an open turn keeps of what was asked."""
     options = {name: getattr(request, name) for name in REMEMBERED_OPTIONS}
-    return {name: value for name, value in options.items() if value is not None}
+    return {
+        name: msgspec.to_builtins(value) for name, value in options.items() if value is not None
+    }
 
 
 def turn_to_resume(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from nanobot.agent import RunResult
+from nanobot.agent import RunResult, own_part
 from nanobot.providers._select import ModelSelection
 from nanobot.telemetry import Metric, Span, SpanKind, Telemetry
 
@@ -89,15 +89,16 @@ class RunTrace:
             stop_reason = result.stop_reason or stop_reason
             if result.error is not None:
                 error = result.metadata.get("exception_type") or stop_reason
-            usage = {name: n for name, n in result.usage.items() if name != "total_tokens"}
+            requests, usage, cost_usd = own_part(result)
+            usage.pop("total_tokens", None)
             self._span.note(
                 provider=result.metadata.get("provider"),
                 response_model=result.metadata.get("model"),
                 finish_reason=result.metadata.get("finish_reason"),
                 iterations=result.metadata.get("iterations"),
-                requests=result.metadata.get("request_count"),
+                requests=requests,
                 tools_used=len(result.tools_used),
-                cost_usd=result.metadata.get("cost"),
+                cost_usd=cost_usd,
                 persisted=result.metadata.get("persisted"),
                 **usage,
             )

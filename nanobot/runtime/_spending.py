@@ -10,13 +10,13 @@ from typing import Any, Final
 import trio
 from msgspec import Struct
 
-from nanobot.agent import Allowance, Budget, Purse, Tally
+from nanobot.agent import Allowance, Budget, OpenTurn, Purse, Tally, estimate_by_length
 from nanobot.errors import StoreError
 from nanobot.providers._select import ModelSelection
 
 from ._open_sessions import OpenSession
 
-__all__ = ["SPENT", "Budgets", "Spent", "note_spending", "purse_of", "spent_by"]
+__all__ = ["SPENT", "Budgets", "Spent", "note_spending", "purse_of", "spent_before", "spent_by"]
 
 _log = logging.getLogger("nanobot.runtime")
 
@@ -50,6 +50,27 @@ def spent_by(metadata: Mapping[str, Any]) -> Spent:
     return Spent(
         tokens if isinstance(tokens, int) and tokens > 0 else 0,
         usd if isinstance(usd, int | float) and 0 < usd < math.inf else 0.0,
+    )
+
+
+def spent_before(noted: Spent, left: OpenTurn, *, goes_on: bool) -> Spent:
+    """What a session had spent before a run, when there is a turn that was left open.
+
+    Args:
+      noted: What its metadata say. They may know of that turn, or not if its process died.
+      left: That turn.
+      goes_on: Whether the run goes on with it, so that what it has spent is the run's own; else it is over.
+    """
+    if left.session_spent is None:
+        return noted
+    before = Spent(*left.session_spent)
+    if goes_on:
+        return before
+    tally = Tally(estimate_by_length)
+    tally.go_on_from(left.spent)
+    return Spent(
+        max(noted.tokens, before.tokens + tally.usage.total_tokens),
+        max(noted.usd, before.usd + (tally.cost_usd or 0.0)),
     )
 
 

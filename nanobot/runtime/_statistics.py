@@ -11,7 +11,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from actors import CallCancelled
-from nanobot.agent import RunResult
+from nanobot.agent import RunResult, own_part
 from nanobot.errors import BotClosed, NestedRunRefused, SessionBusy
 from nanobot.providers._connection_count import ConnectionCount
 
@@ -209,10 +209,11 @@ def log_end(run: Run, result: RunResult | None, elapsed_s: float) -> None:
         "exception_type": None if failure is None else type(failure).__name__,
     }
     if result is not None:
-        facts |= result.usage
+        requests, usage, cost_usd = own_part(result)
+        facts |= {**usage, "request_count": requests, "cost": cost_usd}
         facts |= {
             name: result.metadata[name]
-            for name in ("model", "provider", "iterations", "request_count", "cost")
+            for name in ("model", "provider", "iterations")
             if name in result.metadata
         }
     _log.info("run ended: %s, after %.3f s", facts["stop_reason"], elapsed_s, extra=facts)
@@ -230,7 +231,7 @@ def counted(
       cancelled: Whether it was cancelled.
     """
     cancelled = cancelled or (result is not None and result.stop_reason == "cancelled")
-    usage = {} if result is None else result.usage
+    usage = {} if result is None else own_part(result)[1]
     bucket = bisect_left(LATENCY_BOUNDS_S, latency_s)
     counts = totals.latency_counts
     return replace(

@@ -66,7 +66,7 @@ from ._request import RunRequest
 from ._resume import options_of, turn_to_resume
 from ._run import Run
 from ._run_trace import follow
-from ._spending import Budgets, Spent, note_spending, purse_of, spent_by
+from ._spending import Budgets, Spent, note_spending, purse_of, spent_before, spent_by
 from ._steering import Steering
 from ._subagents import ROOT, Lineage, Places, Subagents
 from ._turn_inbox import TurnInbox
@@ -186,7 +186,10 @@ class TurnMaker:
         tally = lineage.tally or Tally(estimate_by_length)
         run.partial = lambda: _cancelled_before_turn(tally)
         async with self._session(request) as session:
-            state = await self._open_turn(request, session)
+            spent = await self._spent(request, session)
+            state = await self._open_turn(request, session, spent)
+            if request.resumes and state is not None:
+                tally.go_on_from(state.spent)
             prompt = self._prompt(selection)
             user = None if said is None else with_turn_note(said, _note(request, prompt, now))
             count = await self._counter()
@@ -197,7 +200,6 @@ class TurnMaker:
             )
             await count_ahead(opening, count)
             fixed_tokens = messages_tokens(opening, count) + self.tools.tokens_of(toolset, count)
-            spent = await self._spent(request)
             purse = lineage.purse
             if not lineage.depth:
                 purse = self._purse(request, selection, spent, tally)
@@ -266,7 +268,7 @@ class TurnMaker:
                     model_preset=selection.preset,
                     open_turn=state,
                     resumes=request.resumes,
-                    options=partial(options_of, request),
+                    opened=partial(self._opened, request, spent),
                     join_deltas=request.join_deltas,
                 )
             )
@@ -379,11 +381,20 @@ class TurnMaker:
         )
         return [UserMessage(text)] if text else []
 
-    async def _spent(self, request: RunRequest) -> Spent:
-        """What the session has spent; looked up only where there is a budget for it."""
+    async def _spent(
+        self, request: RunRequest, session: OpenSession | SessionOutOfReach | HistoryView
+    ) -> Spent:
+        """What the session had spent before this turn began; looked up only where there is a budget for it."""
         if self._budgets.session is None:
             return Spent()
-        return spent_by(await self.sessions.metadata(request.session_key))
+        noted = spent_by(await self.sessions.metadata(request.session_key))
+        if not isinstance(session, OpenSession):
+            return noted
+        try:
+            left = session.open_turn()
+        except StoreError:  # whoever gives the turn up, or would go on with it, says so
+            return noted
+        return noted if left is None else spent_before(noted, left, goes_on=request.resumes)
 
     def _purse(
         self, request: RunRequest, selection: ModelSelection, spent: Spent, tally: Tally
@@ -450,8 +461,18 @@ class TurnMaker:
         approver = self._approval.approver if request.approver is None else request.approver
         return replace(self._approval, approver=approver, may_park=may_park)
 
+    def _opened(self, request: RunRequest, spent: Spent) -> OpenTurn:
+        """What is kept of a turn that begins."""
+        return OpenTurn(
+            options=options_of(request),
+            session_spent=None if self._budgets.session is None else (spent.tokens, spent.usd),
+        )
+
     async def _open_turn(
-        self, request: RunRequest, session: OpenSession | SessionOutOfReach | HistoryView
+        self,
+        request: RunRequest,
+        session: OpenSession | SessionOutOfReach | HistoryView,
+        spent: Spent,
     ) -> OpenTurn | None:
         """What is kept of the turn while it is open. One that was left open is given up, unless this run goes on with it."""
         if not isinstance(session, OpenSession):
@@ -460,14 +481,18 @@ class TurnMaker:
             state = turn_to_resume(
                 session.key, session.open_turn(), session.history().said, now=time.time()
             )
-            return state if state.options else replace(state, options=options_of(request))
+            return (
+                state
+                if state.options
+                else replace(self._opened(request, spent), arrived=state.arrived)
+            )
         if session.has_open_turn:
             try:
                 await session.give_up_turn()
             except StoreError as error:
                 _log.error("session %.200r: its open turn is lost: %s", session.key, error)
         resumable = self._resumable if request.resumable is None else request.resumable
-        return OpenTurn(options=options_of(request)) if resumable else None
+        return self._opened(request, spent) if resumable else None
 
     def _learn(self, model: str, estimated: int, reported: int) -> None:
         """Set what a service counted for one request against what was estimated."""
@@ -544,6 +569,7 @@ def _cancelled_before_turn(tally: Tally) -> RunResult:
         usage=tally.usage.to_dict(),
         stop_reason="cancelled",
         error="The run was cancelled.",
+        metadata=tally.to_metadata(),
     )
 
 

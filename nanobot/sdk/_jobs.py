@@ -43,20 +43,22 @@ class JobOutcome(Struct, frozen=True, kw_only=True):
     index: int
     job: str | Job
     session_key: str
-    result: RunResult | None = None
+    result: RunResult[Any] | None = None
     exception: Exception | None = None
 
     @property
     def ok(self) -> bool:
-        """Whether there is an answer: a result without an error."""
-        return self.result is not None and self.result.error is None
+        """Whether there is an answer: a result without an error, and not parked."""
+        return self.error is None
 
     @property
     def error(self) -> str | None:
         """What went wrong, in words; None if there is an answer."""
         if self.exception is not None:
             return str(self.exception) or type(self.exception).__name__
-        return None if self.result is None else self.result.error
+        if self.result is None or self.result.stop_reason != "parked":
+            return None if self.result is None else self.result.error
+        return f"it waits for approval {self.result.metadata['approval']['id']}"
 
 
 class Progress(Struct, frozen=True):

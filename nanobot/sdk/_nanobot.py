@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar, Unpack, overload
+from typing import Any, Literal, Self, TypeVar, Unpack, overload
 
 import trio
 from msgspec.structs import replace
@@ -37,7 +37,7 @@ from nanobot.sessions import (
     configured_store,
     signals_of,
 )
-from nanobot.telemetry import Telemetry
+from nanobot.telemetry import Telemetry, telemetry_from_environment
 from nanobot.tools import Approver, Tool, Toolset
 from nanobot.tools.builtin import builtin_tools
 
@@ -137,7 +137,7 @@ class Nanobot:
         tools: Sequence[Tool] = (),
         hooks: Sequence[AgentHook] = (),
         approver: Approver | None = None,
-        telemetry: Telemetry | None = None,
+        telemetry: Telemetry | Literal[False] | None = None,
     ) -> Self:
         """Make a bot from a configuration file. Reads the file and creates the workspace; starts nothing.
 
@@ -154,8 +154,8 @@ class Nanobot:
           approver: Who decides on calls of tools that need approval, unless a run brings its own; without anybody they
             are denied. A function of one `ApprovalRequest`, async or not, that returns True or `Approved()`, False or
             `Denied(reason)`. It runs where hooks run: in the loop, thread and context of whoever started the run.
-          telemetry: Who is told of runs while they run, such as `nanobot.telemetry.OpenTelemetry()`; None for nobody, which
-            costs nothing.
+          telemetry: Who is told of runs while they run, such as `nanobot.telemetry.OpenTelemetry()`; None for what the
+            configuration says, which is nobody by default and costs nothing; False for nobody in any case.
 
         Raises:
           InvalidArgument: Both `model` and `model_preset` were given, or the approver is no function (a `ValueError`;
@@ -171,6 +171,8 @@ class Nanobot:
         env = Environment(os.environ)
         config = load_config(None if config_path is None else Path(config_path), env=env)
         selection = select_model(config, model=model, model_preset=model_preset, env=env)
+        if telemetry is None:
+            telemetry = _telemetry(config)
         if provider is None and selection.kind == "local":
             _require_embedded_model()
         if provider is not None:  # what is known of the configured one does not hold for it
@@ -198,7 +200,7 @@ class Nanobot:
             tools=tools,
             hooks=hooks,
             approver=approver,
-            telemetry=telemetry,
+            telemetry=None if telemetry is False else telemetry,
         )
 
     @property
@@ -389,6 +391,16 @@ class Nanobot:
         finally:
             host.close()
 
+    def resume_stream_sync(
+        self, session_key: str = DEFAULT_SESSION_KEY, **options: Unpack[ResumeOptions]
+    ) -> SyncEventStream:
+        """`resume`, as an iterator over the events, as `stream_sync` gives for a run."""
+        runtime, host = self._open_sync("resume_stream_sync", "resume_streamed")
+        stored = self._store.list_slips(OPEN_TURN, key=session_key)
+        request, selection = self._resume_request(session_key, stored, options)
+        runtime, run, stream = self._start(request, selection, host)
+        return SyncEventStream(self._engine, runtime, run, stream, host)
+
     def run_many(
         self,
         jobs: Iterable[str | Job],
@@ -565,6 +577,16 @@ async def _open_turns_soon(store: SessionStore, key: str) -> Slips:
         return store.list_slips(OPEN_TURN, key=key)
     return await trio.to_thread.run_sync(
         partial(store.list_slips, OPEN_TURN, key=key), abandon_on_cancel=True
+    )
+
+
+def _telemetry(config: Config) -> Telemetry | None:
+    """Who the configuration wants to be told of runs."""
+    settings = config.telemetry
+    if not settings.enabled:
+        return None
+    return telemetry_from_environment(
+        capture_content=settings.capture_content, content_limit=settings.content_limit
     )
 
 

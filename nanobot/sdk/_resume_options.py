@@ -40,5 +40,10 @@ def remembered_options(stored: Slips) -> dict[str, Any]:
     """
     for _, body in stored:
         options = open_turn_from_bytes(body).options
-        return {name: options[name] for name in REMEMBERED_OPTIONS if name in options}
+        kept: dict[str, Any] = {
+            name: options[name] for name in REMEMBERED_OPTIONS if name in options
+        }
+        if "max_budget" in kept:
+            kept["max_budget"] = Budget(**kept["max_budget"])
+        return kept
     return {}

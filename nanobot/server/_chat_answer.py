@@ -21,6 +21,7 @@ from nanobot.agent import (
 
 from ._answer import finish_reason, new_id
 from ._api_error import ApiError
+from ._parked import ParkedRun, parked_run
 
 __all__ = ["ChatCompletion", "ChatStream", "chat_body"]
 
@@ -74,6 +75,7 @@ class ChatCompletion(Struct, frozen=True):
     model: str
     choices: tuple[Choice]
     usage: ChatUsage
+    nanobot: ParkedRun | UnsetType = UNSET
     object: Literal["chat.completion"] = "chat.completion"
 
 
@@ -102,6 +104,7 @@ class ChatChunk(Struct, frozen=True):
     model: str
     choices: tuple[DeltaChoice, ...]
     usage: ChatUsage | UnsetType | None = UNSET
+    nanobot: ParkedRun | UnsetType = UNSET
     object: Literal["chat.completion.chunk"] = "chat.completion.chunk"
 
 
@@ -114,6 +117,7 @@ def chat_body(result: RunResult, model: str, created: int) -> bytes:
             model,
             (Choice(AnswerMessage(result.content), finish_reason(result)),),
             _usage(result.usage),
+            parked_run(result),
         )
     )
 
@@ -149,7 +153,8 @@ class ChatStream:
 
     def completed(self, result: RunResult) -> bytes:
         """The end of a stream that has its answer."""
-        end = self._event((DeltaChoice(Delta(), finish_reason(result)),))
+        choice = DeltaChoice(Delta(), finish_reason(result))
+        end = self._event((choice,), parked=parked_run(result))
         if self._include_usage:
             end += self._event((), _usage(result.usage))
         return end + _DONE
@@ -161,7 +166,12 @@ class ChatStream:
     def _delta(self, delta: Delta) -> bytes:
         return self._event((DeltaChoice(delta),))
 
-    def _event(self, choices: tuple[DeltaChoice, ...], usage: ChatUsage | None = None) -> bytes:
+    def _event(
+        self,
+        choices: tuple[DeltaChoice, ...],
+        usage: ChatUsage | None = None,
+        parked: ParkedRun | UnsetType = UNSET,
+    ) -> bytes:
         return _sse(
             msgspec.json.encode(
                 ChatChunk(
@@ -170,6 +180,7 @@ class ChatStream:
                     self._model,
                     choices,
                     usage if self._include_usage else UNSET,
+                    parked,
                 )
             )
         )

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any, Final, Literal
 
 import msgspec
-from msgspec import Struct, field
+from msgspec import UNSET, Struct, UnsetType, field
 from msgspec.structs import replace
 
 from nanobot.agent import (
@@ -21,6 +21,7 @@ from nanobot.agent import (
 
 from ._answer import cut_short, new_id
 from ._api_error import ApiError
+from ._parked import ParkedRun, parked_run
 
 __all__ = ["ResponseObject", "ResponsesStream", "responses_body"]
 
@@ -118,6 +119,7 @@ class ResponseObject(Struct, frozen=True, kw_only=True):
     previous_response_id: None = None
     truncation: Literal["disabled"] = "disabled"
     store: bool = True
+    nanobot: ParkedRun | UnsetType = UNSET
 
 
 def responses_body(result: RunResult, empty: ResponseObject) -> bytes:
@@ -214,6 +216,7 @@ def _ended(
         incomplete_details=IncompleteDetails() if cut else None,
         output=output,
         usage=_usage(result.usage),
+        nanobot=parked_run(result),
     )
 
 

@@ -4,7 +4,16 @@
 anything, and nothing of OpenTelemetry is imported.
 """
 
+from ._environment import telemetry_from_environment
 from ._opentelemetry import OpenTelemetry
 from ._telemetry import Fact, Metric, Span, SpanKind, Telemetry
 
-__all__ = ["Fact", "Metric", "OpenTelemetry", "Span", "SpanKind", "Telemetry"]
+__all__ = [
+    "Fact",
+    "Metric",
+    "OpenTelemetry",
+    "Span",
+    "SpanKind",
+    "Telemetry",
+    "telemetry_from_environment",
+]

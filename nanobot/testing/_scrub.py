@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -26,7 +27,7 @@ _PATTERNS: Final = re.compile(
     | \bhf_[A-Za-z0-9]{20,}                                # Hugging Face
     | \bgsk_[A-Za-z0-9]{20,}                               # Groq
     | \beyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]*   # JSON web tokens
-    | (?<=Bearer\s)[A-Za-z0-9._~+/=-]{8,}
+    | (?<=[Bb]earer\s)[A-Za-z0-9._~+/=-]{8,}
     | -----BEGIN\ [A-Z ]*PRIVATE\ KEY-----.*?-----END\ [A-Z ]*PRIVATE\ KEY-----
     | (?<=://)[^/\s:@]+:[^/\s@]+(?=@)                      # a user and a password in a URL
     """,
@@ -47,6 +48,12 @@ class Scrubber:
         for name, value in (os.environ if env is None else env).items():
             if len(value) >= _LEAST_CHARS and _SECRET_NAMES.search(name):
                 known.add(value)
+        # Arguments of calls are JSON inside of texts: there a quotation mark, or the end of a line, is written otherwise.
+        known |= {
+            json.dumps(secret, ensure_ascii=plain)[1:-1]
+            for secret in known
+            for plain in (True, False)
+        }
         # The longest first: one secret may be the beginning of another.
         longest_first = sorted(known, key=len, reverse=True)
         self._known = re.compile("|".join(map(re.escape, longest_first))) if known else None

@@ -51,6 +51,43 @@ def test_approval_flow(run_example: Run, monkeypatch: pytest.MonkeyPatch) -> Non
     ]
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("example_home")
+def test_parked_approval_in_a_process_for_each_step() -> None:
+    def step(*arguments: str) -> list[str]:
+        command = [sys.executable, str(EXAMPLES / "parked_approval.py"), *arguments]
+        ran = subprocess.run(command, capture_output=True, check=True, text=True, timeout=60)
+        return ran.stdout.splitlines()
+
+    ids = []
+    for order, amount in (("7", "20"), ("8", "500")):
+        (line,) = step("ask", order, amount)
+        assert line.startswith(f"order:{order} waits for approval ")
+        ids.append(line.split()[-1])
+    assert step("go-on") == []  # nobody has decided yet
+    assert step("approve", ids[0]) == ["order:7: approved"]
+    assert step("deny", ids[1], "too much") == ["order:8: denied"]
+    assert [line.split()[:3] for line in step("list")] == [
+        [ids[0], "approved", "order:7"],
+        [ids[1], "denied", "order:8"],
+    ]
+    assert step("go-on") == ["order:7: 20 paid back for order 7", "order:8: Not done: too much"]
+    assert step("go-on") == step("list") == []
+
+
+def test_parked_approval(run_example: Run) -> None:
+    (asked,) = run_example("parked_approval.py", "ask", "7", "20")
+    assert run_example("parked_approval.py", "approve", asked.split()[-1]) == ["order:7: approved"]
+    assert run_example("parked_approval.py", "go-on") == ["order:7: 20 paid back for order 7"]
+
+
+def test_many_letters(run_example: Run) -> None:
+    lines = run_example("many_letters.py")
+    assert sorted(lines)[:2] == ["1: order by Ada", "2: complaint by Charles"]
+    assert len(lines) == 3
+    assert sorted(lines)[2].startswith("3: The model was asked for Letter 3 times")
+
+
 def test_subagents(run_example: Run) -> None:
     *calls, content, spent = run_example("subagents.py")
     assert calls == ["[agent] spawn Describe notes.txt.", "[agent] spawn Describe plan.md."]

@@ -196,6 +196,50 @@ async def test_a_call_that_nobody_decides_on_is_not_run() -> None:
             assert ran == []
 
 
+async def test_a_turn_that_nobody_decides_on_may_be_parked_and_says_what_it_waits_for() -> None:
+    ran: list[str] = []
+
+    @tool(approval="ask")
+    async def launch(target: str) -> str:
+        """Launch."""
+        ran.append(target)
+        return "launched"
+
+    answers = [Answer("A moment.", tool_calls=[("launch", {"target": "moon"})]), "We are off."]
+    async with open_stage(answers, tools=[launch], approval_timeout_s=0.05, park=True) as stage:
+        async with stage.client() as client:
+            own = (await client.next())["chat_id"]
+            await client.say("go")
+            assert (await client.until("approval_end"))["decision"] == "parked"
+            end = await client.until("turn_end")
+            assert end["stop_reason"] == "parked"
+            (waiting,) = stage.bot.approvals.list()
+            assert end["approval"]["id"] == waiting.id
+            assert end["approval"]["session_key"] == f"websocket:{own}"
+            assert end["approval"]["arguments"] == {"target": "moon"}
+            stage.bot.approvals.approve(waiting.id)
+            assert (await stage.bot.resume(waiting.session_key)).content == "We are off."
+            assert ran == ["moon"]
+
+
+async def test_a_temporary_chat_cannot_wait() -> None:
+    @tool(approval="ask")
+    async def launch(target: str) -> str:
+        """Launch."""
+        raise AssertionError("nobody approved it")
+
+    answers = [Answer(tool_calls=[("launch", {"target": "moon"})]), "I may not."]
+    async with open_stage(answers, tools=[launch], approval_timeout_s=0.05, park=True) as stage:
+        async with stage.client() as client:
+            await client.say({"type": "new_temporary_chat"})
+            chat_id = (await client.until("attached"))["chat_id"]
+            await client.say({"type": "message", "chat_id": chat_id, "content": "go"})
+            assert (await client.until("approval_end"))["decision"] == "expired"
+            end = await client.until("turn_end")
+            assert end["stop_reason"] == "completed"
+            assert "approval" not in end
+
+
 async def test_bad_frames_are_refused_with_a_reason_and_the_connection_goes_on() -> None:
     bad: list[tuple[dict[str, Any], str]] = [
         ({"type": "dance"}, "bad_frame"),

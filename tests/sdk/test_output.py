@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import msgspec
@@ -21,6 +25,7 @@ from nanobot.testing import (
     assert_legal_history,
     scripted_server,
 )
+from tests.providers.loopback import named_event
 
 from .conftest import Host
 
@@ -202,3 +207,127 @@ def test_sessions_that_run_at_once_get_what_each_asked_for(tmp_path: Path) -> No
             await asyncio.gather(*(one(*each) for each in enumerate(names)))
 
     asyncio.run(story())
+
+
+class Recorded:
+    """A service that gives one answer, in the words of its API, and keeps what it was asked."""
+
+    def __init__(self, body: bytes) -> None:
+        self.body = body
+        self.asked: list[dict[str, Any]] = []
+
+
+@contextmanager
+def recorded(body: bytes) -> Iterator[tuple[str, Recorded]]:
+    service = Recorded(body)
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            size = int(self.headers["content-length"])
+            service.asked.append(json.loads(self.rfile.read(size)))
+            self.send_response(200)
+            self.send_header("content-type", "text/event-stream")
+            self.send_header("content-length", str(len(service.body)))
+            self.end_headers()
+            self.wfile.write(service.body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}/v1", service
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def anthropic_says(block: dict[str, Any], delta: dict[str, Any], stop_reason: str) -> bytes:
+    return b"".join(
+        (
+            named_event("message_start", message={"usage": {"input_tokens": 3}}),
+            named_event("content_block_start", index=0, content_block=block),
+            named_event("content_block_delta", index=0, delta=delta),
+            named_event("content_block_stop", index=0),
+            named_event("message_delta", delta={"stop_reason": stop_reason}),
+            named_event("message_stop"),
+        )
+    )
+
+
+def responses_say(item: dict[str, Any]) -> bytes:
+    response = {"id": "r", "status": "completed", "output": [item], "usage": None}
+    return b"".join(
+        (
+            named_event("response.output_item.added", output_index=0, item=item),
+            named_event("response.output_item.done", output_index=0, item=item),
+            named_event("response.completed", response=response),
+        )
+    )
+
+
+TEXT_ITEM = {
+    "type": "message",
+    "id": "m",
+    "role": "assistant",
+    "content": [{"type": "output_text", "text": ADA}],
+}
+CALL_ITEM = {
+    "type": "function_call",
+    "id": "f",
+    "call_id": "c",
+    "name": "final_answer",
+    "arguments": ADA,
+}
+
+
+@pytest.mark.parametrize("enforced", [True, False])
+@pytest.mark.parametrize("api", ["anthropic", "responses"])
+def test_the_other_apis_are_asked_in_their_own_words(
+    tmp_path: Path, api: str, enforced: bool
+) -> None:
+    """With what they have for it where the catalog says so, and else by the tool that ends the run."""
+    if api == "anthropic":
+        model = "anthropic/claude-opus-4-5" if enforced else "anthropic/claude-3-haiku-20240307"
+        tool_use = {"type": "tool_use", "id": "c", "name": "final_answer", "input": {}}
+        body = (
+            anthropic_says(
+                {"type": "text", "text": ""}, {"type": "text_delta", "text": ADA}, "end_turn"
+            )
+            if enforced
+            else anthropic_says(
+                tool_use, {"type": "input_json_delta", "partial_json": ADA}, "tool_use"
+            )
+        )
+    else:
+        model = "openai/gpt-4.1" if enforced else "own/any"
+        body = responses_say(TEXT_ITEM if enforced else CALL_ITEM)
+    with recorded(body) as (base_url, service):
+        name = model.partition("/")[0]
+        provider = {"apiKey": "k", "apiBase": base_url}
+        if api == "responses":
+            provider["apiType"] = "responses"
+        config = {"agents": {"defaults": {"model": model}}, "providers": {name: provider}}
+        (tmp_path / "config.json").write_text(json.dumps(config))
+        with Nanobot.from_config(
+            tmp_path / "config.json", workspace=tmp_path / "w", store=InMemoryStore()
+        ) as bot:
+            result = bot.run_sync("Who?", output_type=Person)
+    assert result.output == Person("Ada", 36), result
+    assert json.loads(result.content) == json.loads(ADA)
+    (asked,) = service.asked
+    form = (
+        asked.get("output_config", {}).get("format")
+        if api == "anthropic"
+        else asked.get("text", {}).get("format")
+    )
+    offered = [tool["name"] for tool in asked.get("tools", ())]
+    if enforced:
+        assert form["schema"]["required"] == ["name", "age"]
+        assert "final_answer" not in offered
+    else:
+        assert form is None
+        assert "final_answer" in offered

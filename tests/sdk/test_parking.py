@@ -15,7 +15,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from nanobot import ApprovalRequest, Approved, Denied, Nanobot, Park, RunResult, tool
 from nanobot.agent import AgentHook, AgentHookContext, HookToolCall, OpenCalls, OpenTurn
-from nanobot.errors import ApprovalGone, InvalidArgument, NothingToResume, StoreError
+from nanobot.errors import ApprovalGone, InvalidArgument, NoOutput, NothingToResume, StoreError
 from nanobot.messages import (
     AssistantMessage,
     Message,
@@ -587,3 +587,20 @@ async def test_an_open_turn_that_cannot_be_read_is_said_and_holds_up_nothing(
             assert len(store.list_slips("turn")) == 1
             assert "it is given up" in caplog.text
             caplog.clear()
+
+
+async def test_a_parked_job_is_no_answer_and_neither_is_its_output(home: Path) -> None:
+    shop = Shop()
+    async with make(home, shop, InMemoryStore(), options={"approver": Park()}) as bot:
+        parked, done = await bot.run_many(["do pay:1", "hello"], concurrency=1).results()
+        assert (parked.ok, done.ok) == (False, True)
+        (waiting,) = bot.approvals.list()
+        assert parked.error == f"it waits for approval {waiting.id}"
+        assert parked.result is not None
+        with pytest.raises(NoOutput, match="no answer yet"):
+            _ = parked.result.output
+        bot.approvals.approve(waiting.id)
+        assert (await bot.resume(parked.session_key)).content == "pay=ok"
+        typed = await bot.run("do pay:2", session_key="b", output_type=dict[str, int])
+        with pytest.raises(NoOutput):
+            _ = typed.output

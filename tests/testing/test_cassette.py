@@ -160,6 +160,7 @@ SECRETS = {
     "URL": "hunter:secret",
     "named": "correct horse",
     "in the environment": "x-y-z-0815-canary",
+    "with marks": 'quo"ted\\and\nbroken-ü',
 }
 
 
@@ -167,11 +168,12 @@ def test_no_secret_is_written_wherever_it_stands(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MY_SERVICE_TOKEN", SECRETS["in the environment"])
+    monkeypatch.setenv("MY_PASSWORD", SECRETS["with marks"])
     said = " ".join(
         f"https://{secret}@host/" if name == "URL" else secret for name, secret in SECRETS.items()
     )
     pieces = [said[at : at + 7] for at in range(0, len(said), 7)]  # each secret in several deltas
-    arguments = json.dumps({"path": SECRETS["OpenAI"]})
+    arguments = json.dumps({"path": SECRETS["OpenAI"], "more": said})
     script = [
         Answer(pieces, tool_calls=[("list_dir", arguments)], delta_size=5),
         Answer(pieces),
@@ -187,7 +189,10 @@ def test_no_secret_is_written_wherever_it_stands(
     recording = RecordingProvider(ScriptedProvider(script), file, secrets=[SECRETS["named"]])
     assert told(recording) == said  # the program gets what the model said
     written = file.read_text()
-    assert [name for name, secret in SECRETS.items() if secret in written] == []
+    for secret in SECRETS.values():
+        in_json, twice = json.dumps(secret)[1:-1], json.dumps(json.dumps(secret)[1:-1])[1:-1]
+        for form in (secret, in_json, twice):
+            assert form not in written
     assert SECRET in written
     replayed = told(ReplayProvider(file, secrets=[SECRETS["named"]]))
     assert replayed.count(SECRET) == len(SECRETS)

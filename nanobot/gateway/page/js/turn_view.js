@@ -5,7 +5,7 @@ import { renderMarkdown } from "./markdown.js";
 
 const STOPPED = {
   cancelled: "Stopped", error: "Failed", timeout: "Out of time", max_iterations: "Stopped after many steps",
-  empty_response: "No answer", budget: "Out of budget", consumer_stalled: "Failed",
+  empty_response: "No answer", budget: "Out of budget", consumer_stalled: "Failed", parked: "Waits for an approval",
 };
 
 export class TurnView {
@@ -125,7 +125,7 @@ const MAKERS = {
         shown = block.decision;
         element.classList.toggle("decided", shown !== null);
         if (shown !== null) {
-          const said = { approved: "was allowed", denied: "was refused", expired: "was not decided in time", withdrawn: "is no longer asked for" }[shown];
+          const said = { approved: "was allowed", denied: "was refused", expired: "was not decided in time", parked: "waits for a decision: see nanobot approvals", withdrawn: "is no longer asked for" }[shown];
           element.replaceChildren(make("code", { textContent: block.name }), ` ${said ?? shown}`);
           return;
         }
