@@ -24,13 +24,13 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-import httpx
 import trio
 from msgspec import Struct
 
 from benchmarks._harness import bot_at, bot_on, parse, report, stay_on_first_core
 from benchmarks._model import connections, fast_model
 from nanobot import Nanobot
+from nanobot.providers._address import address_from_url
 from nanobot.providers._pool import ConnectionPool
 from nanobot.providers._request_head import RequestHead
 from nanobot.testing import ScriptedProvider
@@ -138,8 +138,8 @@ async def measure_growth(root: str, rounds: int) -> dict[int, Grown]:
     """Take turns around both places, in sessions that are new in each round."""
     grown = {place: Grown() for place in PLACES}
     pool = ConnectionPool()
-    url = httpx.URL(f"{root}/v1/chat/completions")
-    head = RequestHead("POST", url, httpx.Headers({"content-type": "application/json"}).raw)
+    address = address_from_url(f"{root}/v1/chat/completions")
+    head = RequestHead("POST", address, [(b"content-type", b"application/json")])
 
     async def send(body: bytes) -> None:
         exchange = await pool.exchange(head, body)

@@ -18,7 +18,7 @@ from nanobot.providers import ModelRequest
 from nanobot.runtime import OPEN_TURN
 from nanobot.runtime._spending import Spent, spent_before
 from nanobot.sessions import InMemoryStore, open_lease
-from nanobot.sessions._sqlite_rows import json_bytes
+from nanobot.sessions._rows import json_bytes
 from nanobot.testing import Answer, ScriptedProvider
 
 USAGE = Usage(3000, 100, 3100, cached_tokens=7)
