@@ -43,25 +43,6 @@ class TestPostgres(StoreConformance):
 
         return opened
 
-    async def test_a_slip_lies_beside_its_session_and_is_written_with_the_lease(
-        self, open_store: OpenStore
-    ) -> None:
-        """Not here: whoever wants it is told, and nothing is written."""
-        async with open_store() as store, open_lease(store, "a") as leased:
-            with pytest.raises(StoreError, match="keep sessions in SQLite"):
-                await store.append(leased.lease, [UserMessage("x")], slips={"turn": b"1"})
-            assert store.read("a") is None
-            assert store.list_slips("turn") == ()
-
-    async def test_a_slip_is_swapped_once_for_what_was_seen(self, open_store: OpenStore) -> None:
-        async with open_store() as store:
-            assert not store.swap_slip("a", "turn", b"seen", b"new")
-
-    async def test_slips_go_with_their_session_and_cannot_be_written_from_outside(
-        self, open_store: OpenStore
-    ) -> None:
-        pytest.skip("PostgreSQL keeps no slips")
-
 
 # --- the address
 
