@@ -580,9 +580,7 @@ class _Attempt:
     ) -> Leased | None:
         """Ask; returns None if others have the session, or are first."""
         store = self._store
-        token, lease_epoch, names, bodies, *stored = store._ask(
-            self._row, last, covered, unless_at
-        )
+        token, lease_epoch, names, bodies, *stored = store._ask(self._row, last, covered, unless_at)
         if token is None:
             return None
         lease = Lease(self._key, token, lease_epoch)

@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+import trio
 
 from nanobot.config import config_from_tree, load_config
 from nanobot.errors import ConfigError, StoreError
@@ -104,6 +105,18 @@ def test_an_older_schema_is_brought_up_to_date_and_a_newer_one_refused(
     monkeypatch.undo()
     with pytest.raises(StoreError, match="newer nanobot"):
         PostgresStore(url).read("a")
+
+
+async def test_of_a_session_that_is_over_no_row_is_left(url: str) -> None:
+    store = PostgresStore(url, synchronous=False)
+    for key in ("cleared", "deleted"):
+        async with open_lease(store, key) as leased:
+            await store.append(leased.lease, [UserMessage("x")], slips={"turn": b"x"})
+    await trio.to_thread.run_sync(store.clear, "cleared")
+    await trio.to_thread.run_sync(store.delete, "deleted")
+    await store.aclose()
+    for table, rows in (("session", 1), ("message", 0), ("slip", 0), ("lease", 0), ("owner", 0)):
+        assert run_sql(url, f"SELECT count(*) FROM nanobot_{table}") == [(rows,)], table
 
 
 def test_two_schemas_of_one_database_are_two_sets_of_sessions(url: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -332,10 +333,10 @@ async def test_a_write_whose_answer_is_lost_is_written_once(url: str) -> None:
     """The server has it, the connection goes before it can say so, and the write is sent again."""
     with open_proxy(url) as (proxy, through):
         async with opened(through) as store:
+            key = secrets.token_hex()  # its lock is nobody else's in this database
             for release in (False, True):
-                async with open_lease(store, "a", last=0) as leased:
-                    gate = f"SELECT pg_advisory_lock({_lock_of('a')})"
-                    async with _held_open(url, gate) as let_go:
+                async with open_lease(store, key, last=0) as leased:
+                    async with _locked(url, key) as let_go:
                         async with trio.open_nursery() as nursery:
                             nursery.start_soon(
                                 partial(
@@ -345,14 +346,83 @@ async def test_a_write_whose_answer_is_lost_is_written_once(url: str) -> None:
                                     release=release,
                                 )
                             )
-                            await until(
-                                url,
-                                "SELECT count(*) > 0 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted",
-                                True,
-                            )
+                            await until(url, _in_line(key), 1)
                             proxy.cut()
                             await let_go()
-            assert await contents(store, "a") == ["release False", "release True"]
+            assert await contents(store, key) == ["release False", "release True"]
+
+
+async def test_a_slip_whose_answer_is_lost_is_not_put_over_what_somebody_made_of_it(
+    url: str,
+) -> None:
+    """The server has it, somebody swaps it, and then it is sent again: as when a turn is parked and approved at once."""
+    with open_proxy(url) as (proxy, through):
+        async with opened(through) as store, opened(url) as another:
+            key = secrets.token_hex()  # its lock is nobody else's in this database
+            async with open_lease(store, key) as leased:
+                await store.append(leased.lease, [UserMessage("x")], slips={"turn": b"old"})
+                swap = partial(another.swap_slip, key, "turn", b"asks", b"decided")
+                swapped: list[bool] = []
+
+                async def decide() -> None:
+                    swapped.append(await trio.to_thread.run_sync(swap))
+
+                async with _locked(url, key) as let_go:
+                    async with trio.open_nursery() as nursery:
+                        write = partial(store.append, leased.lease, slips={"turn": b"asks"})
+                        nursery.start_soon(write)
+                        await until(url, _in_line(key), 1)
+                        nursery.start_soon(decide)
+                        await until(url, _in_line(key), 2)
+                        proxy.cut()
+                        await until(url, _in_line(key), 3)  # sent again, behind the other two
+                        await let_go()
+                assert swapped == [True]
+                assert another.list_slips("turn") == ((key, b"decided"),)
+                await store.append(leased.lease, slips={"turn": b"next"})
+                assert another.list_slips("turn") == ((key, b"next"),)
+
+
+async def test_a_slip_that_gave_the_lease_back_and_lost_its_answer_is_said_to_be_unknown(
+    url: str,
+) -> None:
+    """Messages say under which lease they were written; a slip cannot, so nobody is told that it was, or was not."""
+    with open_proxy(url) as (proxy, through):
+        async with opened(through) as store:
+            key = secrets.token_hex()
+            async with open_lease(store, key) as leased:
+                await store.append(leased.lease, [UserMessage("x")])
+                async with _locked(url, key) as let_go:
+                    async with trio.open_nursery() as nursery:
+
+                        async def write() -> None:
+                            with pytest.raises(StoreError, match=r"may or may not"):
+                                await store.append(
+                                    leased.lease, slips={"turn": b"asks"}, release=True
+                                )
+
+                        nursery.start_soon(write)
+                        await until(url, _in_line(key), 1)
+                        proxy.cut()
+                        await until(url, _in_line(key), 2)
+                        await let_go()
+            assert store.list_slips("turn") == ((key, b"asks"),)
+
+
+@asynccontextmanager
+async def _locked(url: str, key: str) -> AsyncIterator[Callable[[], Awaitable[None]]]:
+    """Hold a session's lock, until what this gives is called. Whoever wants it stands in line, first come, first served."""
+    async with _held_open(url, f"SELECT pg_advisory_lock({_lock_of(key)})") as let_go:
+        yield let_go
+
+
+def _in_line(key: str) -> str:
+    """How many transactions wait for a session's lock."""
+    high, low = divmod(_lock_of(key) % 2**64, 2**32)
+    return (
+        "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted "
+        f"AND classid = {high} AND objid = {low}"
+    )
 
 
 def _lock_of(key: str) -> int:
