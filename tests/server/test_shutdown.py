@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 import subprocess
 import sys
 from functools import partial
@@ -80,6 +81,35 @@ async def test_draining_takes_nothing_new_and_finishes_what_is_open(tmp_path: Pa
     session = stopping.bot.sessions.get("api:default")
     assert session is not None
     assert session.messages[-1]["content"] == "All done."
+
+
+async def test_who_had_connected_and_speaks_only_then_is_answered(tmp_path: Path) -> None:
+    """A connection that was accepted, one that still waits in the listener's queue, and one that was used before: a client
+    whose request is on its way gets a 503, and may ask another server. One that was just closed would leave it in doubt."""
+    bot = make_bot(tmp_path, ScriptedProvider(["Hello."]))
+    body = json.dumps(chat("Hi")).encode()
+    request = HEAD % len(body) + body
+    async with no_leaks(), trio.open_nursery() as nursery:
+        urls = await nursery.start(partial(serve, bot, ServerSettings(drain_s=30.0), port=0))
+        port = port_of(urls[0])
+        async with (
+            await trio.open_tcp_stream("127.0.0.1", port) as used,
+            await trio.open_tcp_stream("127.0.0.1", port) as accepted,
+            httpx.AsyncClient(base_url=urls[0]) as client,
+        ):
+            await used.send_all(request)
+            assert (await used.receive_some()).startswith(b"HTTP/1.1 200 ")
+            await open_requests(client)  # answered after the two were accepted
+            signal.raise_signal(signal.SIGTERM)
+            with socket.create_connection(("127.0.0.1", port)) as waiting:  # nobody runs meanwhile
+                with pytest.raises(OSError, match="connect"):
+                    while True:
+                        await (await trio.open_tcp_stream("127.0.0.1", port)).aclose()
+                waiting.setblocking(False)
+                late = trio.SocketStream(trio.socket.from_stdlib_socket(waiting))
+                for stream in (used, accepted, late):
+                    await stream.send_all(request)
+                    assert b"HTTP/1.1 503 " in await received(stream)
 
 
 async def test_past_the_deadline_clients_are_told_that_they_were_cut_off(tmp_path: Path) -> None:
