@@ -22,11 +22,12 @@ from nanobot.messages import AssistantMessage, Message, UserMessage
 from nanobot.sessions import Lease, SessionFenced, open_lease
 from tests.sessions.loopback_proxy import open_proxy
 from tests.sessions.postgres_cluster import open_cluster
-from tests.sessions.postgres_server import new_schema, run_sql
+from tests.sessions.postgres_server import new_schema, run_sql, until
 
 # After psycopg was looked for: without it these tests skip.
 from nanobot.sessions._postgres import PostgresStore  # isort: skip
 from tests.sessions import postgres_child  # isort: skip
+from tests.sessions.postgres_locks import in_line, locked  # isort: skip
 from tests.sessions.postgres_child import LEASE_TIMEOUT_S  # isort: skip
 
 ROOT = Path(__file__).parents[2]
@@ -75,12 +76,6 @@ async def opened(url: str, **options: object) -> AsyncIterator[PostgresStore]:
             yield store
     finally:
         await store.aclose()
-
-
-async def until(url: str, statement: str, expected: object) -> None:
-    """Wait until a query of one number returns it."""
-    while await trio.to_thread.run_sync(run_sql, url, statement) != [(expected,)]:  # noqa: ASYNC110 - of another process
-        await trio.sleep(0.02)
 
 
 async def contents(store: PostgresStore, key: str) -> list[object]:
@@ -336,7 +331,7 @@ async def test_a_write_whose_answer_is_lost_is_written_once(url: str) -> None:
             key = secrets.token_hex()  # its lock is nobody else's in this database
             for release in (False, True):
                 async with open_lease(store, key, last=0) as leased:
-                    async with _locked(url, key) as let_go:
+                    async with locked(url, key) as let_go:
                         async with trio.open_nursery() as nursery:
                             nursery.start_soon(
                                 partial(
@@ -346,7 +341,7 @@ async def test_a_write_whose_answer_is_lost_is_written_once(url: str) -> None:
                                     release=release,
                                 )
                             )
-                            await until(url, _in_line(key), 1)
+                            await until(url, in_line(key), 1)
                             proxy.cut()
                             await let_go()
             assert await contents(store, key) == ["release False", "release True"]
@@ -367,15 +362,15 @@ async def test_a_slip_whose_answer_is_lost_is_not_put_over_what_somebody_made_of
                 async def decide() -> None:
                     swapped.append(await trio.to_thread.run_sync(swap))
 
-                async with _locked(url, key) as let_go:
+                async with locked(url, key) as let_go:
                     async with trio.open_nursery() as nursery:
                         write = partial(store.append, leased.lease, slips={"turn": b"asks"})
                         nursery.start_soon(write)
-                        await until(url, _in_line(key), 1)
+                        await until(url, in_line(key), 1)
                         nursery.start_soon(decide)
-                        await until(url, _in_line(key), 2)
+                        await until(url, in_line(key), 2)
                         proxy.cut()
-                        await until(url, _in_line(key), 3)  # sent again, behind the other two
+                        await until(url, in_line(key), 3)  # sent again, behind the other two
                         await let_go()
                 assert swapped == [True]
                 assert another.list_slips("turn") == ((key, b"decided"),)
@@ -392,7 +387,7 @@ async def test_a_slip_that_gave_the_lease_back_and_lost_its_answer_is_said_to_be
             key = secrets.token_hex()
             async with open_lease(store, key) as leased:
                 await store.append(leased.lease, [UserMessage("x")])
-                async with _locked(url, key) as let_go:
+                async with locked(url, key) as let_go:
                     async with trio.open_nursery() as nursery:
 
                         async def write() -> None:
@@ -402,49 +397,11 @@ async def test_a_slip_that_gave_the_lease_back_and_lost_its_answer_is_said_to_be
                                 )
 
                         nursery.start_soon(write)
-                        await until(url, _in_line(key), 1)
+                        await until(url, in_line(key), 1)
                         proxy.cut()
-                        await until(url, _in_line(key), 2)
+                        await until(url, in_line(key), 2)
                         await let_go()
             assert store.list_slips("turn") == ((key, b"asks"),)
-
-
-@asynccontextmanager
-async def _locked(url: str, key: str) -> AsyncIterator[Callable[[], Awaitable[None]]]:
-    """Hold a session's lock, until what this gives is called. Whoever wants it stands in line, first come, first served."""
-    async with _held_open(url, f"SELECT pg_advisory_lock({_lock_of(key)})") as let_go:
-        yield let_go
-
-
-def _in_line(key: str) -> str:
-    """How many transactions wait for a session's lock."""
-    high, low = divmod(_lock_of(key) % 2**64, 2**32)
-    return (
-        "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted "
-        f"AND classid = {high} AND objid = {low}"
-    )
-
-
-def _lock_of(key: str) -> int:
-    from nanobot.sessions._postgres_rows import KeyRow
-
-    return KeyRow.of(key).lock
-
-
-@asynccontextmanager
-async def _held_open(url: str, statement: str) -> AsyncIterator[Callable[[], Awaitable[None]]]:
-    import psycopg
-
-    connection = await trio.to_thread.run_sync(lambda: psycopg.connect(url, autocommit=True))
-    await trio.to_thread.run_sync(connection.execute, statement)
-
-    async def let_go() -> None:
-        await trio.to_thread.run_sync(connection.close)
-
-    try:
-        yield let_go
-    finally:
-        connection.close()
 
 
 @pytest.mark.slow  # it waits for leases to run out, or not to
