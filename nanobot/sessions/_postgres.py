@@ -55,7 +55,7 @@ _EXTEND: Final = (
 )
 _REPLACE: Final = (
     "SELECT * FROM nanobot_replace(%b, %b, %b, %b::bytea[], %b::text[], %b, %b, %b, %b::integer, %b::bytea, "
-    "%b::bigint, %b)"
+    "%b::bigint, %b::text[], %b::bytea[], %b)"
 )
 _READ: Final = "SELECT * FROM nanobot_read(%b, %b::integer, %b::integer)"
 _METADATA: Final = "SELECT version, metadata FROM nanobot_session WHERE digest = %b"
@@ -278,10 +278,11 @@ class PostgresStore:
         metadata: Mapping[str, Any] | None = None,
         created_at: datetime | None = None,
         compaction: Compaction | None = None,
+        slips: Mapping[str, bytes] | None = None,
         only_new: bool = False,
     ) -> Position:
         """See `SessionStore.replace`."""
-        addition = Addition.of(messages, metadata, compaction)
+        addition = Addition.of(messages, metadata, compaction, slips)
         self._refuse_if_closed()
         if compaction is not None and not 0 <= compaction.through <= len(addition.bodies):
             raise _impossible(compaction.through)
@@ -298,6 +299,8 @@ class PostgresStore:
             addition.through,
             addition.summary,
             None if created_at is None else microseconds(created_at),
+            addition.slips,
+            addition.slip_bodies,
             only_new,
             repeatable=False,
             answer_s=_LONG_ANSWER_S,

@@ -361,7 +361,8 @@ END $$;
 
 CREATE FUNCTION nanobot_replace(
     p_digest bytea, p_lock bigint, p_key bytea, p_bodies bytea[], p_words text[], p_preview bytea, p_title bytea,
-    p_metadata bytea, p_through integer, p_summary bytea, p_created_at bigint, p_only_new boolean,
+    p_metadata bytea, p_through integer, p_summary bytea, p_created_at bigint, p_slips text[], p_slip_bodies bytea[],
+    p_only_new boolean,
     OUT o_epoch bigint, OUT o_sequence integer, OUT o_version bigint
 ) LANGUAGE plpgsql AS $$
 BEGIN
@@ -372,6 +373,7 @@ BEGIN
     SELECT ended.o_epoch INTO o_epoch FROM nanobot_end_life(p_digest) AS ended;
     SELECT * INTO o_sequence, o_version FROM nanobot_write(p_digest, p_key, o_epoch, 0, p_bodies, p_words, p_preview,
         p_title, p_metadata, p_through, p_summary, p_created_at);
+    PERFORM nanobot_write_slips(id, p_slips, p_slip_bodies) FROM nanobot_session WHERE digest = p_digest;
 END $$;
 
 CREATE FUNCTION nanobot_clear(

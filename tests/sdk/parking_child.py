@@ -25,7 +25,7 @@ from nanobot import Nanobot, Park, tool
 from nanobot.errors import NothingToResume
 from nanobot.messages import Message, ToolMessage, UserMessage
 from nanobot.providers import ModelRequest
-from nanobot.sessions import Lease, Position, SessionStore
+from nanobot.sessions import Lease, Position, SearchableStore
 from nanobot.sessions._record import Compaction
 from nanobot.sessions._sqlite import SqliteStore
 from nanobot.testing import Answer, ScriptedProvider
@@ -89,7 +89,7 @@ class DeadlySqlite(DeadlyWrites, SqliteStore):
     """A store in the folder."""
 
 
-def open_store(kind: str, folder: Path, steps: Steps) -> SessionStore:
+def open_store(kind: str, folder: Path, steps: Steps) -> SearchableStore:
     """The store of a flow."""
     if kind == "sqlite":
         store = DeadlySqlite(folder / "sessions.db", durability="fast")
@@ -118,7 +118,7 @@ def answer(request: ModelRequest) -> Answer | str:
     return "All done."
 
 
-def open_bot(folder: Path, store: SessionStore, steps: Steps) -> Nanobot:
+def open_bot(folder: Path, store: SearchableStore, steps: Steps) -> Nanobot:
     """The same bot in each process."""
 
     def effect(line: str) -> str:
