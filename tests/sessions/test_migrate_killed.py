@@ -73,8 +73,9 @@ def fill(folder: Path) -> tuple[list[str], str]:
             metadata={"title": f"é{number}"},
             created_at=datetime(2020, 1, 1 + number, tzinfo=UTC),
             compaction=Compaction(number // 2, "notes") if number else None,
+            slips={"turn": b"parked"} if number % 4 == 1 else None,
         )
-    digest = migrate_sessions(store, InMemoryStore()).target.digest
+    digest = migrate_sessions(store, InMemoryStore(), slips=["turn"]).target.digest
     store.close()
     return keys, digest
 
