@@ -473,6 +473,8 @@ BEGIN
     PERFORM set_config('synchronous_commit', 'off', true);
     INSERT INTO nanobot_owner VALUES (p_owner, clock_timestamp() + p_timeout)
     ON CONFLICT (id) DO UPDATE SET expires_at = excluded.expires_at;
+    -- The server's clock was set back: nobody lives for longer than that from now without being heard of.
+    UPDATE nanobot_owner SET expires_at = clock_timestamp() + p_timeout WHERE expires_at > clock_timestamp() + p_timeout;
     FOR dead IN SELECT id FROM nanobot_owner WHERE expires_at <= clock_timestamp() FOR UPDATE SKIP LOCKED LOOP
         PERFORM nanobot_bury(dead);
     END LOOP;

@@ -70,7 +70,7 @@ async def line_of(process: subprocess.Popen[str]) -> str:
 
 @asynccontextmanager
 async def opened(url: str, **options: object) -> AsyncIterator[PostgresStore]:
-    store = PostgresStore(url, lease_timeout_s=LEASE_TIMEOUT_S, **options)  # type: ignore[arg-type]  # by name
+    store = PostgresStore(url, **{"lease_timeout_s": LEASE_TIMEOUT_S, **options})  # type: ignore[arg-type]  # by name
     try:
         with trio.fail_after(60):  # noqa: ASYNC100 - what it bounds is the block
             yield store
@@ -259,6 +259,47 @@ async def test_the_clock_of_a_process_says_nothing_about_its_lease(url: str) -> 
                 assert waiting.cancelled_caught
                 output, _ = await trio.to_thread.run_sync(process.communicate, "go on\n")
                 assert output == "written\n"
+
+
+async def test_a_clock_of_the_server_that_jumps_ahead_costs_a_turn_and_mixes_nothing(
+    url: str,
+) -> None:
+    """For the tables it is all the same whether the clock goes ahead or what they say of time lies back."""
+    name = secrets.token_hex(8)
+    async with (  # both beat once, and then not for the time of this test
+        opened(f"{url}&application_name={name}", lease_timeout_s=3600.0) as one,
+        opened(url, lease_timeout_s=3600.0) as two,
+    ):
+        leased = await one.acquire_lease("a")
+        await one.append(leased.lease, [UserMessage("from the first owner")])
+        beaten = f"SELECT count(*) FROM pg_stat_activity WHERE application_name = '{name}' AND query LIKE '%beat%'"
+        await until(url, beaten, 1)
+        await _shift(url, "-2 hours")
+        async with open_lease(two, "a") as taken_over:
+            with pytest.raises(SessionFenced):
+                await one.append(leased.lease, [UserMessage("too late")])
+            await one.release_lease(leased.lease)
+            await two.append(taken_over.lease, [UserMessage("from the second owner")])
+        async with open_lease(one, "a") as again:  # and it has lost nothing else
+            await one.append(again.lease, [UserMessage("well again")])
+        said = ["from the first owner", "from the second owner", "well again"]
+        assert await contents(one, "a") == said
+
+
+@pytest.mark.slow  # it waits until the lease of the dead one has run out
+async def test_a_clock_of_the_server_that_is_set_back_keeps_the_dead_no_longer(url: str) -> None:
+    with child("hold", url, "a") as process:
+        assert await line_of(process) == "held"
+        process.kill()
+        await trio.to_thread.run_sync(process.wait)
+        await _shift(url, "1 hour")
+        async with opened(url) as store, open_lease(store, "a") as leased:
+            assert leased.position.sequence == 1
+
+
+async def _shift(url: str, interval: str) -> None:
+    statement = f"UPDATE nanobot_owner SET expires_at = expires_at + interval '{interval}'"
+    await trio.to_thread.run_sync(run_sql, url, statement)
 
 
 def test_a_forked_child_has_the_sessions_and_the_parent_its_leases(url: str) -> None:
