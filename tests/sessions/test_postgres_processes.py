@@ -201,6 +201,25 @@ async def test_who_gives_up_waiting_is_passed_over(url: str) -> None:
         await until(url, "SELECT count(*) FROM nanobot_waiter", 0)
 
 
+# --- from elsewhere
+
+
+async def test_a_process_hears_what_another_writes_and_is_asked_to_stop_by_a_third(
+    url: str,
+) -> None:
+    with child("follow", url, "a", 2) as follower, child("hold", url, "a") as owner:
+        assert await line_of(owner) == "held"
+        assert await line_of(follower) == "ready"
+        assert await line_of(follower) == "from the first owner"
+        async with opened(url) as store:
+            assert await trio.to_thread.run_sync(store.request_cancel, "a")
+            assert await line_of(owner) == "asked to stop a"
+            assert not await trio.to_thread.run_sync(store.request_cancel, "nobody's")
+        output, _ = await trio.to_thread.run_sync(lambda: owner.communicate("go on\n", 30))
+        assert output == "written\n"
+        assert await line_of(follower) == "much later"
+
+
 # --- death and sleep
 
 
