@@ -26,6 +26,7 @@ from tests.sessions.postgres_server import new_schema, run_sql, until
 
 # After psycopg was looked for: without it these tests skip.
 from nanobot.sessions._postgres import PostgresStore  # isort: skip
+from nanobot.sessions._postgres_rows import KeyRow  # isort: skip
 from tests.sessions import postgres_child  # isort: skip
 from tests.sessions.postgres_locks import in_line, locked  # isort: skip
 from tests.sessions.postgres_child import LEASE_TIMEOUT_S  # isort: skip
@@ -216,7 +217,9 @@ async def test_a_process_hears_what_another_writes_and_is_asked_to_stop_by_a_thi
             assert await line_of(owner) == "asked to stop a"
             assert not await trio.to_thread.run_sync(store.request_cancel, "nobody's")
         output, _ = await trio.to_thread.run_sync(lambda: owner.communicate("go on\n", 30))
-        assert output.splitlines()[-1] == "written"  # and before it, for each beat, that it was asked to stop
+        assert (
+            output.splitlines()[-1] == "written"
+        )  # and before it, for each beat, that it was asked to stop
         assert await line_of(follower) == "much later"
 
 
@@ -405,6 +408,32 @@ async def test_a_write_whose_answer_is_lost_is_written_once(url: str) -> None:
                             proxy.cut()
                             await let_go()
             assert await contents(store, key) == ["release False", "release True"]
+
+
+async def test_a_request_for_a_lease_that_comes_late_does_nothing(url: str) -> None:
+    """It was given up, and its process has asked again since: it must not take the lease from its own process."""
+    async with opened(url) as store, open_lease(store, "a") as leased:
+        await store.append(leased.lease, [UserMessage("x")])
+        row, owner = KeyRow.of("a"), store._desk.owner
+        late = "SELECT o_token FROM nanobot_acquire(%s, %s, %s, 0, '2 s', NULL, NULL, NULL, NULL)"
+        assert run_sql(url, late, row.digest, row.lock, owner) == [(None,)]
+        await store.append(leased.lease, [UserMessage("still mine")])
+
+
+async def test_who_follows_hears_of_what_was_written_while_it_was_cut_off(url: str) -> None:
+    name = secrets.token_hex(8)
+    with open_proxy(f"{url}&application_name={name}") as (proxy, through):
+        async with opened(through) as store, opened(url) as another:
+            async with open_lease(store, "a"):  # the listener begins
+                beaten = f"SELECT count(*) FROM pg_stat_activity WHERE application_name = '{name}' AND query LIKE '%beat%'"
+                await until(url, beaten, 1)
+            async with store.watch("a") as bell:
+                proxy.mode = "silent"
+                async with open_lease(another, "a") as leased:
+                    await another.append(leased.lease, [UserMessage("x")])
+                proxy.mode = "pass"
+                proxy.cut()
+                await bell.wait()
 
 
 async def test_a_slip_whose_answer_is_lost_is_not_put_over_what_somebody_made_of_it(
