@@ -71,7 +71,9 @@ async def work(kind: str, place: str, name: str, seconds: float) -> dict[str, An
                     for number in range(SESSIONS):
                         nursery.start_soon(session, f"{name}.{number}", until)
 
-            await all_sessions(time.perf_counter() + min(0.5, seconds / 2))  # connections, tables, caches
+            await all_sessions(
+                time.perf_counter() + min(0.5, seconds / 2)
+            )  # connections, tables, caches
             took.clear()
             counted[:] = [0, 0]
             server = _server_cpu_s(store)
