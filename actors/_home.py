@@ -19,7 +19,7 @@ from ._errors import HomeGone
 from ._run_ended import post_unless_ended, run_ended
 from ._watch import watch_here
 
-__all__ = ["Home", "shared_home", "trio_home"]
+__all__ = ["Home", "in_living_home", "shared_home", "trio_home"]
 
 Ts = TypeVarTuple("Ts")
 
@@ -34,7 +34,7 @@ class Home:
 
     def __init__(self, token: trio.lowlevel.TrioToken) -> None:
         self._token = token
-        self._pid = os.getpid()
+        self._forks = _forks
         self._ended = False
         self._at_end: dict[object, Callable[[], None]] = {}
 
@@ -46,7 +46,12 @@ class Home:
     @property
     def alive(self) -> bool:
         """Whether work can still be posted. False in a forked child, whose copy of the run has no thread."""
-        return not self._ended and self._pid == os.getpid() and not run_ended(self._token)
+        return not self._ended and not self.forked and not run_ended(self._token)
+
+    @property
+    def forked(self) -> bool:
+        """Whether this is a forked child's copy of a home that is its parent's."""
+        return self._forks != _forks
 
     @property
     def is_here(self) -> bool:
@@ -59,7 +64,7 @@ class Home:
         Raises:
           HomeGone: The run has ended.
         """
-        if self._pid != os.getpid():
+        if self.forked:
             raise HomeGone("this process was forked from the one where the engine lives")
         if self._ended or not post_unless_ended(self._token, _guarded, function, args):
             raise HomeGone("the Trio run in which the engine lived has ended")
@@ -216,6 +221,16 @@ def trio_home() -> Home:
         return home
 
 
+def in_living_home() -> bool:
+    """Whether the caller is in a task of a home's run, and the run goes on: one that crashes still calls callbacks."""
+    if not trio.lowlevel.in_trio_task():
+        return False
+    try:
+        return not _trio_homes.get()._ended
+    except LookupError:
+        return False
+
+
 def _guarded(function: Callable[..., object], args: tuple[object, ...]) -> None:
     try:
         function(*args)
@@ -227,11 +242,17 @@ def _spawn(main: Callable[[], Awaitable[None]], name: str) -> None:
     trio.lowlevel.spawn_system_task(main, name=name)
 
 
+_forks = 0
+"""How often this process and those it descends from were forked. Asked at each wait, where `os.getpid()` would be one system
+call more."""
+
+
 def _forget_after_fork() -> None:
     """The child has no thread. Its copies of the parent's sockets stay open: closing them would gain little here, but
     could confuse a poll object that both processes share.
     """
-    global _shared, _shared_lock
+    global _forks, _shared, _shared_lock
+    _forks += 1
     _shared = None
     _shared_lock = threading.Lock()
 

@@ -62,6 +62,10 @@ class AsyncHost(Host, Protocol):
         """A wake-up for a task of this host."""
         ...
 
+    async def checkpoint(self) -> None:
+        """Let the other tasks of the host run, and be cancelled if that was asked for."""
+        ...
+
     async def wait_until(
         self, done: Callable[[], bool], notify: Notify, *, on_cancel: Callable[[], object]
     ) -> None:

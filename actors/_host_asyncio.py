@@ -11,6 +11,7 @@ import trio
 
 from ._errors import HostGone
 from ._host import Finished, FunctionCancelled, Notify
+from ._wake_ups import wake_in
 
 __all__ = ["AsyncioHost"]
 
@@ -31,10 +32,7 @@ class _AsyncioNotify:
         if self._crossing:
             return
         self._crossing = True
-        try:
-            self._loop.call_soon_threadsafe(self._arrive)
-        except RuntimeError:
-            pass  # the loop is closed and the waiter with it
+        wake_in(self._loop, self._arrive)
 
     def _arrive(self) -> None:
         self._crossing = False
@@ -125,6 +123,9 @@ class AsyncioHost:
 
     def make_notify(self) -> Notify:
         return _AsyncioNotify(self._loop)
+
+    async def checkpoint(self) -> None:
+        await asyncio.sleep(0)
 
     async def wait_until(
         self, done: Callable[[], bool], notify: Notify, *, on_cancel: Callable[[], object]

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextvars
 import queue
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ._errors import HostGone
-from ._host import Finished, FunctionCancelled
+from ._host import Finished
 
-__all__ = ["SyncHost"]
+if TYPE_CHECKING:
+    import asyncio
+
+    from ._own_loop import OwnLoop
+
+__all__ = ["Cell", "SyncHost"]
 
 
 class SyncHost:
@@ -23,7 +27,7 @@ class SyncHost:
 
     def __init__(self) -> None:
         self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        self._runner: asyncio.Runner | None = None
+        self._loop: OwnLoop | None = None
         self._left = False
 
     @property
@@ -63,8 +67,8 @@ class SyncHost:
     def close(self) -> None:
         """Close the loop that hooks ran on, if there was one, and serve no more host calls. Idempotent."""
         self._left = True
-        if self._runner is not None:
-            self._runner.close()
+        if self._loop is not None:
+            self._loop.close()
 
     def start(
         self,
@@ -75,7 +79,7 @@ class SyncHost:
     ) -> Callable[[], None]:
         if self._left:
             raise HostGone("the calling thread no longer waits")
-        cell = _Cell()
+        cell = Cell()
         self._work.put(lambda: self._run(cell, function, args, context, finished))
         return cell.cancel
 
@@ -87,37 +91,21 @@ class SyncHost:
 
     def _run(
         self,
-        cell: _Cell,
+        cell: Cell,
         function: Callable[..., Awaitable[Any]],
         args: tuple[Any, ...],
         context: contextvars.Context,
         finished: Finished,
     ) -> None:
-        if self._runner is None:
-            # With a factory the runner leaves alone what `asyncio.get_event_loop()` gives in this thread.
-            self._runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
+        if self._loop is None:
+            # deferred: asyncio is a tenth of what a program without hooks would import
+            from ._own_loop import OwnLoop
 
-        async def main() -> Any:
-            if not cell.enter():
-                raise asyncio.CancelledError
-            return await function(*args)
-
-        coroutine = main()
-        try:
-            value = self._runner.run(coroutine, context=context)
-        except KeyboardInterrupt:
-            finished(None, FunctionCancelled())
-            raise
-        except asyncio.CancelledError:  # noqa: ASYNC103 - no cancellation of ours: this thread has no loop
-            finished(None, FunctionCancelled())
-        except BaseException as error:  # noqa: BLE001, ASYNC103 - it is raised again in the engine
-            coroutine.close()  # a loop that runs already refuses another one inside it
-            finished(None, error)
-        else:
-            finished(value, None)
+            self._loop = OwnLoop()
+        self._loop.run(cell, function, args, context, finished)
 
 
-class _Cell:
+class Cell:
     """Where the task of a host call is found by whoever cancels it."""
 
     __slots__ = ("_cancelled", "_loop", "_task")
@@ -127,9 +115,9 @@ class _Cell:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[Any] | None = None
 
-    def enter(self) -> bool:
-        self._task = asyncio.current_task()
-        self._loop = asyncio.get_running_loop()
+    def enter(self, loop: asyncio.AbstractEventLoop, task: asyncio.Task[Any] | None) -> bool:
+        self._task = task
+        self._loop = loop
         return not self._cancelled
 
     def cancel(self) -> None:

@@ -52,6 +52,9 @@ class TrioHost:
     def make_notify(self) -> Notify:
         return TrioNotify() if self.local else _ThreadsafeTrioNotify(self._token)
 
+    async def checkpoint(self) -> None:
+        await trio.lowlevel.checkpoint()
+
     async def wait_until(
         self, done: Callable[[], bool], notify: Notify, *, on_cancel: Callable[[], object]
     ) -> None:

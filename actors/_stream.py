@@ -87,6 +87,11 @@ class CreditStream(Generic[T]):
         return len(self._queue)
 
     @property
+    def has_credit(self) -> bool:
+        """Whether the next event is within the window, so that `send` would neither wait nor fail."""
+        return len(self._in_flight) < self.window
+
+    @property
     def connected(self) -> bool:
         """Whether a reader has begun to read."""
         return self._on_readable is not None
@@ -110,7 +115,7 @@ class CreditStream(Generic[T]):
           ReaderStalled: The event would spill past the limit. It was not sent.
           trio.BusyResourceError: Another task is waiting to send.
         """
-        while self._window_full and not self.closed and self.may_wait():
+        while not self.has_credit and not self.closed and self.may_wait():
             if self.waiting:
                 raise trio.BusyResourceError("another task is waiting to send already")
             self.waiting = True
@@ -118,7 +123,7 @@ class CreditStream(Generic[T]):
                 await self._notify.notified()
             finally:
                 self.waiting = False
-        spills = self._window_full and not self.closed
+        spills = not self.has_credit and not self.closed
         if spills and self._pending_bytes + size_bytes > self.spill_limit_bytes:
             raise ReaderStalled(self.spill_limit_bytes)
         self.send_nowait(event, size_bytes)
@@ -159,10 +164,6 @@ class CreditStream(Generic[T]):
             self._pending_bytes -= self._in_flight.popleft()
         self._notify.notify()
 
-    @property
-    def _window_full(self) -> bool:
-        return len(self._in_flight) >= self.window
-
     def reconsider(self) -> None:
         """Make a waiting producer ask `may_wait()` again."""
         if self.waiting:
@@ -194,6 +195,11 @@ class CreditReader(Generic[T]):
         self._give_back = give_back
         self._owed = 0
         self._ended = False
+
+    @property
+    def at_batch(self) -> bool:
+        """Whether the next event is the first of a batch: the moment to let others run, for a reader that never waits."""
+        return not self._owed
 
     def receive_nowait(self) -> T:
         """The next event.

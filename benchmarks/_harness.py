@@ -20,6 +20,7 @@ from nanobot import Nanobot
 from nanobot.providers import Provider
 
 __all__ = [
+    "COMPILED",
     "allow_files",
     "bot_at",
     "bot_on",
@@ -31,6 +32,12 @@ __all__ = [
 
 _NO_DISK: Mapping[str, str] = {"store": "memory"}
 """What a disk costs is another question, and has benchmarks of its own: session_store and session_growth."""
+
+
+COMPILED: Mapping[str, str] = {
+    name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"
+}
+"""The environment of a process that keeps its byte code and finds it the next time. Without, a start is half compilation."""
 
 
 def parse(doc: str | None) -> bool:

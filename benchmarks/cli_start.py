@@ -13,7 +13,7 @@ import os
 import sys
 import time
 
-from benchmarks._harness import parse, report
+from benchmarks._harness import COMPILED, parse, report
 
 SUBJECTS = {
     "Python itself": ["-c", "pass"],
@@ -29,7 +29,7 @@ def run(arguments: list[str]) -> tuple[float, float]:
     pid = os.posix_spawn(
         sys.executable,
         [sys.executable, *arguments],
-        os.environ,
+        COMPILED,
         file_actions=[(os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0)],
     )
     _, status, used = os.wait4(pid, 0)

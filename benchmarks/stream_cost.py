@@ -1,21 +1,24 @@
 """What does one streamed event cost in CPU, and how soon is the first one there?
 
-    python benchmarks/stream_cost.py            # about two minutes
-    python benchmarks/stream_cost.py --short    # about 10 s
+    python benchmarks/stream_cost.py                      # about two minutes
+    python benchmarks/stream_cost.py --short              # about 20 s
+    python benchmarks/stream_cost.py --beside ../other    # short answers only, beside the code of another checkout
 
 Microseconds of this process's CPU, all threads counted, per `text.delta` that a reader takes out of `bot.stream(...)`. The
 answer has thousands of deltas; what the turn around them costs is in the figure, and small. In the first subjects the model
 is an object in this process that hands over all deltas at once; in the last ones it is a service over HTTP that writes them
 as fast as they are taken, and its own CPU is not counted.
 
-Then many at once, over HTTP, with a model on the other core: answers of 200 deltas, CPU per delta with the turn around them,
-and `apart_from_turn` without it, by the cost of answers that have one delta. And 50 streams whose model says a word every
-20 ms, and which begin one after the other, lest the first words wait for the beginnings of other turns: wall milliseconds
-from the moment in which the service wrote the first to the one in which the reader has it.
+Then many streams, each subject in a process of its own, with a model on the other core: answers of 200 deltas that come at
+once, or one by one every 5 ms, CPU per delta with the turn around them, and `apart_from_turn` without it, by the cost of
+answers that have one delta. And 50 streams whose model says a word every 20 ms, and which begin one after the other, lest the
+first words wait for the beginnings of other turns: wall milliseconds from the moment in which the service wrote the first to
+the one in which the reader has it.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
@@ -30,11 +33,11 @@ from benchmarks._harness import (
     bot_at,
     bot_on,
     model_service,
-    parse,
     report,
     stay_on_first_core,
 )
 from benchmarks._model import fast_model
+from benchmarks._subjects import Subject, measure
 from nanobot import STREAM_EVENT_TEXT_DELTA, Nanobot
 from nanobot.testing import Answer, ScriptedProvider
 
@@ -91,86 +94,87 @@ async def first_delta(sleep: Sleep, bot: Nanobot) -> float:
     return late_ms
 
 
-async def deltas_of(bot: Nanobot) -> float:
-    """How many deltas one answer has."""
-    deltas = 0
-    async for event in bot.stream("hello", session_key=new_session()):
-        deltas += event.type == STREAM_EVENT_TEXT_DELTA
-    return deltas
+def at_once(host: str, bot: Nanobot) -> list[float]:
+    """Read `PACED` streams at once, connections made before; returns how late their first deltas were."""
+    reader = partial(first_delta, SLEEPS[host])
 
-
-def at_once(host: str, bot: Nanobot, reader: Reader, streams: int) -> tuple[float, list[float]]:
-    """CPU seconds of so many streams at once, connections made before, and what their readers return."""
-
-    async def under_trio() -> tuple[float, list[float]]:
+    async def under_trio() -> list[float]:
         found: list[float] = []
 
         async def one() -> None:
             found.append(await reader(bot))
 
-        cpu = 0.0
         for _ in range(2):
             found.clear()
-            cpu = time.process_time()
             async with trio.open_nursery() as nursery:
-                for _ in range(streams):
+                for _ in range(PACED):
                     nursery.start_soon(one)
-        return time.process_time() - cpu, found
+        return found
 
-    async def under_asyncio() -> tuple[float, list[float]]:
-        await asyncio.gather(*(reader(bot) for _ in range(streams)))
-        cpu = time.process_time()
-        found = await asyncio.gather(*(reader(bot) for _ in range(streams)))
-        return time.process_time() - cpu, found
+    async def under_asyncio() -> list[float]:
+        await asyncio.gather(*(reader(bot) for _ in range(PACED)))
+        return await asyncio.gather(*(reader(bot) for _ in range(PACED)))
 
     return trio.run(under_trio) if host == "trio" else asyncio.run(under_asyncio())
 
 
-def many(short: bool) -> None:
-    """Measure short answers at once: what each delta costs, and how late the first one is."""
+def first_deltas(short: bool) -> None:
+    """Measure how late the first delta of a stream is."""
     stay_on_first_core()
     with ExitStack() as stack:
         root = stack.enter_context(fast_model())
-
-        def bots(wishes: str) -> dict[str, Nanobot]:
-            url = f"{root}/{wishes}/v1"
-            return {host: stack.enter_context(bot_at(url)) for host in HOSTS}
-
-        long, one = bots(f"deltas={SHORT_ANSWER}"), bots("deltas=1")
-        for streams in (1, 50) if short else (1, 50, 500):
-            rounds = (4 if short else 15) if streams < 500 else 5
-            values: dict[str, list[float]] = {host: [] for host in HOSTS}
-            without: dict[str, list[float]] = {host: [] for host in HOSTS}
-            for number in range(rounds + 1):
-                for host in HOSTS:
-                    cpu_s, deltas = at_once(host, long[host], deltas_of, streams)
-                    assert set(deltas) == {SHORT_ANSWER}, deltas
-                    turn_s, _ = at_once(host, one[host], deltas_of, streams)
-                    if number:  # the first round imports and compiles
-                        values[host].append(cpu_s / streams / SHORT_ANSWER * 1e6)
-                        more_s = (cpu_s - turn_s) / streams / (SHORT_ANSWER - 1)
-                        without[host].append(more_s * 1e6)
-            for host, costs in values.items():
-                facts = {"streams": streams, "apart_from_turn": round(median(without[host]), 2)}
-                name = f"{SHORT_ANSWER} deltas at once, {host}"
-                report("stream_cost", name, costs, "CPU us per delta", **facts)
-        paced = bots(f"deltas=50,pace={PACE_S}")
+        url = f"{root}/deltas=50,pace={PACE_S}/v1"
+        bots = {host: stack.enter_context(bot_at(url)) for host in HOSTS}
         late: dict[str, list[float]] = {host: [] for host in HOSTS}
         for _ in range(2 if short else 20):
-            for host in HOSTS:
-                late[host] += at_once(host, paced[host], partial(first_delta, SLEEPS[host]), PACED)[
-                    1
-                ]
+            for host, bot in bots.items():
+                late[host] += at_once(host, bot)
         for host, values_ms in late.items():
             p99 = round(quantiles(values_ms, n=100)[98], 2)
             name = f"first delta of {PACED} paced streams, {host}"
             report("stream_cost", name, values_ms, "wall ms", p99=p99)
 
 
+def many(short: bool, beside: str | None) -> None:
+    """Measure short answers at once: what each delta costs."""
+    checkouts = {"": "", **({", beside": beside} if beside else {})}
+    loads = [(SHORT_ANSWER, 0.0, streams) for streams in ((1, 50) if short else (1, 50, 500))]
+    loads.append((SHORT_ANSWER, PACE_S / 4, PACED))
+    with fast_model() as root:
+        for deltas, pace_s, streams in loads:
+            wishes = f"deltas={deltas},pace={pace_s:g}" if pace_s else f"deltas={deltas}"
+            subjects = [
+                Subject(f"{host}{which} {path}", f"nanobot_stream_{host}", path=path, checkout=of)
+                for which, of in checkouts.items()
+                for host in HOSTS
+                for path in (wishes, "deltas=1")
+            ]
+            turns = 10 if streams == 1 else 1
+            rounds = (4 if short else 15) if streams < 500 else 5
+            figures = measure(subjects, root, sessions=streams, turns=turns, rounds=rounds)
+            for which in checkouts:
+                for host in HOSTS:
+                    costs = [us / deltas for us in figures[f"{host}{which} {wishes}"].cpu_us]
+                    turn_us = figures[f"{host}{which} deltas=1"].median_cpu_us
+                    apart = (median(costs) * deltas - turn_us) / (deltas - 1)
+                    when = "one by one" if pace_s else "at once"
+                    name = f"{deltas} deltas {when}, {host}{which}"
+                    facts = {"streams": streams, "apart_from_turn": round(apart, 2)}
+                    report("stream_cost", name, costs, "CPU us per delta", **facts)
+
+
 def main() -> None:
-    short = parse(__doc__)
-    long_answers(5 if short else 31)
-    many(short)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--short", action="store_true", help="fewer rounds, about 20 s")
+    parser.add_argument("--beside", help="the folder of another checkout of this project")
+    options = parser.parse_args()
+    if not options.beside:
+        long_answers(5 if options.short else 31)
+    many(options.short, options.beside)
+    if not options.beside:
+        first_deltas(options.short)
 
 
 def long_answers(rounds: int) -> None:

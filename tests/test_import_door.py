@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+from nanobot.testing import scripted_server
 
 HEAVY = ("httpx", "h11", "click", "typer", "rich", "trio", "asyncio", "msgspec", "trio_websocket")
 VENDORS = tuple(
@@ -72,3 +75,52 @@ with TemporaryDirectory() as folder:
     assert not Path(folder, "sessions").exists()
 """
     assert not tops_of(modules_of(statement)) & {"httpx", "h11", "click", "rich", "sqlite3"}
+
+
+NOT_FOR_A_PLAIN_TURN = frozenset(
+    {
+        "anyio",
+        "asyncio",
+        "click",
+        "h11",
+        "httpcore",
+        "httpx",
+        "json_repair",
+        "mcp",
+        "opentelemetry",
+        "prompt_toolkit",
+        "psycopg",
+        "pygments",
+        "rich",
+        "starlette",
+        "trio_websocket",
+    }
+)
+
+
+def test_a_first_turn_over_http_brings_no_http_client_no_other_loop_and_no_repair(
+    tmp_path: Path,
+) -> None:
+    with scripted_server(lambda _: "Hello.") as server:
+        config = {
+            "agents": {"defaults": {"model": "mine/model", "workspace": str(tmp_path / "work")}},
+            "providers": {"mine": {"apiBase": server.base_url}},
+        }
+        (tmp_path / "config.json").write_text(json.dumps(config))
+        modules = modules_of(f"""
+from nanobot import Nanobot
+with Nanobot.from_config({str(tmp_path / "config.json")!r}) as bot:
+    assert bot.run_sync("Hi").content == "Hello."
+""")
+    assert not tops_of(modules) & NOT_FOR_A_PLAIN_TURN
+    assert {"trio", "sqlite3"} <= modules  # or this test looks at the wrong thing
+    vendors = {name for name in modules if name.startswith("nanobot.providers.openai_chat")}
+    assert vendors
+    for part in ("anthropic", "openai_responses", "local", "_transport", "_images"):
+        assert f"nanobot.providers.{part}" not in modules, part
+
+
+def test_an_answer_that_a_program_reads_brings_no_markdown() -> None:
+    modules = modules_of("import nanobot.cli._agent, nanobot.cli._once")
+    assert not tops_of(modules) & {"markdown_it", "prompt_toolkit", "pygments", "httpx", "asyncio"}
+    assert "rich" in modules  # or this test looks at the wrong thing

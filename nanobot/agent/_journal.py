@@ -25,8 +25,9 @@ class Journal(Protocol):
           open_turn: Takes the place of the one before, for whoever has to go on with the turn; None is nothing.
           last: Whether this is the last time that the turn calls.
 
-        A turn calls this shielded from cancellation, with a deadline (`Limits.settle_s`): if that strikes, the
-        journal may or may not have the messages, and the turn will not call again.
+        Cancelled, it has written nothing; if it is too late for that, it returns as if it had not been cancelled. A turn
+        that is cancelled meanwhile calls again, shielded. Each call has a deadline (`Limits.store_s`, `Limits.settle_s`); one
+        that missed it is the last.
 
         Raises:
           StoreError: They could not be written. The turn goes on without a journal, and its result says so.

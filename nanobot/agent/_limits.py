@@ -21,9 +21,10 @@ class Limits(Struct, frozen=True, kw_only=True):
         `max_tokens`; a model that is still not done by then repeats itself.
       max_empty_retries: Times an empty answer is asked for again as it was, before the model is asked in plain words.
       max_tool_result_chars: Characters of one tool result that the model is shown.
+      store_s: What one write to the journal may take. A disk in trouble stalls for some seconds; a store that is silent for
+        longer is given up, and the turn goes on without it.
       settle_s: What each thing may take that a turn does although it was cancelled: one write to the journal, and one
-        call of hooks for each of `finalize_content`, `on_error` and `on_finally`. Longer than a slow disk takes, short
-        for somebody who pressed stop.
+        call of hooks for each of `finalize_content`, `on_error` and `on_finally`. Short, for somebody pressed stop.
     """
 
     max_iterations: int = 200
@@ -31,6 +32,7 @@ class Limits(Struct, frozen=True, kw_only=True):
     max_continuations: int = 3
     max_empty_retries: int = 1
     max_tool_result_chars: int = MAX_RESULT_CHARS
+    store_s: float = 60.0
     settle_s: float = 5.0
 
     def __post_init__(self) -> None:
@@ -40,7 +42,7 @@ class Limits(Struct, frozen=True, kw_only=True):
             raise InvalidArgument(f"timeout_s must be more than 0 seconds, not {self.timeout_s}")
         if self.max_continuations < 0 or self.max_empty_retries < 0:
             raise InvalidArgument("max_continuations and max_empty_retries cannot be negative")
-        if not 0 < self.settle_s < float("inf"):
-            raise InvalidArgument(
-                f"settle_s must be a positive number of seconds, not {self.settle_s}"
-            )
+        for name in ("store_s", "settle_s"):
+            seconds = getattr(self, name)
+            if not 0 < seconds < float("inf"):
+                raise InvalidArgument(f"{name} must be a positive number of seconds, not {seconds}")

@@ -525,17 +525,23 @@ class Turn:
         if not self._persisted or self._parts.journal is NO_JOURNAL:
             return
         self._persisted = False  # until it returns: after a bug in it, too, it is not asked again
-        with self._settling():
+        journal, within_s = self._parts.journal, self._parts.limits.store_s
+        try:
             try:
-                await self._parts.journal.record(messages, self._state, last=last)
-            except StoreError as error:
-                self._store_error = str(error)
-                _log.error("this turn is not stored from here on: %s", error)
-                return
+                with trio.move_on_after(within_s) as scope:
+                    await journal.record(messages, self._state, last=last)
+            except trio.Cancelled:  # noqa: ASYNC103 - the next checkpoint raises it again
+                # So nothing was written; and somebody waits for the end now.
+                within_s = self._parts.limits.settle_s
+                with self._settling() as scope:
+                    await journal.record(messages, self._state, last=last)  # noqa: ASYNC102 - shielded, and bounded
+            if scope.cancelled_caught:
+                raise StoreError(f"the store took longer than {within_s:g} s")
+        except StoreError as error:
+            self._store_error = str(error)
+            _log.error("this turn is not stored from here on: %s", error)
+        else:
             self._persisted = True
-            return
-        self._store_error = f"the store took longer than {self._parts.limits.settle_s:g} s"
-        _log.error("this turn is not stored from here on: %s", self._store_error)
 
     def _settling(self) -> trio.CancelScope:
         """A scope for what a turn does whatever happens around it, for a while."""

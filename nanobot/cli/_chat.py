@@ -33,6 +33,7 @@ from ._instance import Instance
 from ._keyboard import Keyboard, PlainKeyboard, PromptKeyboard
 from ._once import failure_from_event
 from ._permission import answer_from_line, question
+from ._render import QuietMarkdown
 from ._screen import Screen
 from ._turn_view import Finished, TurnView
 
@@ -228,7 +229,9 @@ class Conversation:
 
     async def _run_turn(self, text: str) -> None:
         view = TurnView(
-            now=time.monotonic, width=lambda: self.screen.width, markdown=self._markdown
+            now=time.monotonic,
+            width=lambda: self.screen.width,
+            drawn=QuietMarkdown if self._markdown else Text,
         )
         try:
             stream = self.bot.stream(

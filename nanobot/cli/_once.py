@@ -161,11 +161,16 @@ def _write_text(events: Iterable[StreamEvent], person: Person) -> int:
 
 def _draw(events: Iterable[StreamEvent], person: Person, markdown: bool) -> int:
     """For people: finished blocks stay, what is unfinished moves below them."""
+    # deferred: Markdown and its highlighter are a tenth of what a program that reads the answer waits for
+    from ._render import QuietMarkdown
+
     code = 1
     answers, asides = to_stdout(), to_stderr()
     # The moving part goes where nobody mistakes it for the answer, if that is a terminal, too.
     screen = asides if asides.is_terminal else answers
-    view = TurnView(now=time.monotonic, width=lambda: screen.width, markdown=markdown)
+    view = TurnView(
+        now=time.monotonic, width=lambda: screen.width, drawn=QuietMarkdown if markdown else Text
+    )
     with ExitStack() as stack:
         live = person.moving = Moving(screen, view)
 

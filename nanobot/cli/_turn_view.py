@@ -24,7 +24,6 @@ from nanobot import (
 
 from ._blocks import MarkdownBlocks
 from ._fold import clipped, elapsed, one_line, summary_of_call, summary_of_result, without_controls
-from ._render import QuietMarkdown
 
 __all__ = ["Finished", "TurnView"]
 
@@ -54,12 +53,16 @@ class TurnView:
     """Follows a turn's events. `feed` gives what is finished, in order; `live` draws what is going on just now."""
 
     def __init__(
-        self, *, now: Callable[[], float], width: Callable[[], int], markdown: bool = True
+        self,
+        *,
+        now: Callable[[], float],
+        width: Callable[[], int],
+        drawn: Callable[[str], RenderableType] = Text,
     ) -> None:
-        """`now` is a clock in seconds, `width` the columns of the screen."""
+        """`now` is a clock in seconds, `width` the columns of the screen, `drawn` makes a block of an answer fit for it."""
         self._now = now
         self._width = width
-        self._markdown = markdown
+        self._drawn = drawn
         self._blocks = MarkdownBlocks()
         self._thought = ""
         self._thinking_since: float | None = None
@@ -111,7 +114,7 @@ class TurnView:
         if answer and open_block:
             # Only its end fits; all of it will be printed when it is whole.
             shown = "\n".join(open_block.split("\n")[-max(1, height) :])
-            parts.append(QuietMarkdown(shown) if self._markdown else Text(shown))
+            parts.append(self._drawn(shown))
         if self._thinking_since is not None:
             last = one_line(self._thought[-200:])[-_THOUGHT_WIDTH:]
             parts.append(_line("∴", "thinking", self._now() - self._thinking_since, last))
@@ -129,8 +132,7 @@ class TurnView:
         return Finished(kind, renderable, gap)
 
     def _answer(self, block: str) -> Finished:
-        body = block.strip("\n")
-        return self._finished("answer", QuietMarkdown(body) if self._markdown else Text(body))
+        return self._finished("answer", self._drawn(block.strip("\n")))
 
     def _rest(self) -> list[Finished]:
         return [self._answer(block) for block in self._blocks.close()]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-import httpx
 import trio
 
 from nanobot.errors import ConnectionFailed, ProviderError, ProviderTimeout, TimeoutPhase
@@ -13,6 +12,7 @@ from nanobot.errors import ConnectionFailed, ProviderError, ProviderTimeout, Tim
 from ._endpoint import Timeouts
 from ._exchange import Exchange
 from ._http_errors import chained, without_secrets
+from ._transport_errors import TransportError
 
 __all__ = ["AnswerBody"]
 
@@ -72,7 +72,7 @@ class AnswerBody:
         failure: ProviderError | None = None
         try:
             received = exchange.read_nowait()
-        except httpx.TransportError as exc:
+        except TransportError as exc:
             failure = self._failed(exc)
         if failure is not None:
             raise failure
@@ -92,7 +92,7 @@ class AnswerBody:
         try:
             with trio.CancelScope(deadline=deadline) as scope:
                 received = await exchange.read()
-        except httpx.TransportError as exc:
+        except TransportError as exc:
             failure = self._failed(exc)
         if failure is not None:
             raise failure
@@ -114,7 +114,7 @@ class AnswerBody:
             with trio.move_on_after(_END_WITHIN_S):
                 while await exchange.read():
                     pass
-        except httpx.TransportError:
+        except TransportError:
             pass  # what was asked for is here
         finally:
             exchange.discard()
@@ -123,7 +123,7 @@ class AnswerBody:
         """Close the connection, unless the body was read to its end. Idempotent."""
         self._exchange.discard()
 
-    def _failed(self, exc: httpx.TransportError) -> ProviderError:
+    def _failed(self, exc: TransportError) -> ProviderError:
         reason = without_secrets(str(exc), self.secrets) or type(exc).__name__
         failed = ConnectionFailed(f"{self.provider}: {reason}", provider=self.provider)
         return chained(failed, exc, self.secrets)

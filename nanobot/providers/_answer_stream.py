@@ -95,7 +95,13 @@ class AnswerStream:
         self._body.close()
 
     async def _advance(self, deltas: list[Delta]) -> None:
-        received = await self._read()
+        finished = self._decoder.finish_reason is not None
+        try:
+            received = await self._body.read(within_s=_AFTER_FINISH_S if finished else None)
+        except (ConnectionFailed, ProviderTimeout):
+            if not finished:
+                raise
+            received = b""  # the model had finished; nothing is missing
         if received:
             self._take(received, deltas)
         else:
@@ -103,14 +109,6 @@ class AnswerStream:
         if self._decoder.done or not received:
             deltas += self._decoder.end()
             self._finished = True
-
-    async def _read(self) -> bytes:
-        if self._decoder.finish_reason is None:
-            return await self._body.read()
-        try:
-            return await self._body.read(within_s=_AFTER_FINISH_S)
-        except (ConnectionFailed, ProviderTimeout):  # the model had finished; nothing is missing
-            return b""
 
     def _take(self, received: bytes, deltas: list[Delta]) -> None:
         if self._body.bytes_read > _MAX_ANSWER_BYTES:

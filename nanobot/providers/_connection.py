@@ -1,8 +1,6 @@
 """One socket that speaks HTTP/1.1 as a client.
 
 Closing is synchronous, so that a cancelled task can close its connection on the way out without another await. Trio only.
-
-Errors are httpx's, because that is what whoever holds an `httpx.AsyncBaseTransport` expects.
 """
 
 from __future__ import annotations
@@ -13,11 +11,11 @@ import socket
 import ssl
 from typing import Final
 
-import httpx
 import trio
 from msgspec import Struct
 
-from ._http1 import NotHTTP, ResponseHead, ResponseReader, encode_head
+from ._http1 import RequestError, ResponseHead, ResponseReader, encode_head
+from ._transport_errors import ConnectionBroken, NotConnected, NotHTTP, ProxyRefused
 from ._wire import PlainWire, TLSWire, Wire
 
 __all__ = ["HTTPConnection", "HTTPProxy", "open_connection"]
@@ -96,53 +94,44 @@ class HTTPConnection:
         """Wait for the status line and headers, skipping interim responses; see `ResponseReader.receive_head`.
 
         Raises:
-          httpx.ReadError: The connection broke.
-          httpx.RemoteProtocolError: The server hung up without an answer, or what it sent is not HTTP.
+          ConnectionBroken: The connection broke.
+          NotHTTP: The server hung up without an answer, or what it sent is not HTTP.
         """
-        try:
-            while True:
-                received = await self._receive()
-                if not received:
-                    raise NotHTTP(
-                        "the server closed the connection before the end of its response"
-                        if self.answered
-                        else "the server hung up without answering"
-                    )
-                self.answered = True
-                head = self._reader.receive_head(received, bodyless=bodyless)
-                if head is not None:
-                    return head
-        except NotHTTP as exc:
-            raise httpx.RemoteProtocolError(str(exc)) from exc
+        while True:
+            received = await self._receive()
+            if not received:
+                raise NotHTTP(
+                    "the server closed the connection before the end of its response"
+                    if self.answered
+                    else "the server hung up without answering"
+                )
+            self.answered = True
+            head = self._reader.receive_head(received, bodyless=bodyless)
+            if head is not None:
+                return head
 
     def body_at_hand(self) -> bytes:
         """Return what of the body has come already; b"" if nothing has. Call it once, after `receive_head`.
 
         Raises:
-          httpx.RemoteProtocolError: What the server sent is not HTTP.
+          NotHTTP: What the server sent is not HTTP.
         """
-        try:
-            return self._reader.receive_body()
-        except NotHTTP as exc:
-            raise httpx.RemoteProtocolError(str(exc)) from exc
+        return self._reader.receive_body()
 
     async def receive_body(self) -> bytes:
         """Return what one network read, perhaps the second or third, brought of the body; b"" if it is `complete`.
 
         Raises:
-          httpx.ReadError: The connection broke.
-          httpx.RemoteProtocolError: The server hung up halfway, or what it sent is not HTTP.
+          ConnectionBroken: The connection broke.
+          NotHTTP: The server hung up halfway, or what it sent is not HTTP.
         """
         reader = self._reader
-        try:
-            while not reader.complete:
-                received = await self._receive()
-                if not received:
-                    reader.receive_end()
-                elif body := reader.receive_body(received):
-                    return body
-        except NotHTTP as exc:
-            raise httpx.RemoteProtocolError(str(exc)) from exc
+        while not reader.complete:
+            received = await self._receive()
+            if not received:
+                reader.receive_end()
+            elif body := reader.receive_body(received):
+                return body
         return b""
 
     def start_next_exchange(self) -> bool:
@@ -172,7 +161,7 @@ class HTTPConnection:
         try:
             return await self._wire.receive()
         except (trio.BrokenResourceError, trio.ClosedResourceError) as exc:
-            raise httpx.ReadError(_reason(exc)) from exc
+            raise ConnectionBroken(_reason(exc)) from exc
 
 
 async def open_connection(
@@ -188,8 +177,8 @@ async def open_connection(
     The caller bounds the time. Cancelled or failed, it leaves no socket behind.
 
     Raises:
-      httpx.ConnectError: The name does not resolve, nobody listens, or the certificate is not trusted.
-      httpx.ProxyError: The proxy refuses to connect us.
+      NotConnected: The name does not resolve, nobody listens, or the certificate is not trusted.
+      ProxyRefused: The proxy refuses to connect us.
     """
     stream: trio.abc.Stream
     first = await _open_tcp(
@@ -218,7 +207,7 @@ async def _open_tcp(host: str, port: int) -> trio.SocketStream:
     try:
         stream = await trio.open_tcp_stream(host, port)  # sets TCP_NODELAY
     except OSError as exc:
-        raise httpx.ConnectError(f"cannot connect to {host} port {port}: {_reason(exc)}") from exc
+        raise NotConnected(f"cannot connect to {host} port {port}: {_reason(exc)}") from exc
     with contextlib.suppress(
         OSError
     ):  # a platform without the option still has a working connection
@@ -235,7 +224,7 @@ async def _start_tls(
     try:
         await tls_stream.do_handshake()
     except (trio.BrokenResourceError, ssl.CertificateError) as exc:
-        raise httpx.ConnectError(f"no secure connection to {host}: {_reason(exc)}") from exc
+        raise NotConnected(f"no secure connection to {host}: {_reason(exc)}") from exc
     return tls_stream
 
 
@@ -255,14 +244,14 @@ async def _open_tunnel(
             if not received:
                 raise NotHTTP("it hung up instead of connecting us")
             head = reader.receive_head(received)
-    except (trio.BrokenResourceError, ValueError) as exc:
-        raise httpx.ProxyError(f"the proxy did not answer as a proxy: {_reason(exc)}") from exc
+    except (trio.BrokenResourceError, NotHTTP, RequestError) as exc:
+        raise ProxyRefused(f"the proxy did not answer as a proxy: {_reason(exc)}") from exc
     if not 200 <= head.status <= 299:
-        raise httpx.ProxyError(
+        raise ProxyRefused(
             f"the proxy refused to connect us to {host}: {head.status} {head.reason}"
         )
     if reader.has_more:  # the server does not speak first in TLS, so somebody else did
-        raise httpx.ProxyError("the proxy sent bytes of its own into the tunnel")
+        raise ProxyRefused("the proxy sent bytes of its own into the tunnel")
 
 
 def _reason(exc: BaseException) -> str:

@@ -3,26 +3,17 @@
 from __future__ import annotations
 
 import math
-from typing import Final, Literal, Protocol, TypeAlias
+from typing import Final, Protocol
 
-import httpx
 import trio
 from msgspec import Struct
 
+from ._address import Origin
 from ._connection import HTTPConnection
 from ._http1 import ResponseHead
-from ._request_head import Origin
+from ._transport_errors import ConnectionBroken, NotHTTP, Phase, TransportClosed, TransportError
 
-__all__ = ["NO_LIMITS", "Exchange", "ExchangeLimits", "Keeper", "TransportClosed"]
-
-_Phase: TypeAlias = Literal["connect", "write", "read"]
-
-
-class TransportClosed(httpx.TransportError):
-    """The transport was closed before this request, or while it was in flight; make a new one."""
-
-    def __init__(self) -> None:
-        super().__init__("the transport is closed; make a new one")
+__all__ = ["NO_LIMITS", "Exchange", "ExchangeLimits", "Keeper"]
 
 
 class ExchangeLimits(Struct, frozen=True):
@@ -89,7 +80,7 @@ class Exchange:
         self._begun = False
         self.complete = False
         self.origin = origin
-        self.phase: _Phase = "read"
+        self.phase: Phase = "read"
         self.connection: HTTPConnection | None = None
         self.scope: trio.CancelScope | None = None
         self.sent_at = 0.0
@@ -99,7 +90,7 @@ class Exchange:
         self.scope = trio.CancelScope(deadline=_deadline(limits.read_s, limits))
         return self.scope
 
-    def enter(self, phase: _Phase, limit_s: float | None, limits: ExchangeLimits) -> None:
+    def enter(self, phase: Phase, limit_s: float | None, limits: ExchangeLimits) -> None:
         """Do the next thing, for so long."""
         changes = self.phase != phase
         self.phase = phase
@@ -110,7 +101,7 @@ class Exchange:
         """Return what of the body came with the head, the first time; b"" if nothing did, and later.
 
         Raises:
-          httpx.RemoteProtocolError: What came is not HTTP; the connection is closed.
+          NotHTTP: What came is not HTTP; the connection is closed.
         """
         connection = self.connection
         if self._begun or connection is None:
@@ -118,7 +109,7 @@ class Exchange:
         self._begun = True
         try:
             received = connection.body_at_hand()
-        except httpx.RemoteProtocolError:
+        except NotHTTP:
             self.discard()
             raise
         if connection.complete:
@@ -130,8 +121,8 @@ class Exchange:
 
         Raises:
           TransportClosed: The pool was closed.
-          httpx.ReadError: The connection broke, or `discard` was called.
-          httpx.RemoteProtocolError: The server hung up halfway, or what it sent is not HTTP.
+          ConnectionBroken: The connection broke, or `discard` was called.
+          NotHTTP: The server hung up halfway, or what it sent is not HTTP.
 
         Cancelled, it closes the connection.
         """
@@ -143,10 +134,10 @@ class Exchange:
                 return b""
             if self._pool.closed:
                 raise TransportClosed
-            raise httpx.ReadError("the response was closed before its end")
+            raise ConnectionBroken("the response was closed before its end")
         try:
             received = await connection.receive_body()
-        except httpx.TransportError as exc:
+        except TransportError as exc:
             self.discard()
             if self._pool.closed:
                 raise TransportClosed from exc

@@ -13,7 +13,9 @@ from typing import Final
 
 from msgspec import Struct
 
-__all__ = ["NotHTTP", "RequestError", "ResponseHead", "ResponseReader", "encode_head"]
+from ._transport_errors import NotHTTP
+
+__all__ = ["RequestError", "ResponseHead", "ResponseReader", "encode_head"]
 
 _MAX_HEAD_BYTES: Final = 64 * 1024
 """Of status line and headers together; proxies allow 8 to 32 KiB."""
@@ -37,10 +39,6 @@ _VALUE_BYTES: Final = re.compile(
 
 class RequestError(ValueError):
     """A request that cannot be written as HTTP; the text does not quote a header's value."""
-
-
-class NotHTTP(ValueError):
-    """What came is no HTTP response, or not all of one."""
 
 
 class ResponseHead(Struct, frozen=True):
@@ -230,22 +228,29 @@ class ResponseReader:
         at, end = 0, len(data)
         try:
             while at < end and not self.complete:
-                if self._expected is _Expected.CONTENT:
-                    part = data[at : at + self._left]
-                    parts.append(part)
-                    at += len(part)
-                    self._left -= len(part)
-                    if not self._left:
-                        self._expected = _Expected.CONTENT_END
-                elif self._expected is _Expected.LINE:
+                if self._expected is _Expected.LINE:
                     line = _CHUNK_LINE.match(data, at)
                     if line is None:
                         if b"\n" in data[at:] or end - at > _MAX_CHUNK_LINE_BYTES:
                             raise NotHTTP("a chunk of the response does not begin with its size")
                         break
                     at = line.end()
-                    self._left = int(line[1], 16)
-                    self._expected = _Expected.CONTENT if self._left else _Expected.TRAILERS
+                    size = int(line[1], 16)
+                    if (
+                        size and data[at + size : at + size + 2] == b"\r\n"
+                    ):  # all of it, nearly always
+                        parts.append(data[at : at + size])
+                        at += size + 2
+                    else:
+                        self._left = size
+                        self._expected = _Expected.CONTENT if size else _Expected.TRAILERS
+                elif self._expected is _Expected.CONTENT:
+                    part = data[at : at + self._left]
+                    parts.append(part)
+                    at += len(part)
+                    self._left -= len(part)
+                    if not self._left:
+                        self._expected = _Expected.CONTENT_END
                 elif self._expected is _Expected.CONTENT_END:
                     if end - at < 2 and data[at:] == b"\r":
                         break

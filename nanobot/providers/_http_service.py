@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Final
 
-import httpx
 import trio
+from msgspec.structs import replace
 
 from nanobot._version import __version__
 from nanobot.errors import (
@@ -22,6 +22,7 @@ from nanobot.errors import (
     UsageError,
 )
 
+from ._address import Address, address_from_url
 from ._answer_body import AnswerBody
 from ._connection_count import ConnectionCount
 from ._endpoint import Endpoint
@@ -30,6 +31,7 @@ from ._http1 import ResponseHead
 from ._http_errors import ERROR_BODY_BYTES, chained, error_from_response, without_secrets
 from ._pool import ConnectionPool
 from ._request_head import RequestHead
+from ._transport_errors import NotConnected, TransportError, TransportTimeout
 
 __all__ = ["HTTPService"]
 
@@ -71,9 +73,9 @@ class HTTPService:
         pool: ConnectionPool | None = None,
     ) -> None:
         self._endpoint = endpoint
-        url = _request_url(endpoint, path)
-        self._shown_url = f"{url.scheme}://{url.netloc.decode('ascii')}{url.path}"
-        self._head = RequestHead("POST", url, _request_headers(endpoint, headers).raw)
+        address = _request_address(endpoint, path)
+        self._shown_url = f"{address.scheme}://{address.netloc}{address.path}"
+        self._head = RequestHead("POST", address, _request_headers(endpoint, headers))
         self.secrets = _secrets_of(endpoint)
         self._own_pool: ConnectionPool | None = None
         if pool is None:
@@ -114,9 +116,9 @@ class HTTPService:
         failure: ProviderError | None = None
         try:
             exchange = await self._pool.exchange(self._head, body, bounds)
-        except httpx.TransportError as exc:
+        except TransportError as exc:
             failure = self._translated(exc)
-            if isinstance(exc, httpx.TimeoutException) and trio.current_time() >= deadline:
+            if isinstance(exc, TransportTimeout) and trio.current_time() >= deadline:
                 failure = self._timed_out("request", limits.request_s)
             failure = chained(failure, exc, self.secrets)
         if failure is not None:
@@ -173,15 +175,15 @@ class HTTPService:
             secrets=self.secrets,
         )
 
-    def _translated(self, exc: httpx.TransportError) -> ProviderError:
+    def _translated(self, exc: TransportError) -> ProviderError:
         limits = self._endpoint.timeouts
         reason = without_secrets(str(exc), self.secrets) or type(exc).__name__
         match exc:
-            case httpx.ConnectTimeout():
+            case TransportTimeout(phase="connect"):
                 return self._timed_out("connect", limits.connect_s)
-            case httpx.TimeoutException():
+            case TransportTimeout():
                 return self._timed_out("first_token", limits.first_token_s)
-            case httpx.ConnectError() | httpx.ProxyError():
+            case NotConnected():
                 hint = f"Check that {self._shown_url} is the right address and that it is up."
                 return ConnectionFailed(f"{self.name}: {reason}. {hint}", provider=self.name)
             case _:
@@ -201,36 +203,28 @@ class HTTPService:
         )
 
 
-def _request_url(endpoint: Endpoint, path: str) -> httpx.URL:
+def _request_address(endpoint: Endpoint, path: str) -> Address:
     setting = f"providers.{endpoint.name}.apiBase"
     try:
-        url = httpx.URL(endpoint.base_url.strip())
-    except (httpx.InvalidURL, ValueError) as exc:
-        raise ConfigError(f"{setting} is not a URL: {exc}") from None
-    if url.scheme not in ("http", "https") or not url.host:
-        raise ConfigError(
-            f"{setting} must be an http:// or https:// URL, like https://api.example.com/v1"
-        )
-    if "%" in url.host or not 0 < (url.port or 1) < 65536:  # httpx escapes what no host name holds
-        raise ConfigError(f"{setting} has no usable host and port: {url.host!r}")
-    if url.userinfo:
+        address = address_from_url(endpoint.base_url.strip())
+    except ValueError as exc:
+        raise ConfigError(f"{setting} {exc}") from None
+    if address.userinfo:
         raise ConfigError(
             f"{setting} must not contain a user name or password; use apiKey or extraHeaders"
         )
-    base = url.path.rstrip("/")
-    url = url.copy_with(path=base if base.endswith(path) else base + path, fragment=None)
-    return url.copy_merge_params(endpoint.extra_query) if endpoint.extra_query else url
+    base = address.path.rstrip("/")
+    whole = replace(address, path=base if base.endswith(path) else base + path)
+    return whole.with_query(endpoint.extra_query)
 
 
-def _request_headers(endpoint: Endpoint, headers: Mapping[str, str]) -> httpx.Headers:
-    merged = httpx.Headers(
-        {
-            "content-type": "application/json",
-            "accept": "text/event-stream, application/json",
-            "accept-encoding": "identity",  # compressing an event stream delays its events
-            "user-agent": f"nanobot/{__version__}",
-        }
-    )
+def _request_headers(endpoint: Endpoint, headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
+    merged = {
+        "content-type": "application/json",
+        "accept": "text/event-stream, application/json",
+        "accept-encoding": "identity",  # compressing an event stream delays its events
+        "user-agent": f"nanobot/{__version__}",
+    }
     configured = {
         name: value
         for name, value in endpoint.extra_headers.items()
@@ -247,8 +241,8 @@ def _request_headers(endpoint: Endpoint, headers: Mapping[str, str]) -> httpx.He
             raise ConfigError(
                 f"providers.{endpoint.name}.{setting} contains a line break or a character outside ASCII"
             )
-        merged[name] = value
-    return merged
+        merged[name.lower()] = value
+    return [(name.encode("ascii"), value.encode("ascii")) for name, value in merged.items()]
 
 
 def _secrets_of(endpoint: Endpoint) -> tuple[str, ...]:

@@ -4,24 +4,32 @@ httpcore's pool walks all its connections and all its waiting requests at every 
 each take one second at once need 25 s; here a request takes the connection that was given back last, or opens
 one. Nor are there objects around a request or a response: a head that does not change is encoded once, one scope bounds
 everything up to the head of the response, and what came with that is at hand without another await.
-
-Errors are httpx's: they are a vocabulary that readers know, and what an `httpx.AsyncBaseTransport` is expected to raise.
 """
 
 from __future__ import annotations
 
 import os
 import ssl
+from base64 import b64encode
 from collections import deque
 from typing import Final
+from urllib.parse import unquote
 
-import httpx
 import trio
 from msgspec import Struct
 
+from ._address import DEFAULT_PORTS, Origin, address_from_url
 from ._connection import HTTPConnection, HTTPProxy, open_connection
-from ._exchange import NO_LIMITS, Exchange, ExchangeLimits, TransportClosed
-from ._request_head import DEFAULT_PORTS, Origin, RequestHead
+from ._exchange import NO_LIMITS, Exchange, ExchangeLimits
+from ._request_head import RequestHead
+from ._transport_errors import (
+    ConnectionBroken,
+    NotHTTP,
+    TransportClosed,
+    TransportError,
+    TransportTimeout,
+)
+from ._trust import usual_authorities
 
 __all__ = ["ConnectionPool", "PoolStatistics"]
 
@@ -63,8 +71,8 @@ class ConnectionPool:
     cancellation can get in its way.
 
     Args:
-      verify: What certificates to trust: a CA file or a prepared `ssl.SSLContext`. None means what httpx trusts, which
-        includes the variable `SSL_CERT_FILE`. Verification cannot be turned off with a flag.
+      verify: What certificates to trust: a CA file or a prepared `ssl.SSLContext`. None means `usual_authorities`.
+        Verification cannot be turned off with a flag.
       proxy: URL of an HTTP proxy, `http://` or `https://`, with credentials if it wants some.
       max_connections: How many requests may be in flight, and sockets open, at once; the others wait in order of arrival.
         None means no bound: a product that runs 5,000 sessions means to.
@@ -113,8 +121,8 @@ class ConnectionPool:
 
         Raises:
           TransportClosed: `aclose` was called.
-          httpx.ConnectTimeout, httpx.WriteTimeout, httpx.ReadTimeout: A limit was passed.
-          httpx.TransportError: Connecting, sending or receiving failed; the class says which.
+          TransportTimeout: A limit was passed.
+          TransportError: Connecting, sending or receiving failed; the class says which.
 
         Cancelled, it closes the connection.
         """
@@ -132,7 +140,7 @@ class ConnectionPool:
             exchange.scope = None
             if scope.cancelled_caught:
                 raise TransportClosed if self.closed else _timed_out(exchange)
-        except httpx.TransportError as exc:
+        except TransportError as exc:
             exchange.discard()
             if self.closed and not isinstance(exc, TransportClosed):
                 raise TransportClosed from exc
@@ -174,7 +182,7 @@ class ConnectionPool:
             try:
                 await self._send(exchange, connection, head, body, limits)
                 return
-            except (httpx.ReadError, httpx.RemoteProtocolError):
+            except (ConnectionBroken, NotHTTP):
                 if not self._was_stale(exchange, connection):
                     raise
                 connection.close()
@@ -187,8 +195,8 @@ class ConnectionPool:
 
         Servers close idle connections whenever they like, and the news can cross with our request. Then the
         request was never looked at, and sending it again is not a repetition. What we see is one of two: the
-        server's FIN was under way and reading finds the end of input (`RemoteProtocolError`), or our bytes
-        reached a closed socket, which answers with RST (`ReadError`; a failed write shows up here too, as the
+        server's FIN was under way and reading finds the end of input (`NotHTTP`), or our bytes
+        reached a closed socket, which answers with RST (`ConnectionBroken`; a failed write shows up here too, as the
         read that follows it). Both also happen when a server dies at work, so the rest has to rule that out:
         not one byte of an answer came, and the failure came within a round trip and not within the time of a
         model. A connection that is new was not hung up on for being idle. Timeouts never qualify.
@@ -274,7 +282,7 @@ class ConnectionPool:
                 self._tls = self._verify
             else:
                 if self._verify is None:
-                    self._tls = httpx.create_ssl_context()
+                    self._tls = usual_authorities()
                 else:
                     self._tls = ssl.create_default_context(cafile=os.fspath(self._verify))
                 self._tls.set_alpn_protocols(["http/1.1"])
@@ -327,35 +335,32 @@ class ConnectionPool:
             self._swept.set()
 
 
-def _timed_out(exchange: Exchange) -> httpx.TimeoutException:
+def _timed_out(exchange: Exchange) -> TransportTimeout:
     match exchange.phase:
         case "connect":
             host = exchange.origin[1].decode("ascii")
-            return httpx.ConnectTimeout(f"no connection to {host} in time")
+            message = f"no connection to {host} in time"
         case "write":
-            return httpx.WriteTimeout("the server did not accept the request in time")
+            message = "the server did not accept the request in time"
         case "read":
-            return httpx.ReadTimeout("the server did not answer in time")
+            message = "the server did not answer in time"
+    return TransportTimeout(message, phase=exchange.phase)
 
 
 def _proxy_from_url(proxy: str) -> HTTPProxy:
-    try:
-        parsed = httpx.Proxy(proxy)
-    except (ValueError, httpx.InvalidURL) as exc:
+    scheme, separator, _ = proxy.partition("://")
+    if separator and scheme.lower() not in DEFAULT_PORTS:
         raise ValueError(
-            "proxy is not a URL such as http://proxy.example:3128"
-        ) from exc  # it may hold a password
-    url = parsed.url
-    if "%" in url.host or not 0 < (url.port or 1) < 65536:  # httpx escapes what no host name holds
-        raise ValueError("proxy has no usable host and port")
-    if url.scheme not in ("http", "https") or not url.host:
-        raise ValueError(
-            f"proxy must be an http:// or https:// URL; {url.scheme}:// proxies are not supported"
+            f"proxy must be an http:// or https:// URL; {scheme}:// proxies are not supported"
         )
+    try:
+        address = address_from_url(proxy)
+    except ValueError:
+        raise ValueError("proxy is not a URL such as http://proxy.example:3128") from None
     headers = []
-    if parsed.raw_auth is not None:
-        credentials = httpx.BasicAuth(*parsed.raw_auth)
-        request = next(credentials.auth_flow(httpx.Request("GET", url)))
-        headers.append((b"Proxy-Authorization", request.headers["Authorization"].encode("ascii")))
-    port = url.port or DEFAULT_PORTS[url.raw_scheme]
-    return HTTPProxy(url.scheme, url.raw_host.decode("ascii"), port, tuple(headers))
+    if address.userinfo:
+        user, _, password = address.userinfo.partition(":")
+        credentials = f"{unquote(user)}:{unquote(password)}".encode()
+        headers.append((b"Proxy-Authorization", b"Basic " + b64encode(credentials)))
+    _, host, port = address.origin
+    return HTTPProxy(address.scheme, host.decode("ascii"), port, tuple(headers))

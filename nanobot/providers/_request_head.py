@@ -3,18 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final, TypeAlias
 
-import httpx
+from ._address import Address, Origin
+from ._http1 import encode_head
 
-from ._http1 import RequestError, encode_head
-
-__all__ = ["DEFAULT_PORTS", "Origin", "RequestHead"]
-
-Origin: TypeAlias = tuple[bytes, bytes, int]
-"""Scheme, host, port."""
-
-DEFAULT_PORTS: Final = {b"http": 80, b"https": 443}
+__all__ = ["RequestHead"]
 
 
 class RequestHead:
@@ -22,35 +15,29 @@ class RequestHead:
 
     Args:
       method: "POST", for example.
-      url: Where to.
-      headers: All but `content-length`, which follows from the body; `host` follows from the URL if it is not among them.
+      address: Where to.
+      headers: All but `content-length`, which follows from the body; `host` follows from the address if it is not among them.
 
     Attributes:
       bodyless: Whether the response to it has no body, whatever it says.
       origin: Whom it is sent to.
 
     Raises:
-      httpx.UnsupportedProtocol: The URL is neither http nor https.
-      httpx.LocalProtocolError: It is not legal HTTP.
+      RequestError: It is not legal HTTP.
     """
 
-    __slots__ = ("_encoded", "_headers", "_method", "_url", "bodyless", "origin")
+    __slots__ = ("_address", "_encoded", "_headers", "_method", "bodyless", "origin")
 
     def __init__(
-        self, method: str, url: httpx.URL, headers: Iterable[tuple[bytes, bytes]] = ()
+        self, method: str, address: Address, headers: Iterable[tuple[bytes, bytes]] = ()
     ) -> None:
-        scheme = url.raw_scheme
-        if scheme not in DEFAULT_PORTS or not url.raw_host:
-            raise httpx.UnsupportedProtocol(
-                f"only http:// and https:// URLs can be requested, not {str(url)[:200]!r}"
-            )
-        self.origin: Origin = (scheme, url.raw_host, url.port or DEFAULT_PORTS[scheme])
+        self.origin: Origin = address.origin
         self._method = method.encode("ascii")
         self.bodyless = method == "HEAD"
-        self._url = url
+        self._address = address
         self._headers = tuple(headers)
         if not any(name.lower() == b"host" for name, _ in self._headers):
-            self._headers = ((b"host", url.netloc), *self._headers)
+            self._headers = ((b"host", address.netloc.encode("ascii")), *self._headers)
         self._encoded: dict[tuple[tuple[bytes, bytes], ...] | None, bytes] = {}
         self.encoded(b"")
 
@@ -65,13 +52,8 @@ class RequestHead:
         """
         encoded = self._encoded.get(forward_headers)
         if encoded is None:
-            target = self._url.raw_path
-            if forward_headers is not None:
-                target = b"%b://%b%b" % (self._url.raw_scheme, self._url.netloc, target)
+            target = self._address.target if forward_headers is None else str(self._address)
             headers = (*self._headers, *(forward_headers or ()))
-            try:
-                encoded = encode_head(self._method, target, headers)
-            except RequestError as exc:
-                raise httpx.LocalProtocolError(str(exc)) from exc
+            encoded = encode_head(self._method, target.encode("ascii"), headers)
             self._encoded[forward_headers] = encoded
         return b"%bcontent-length: %d\r\n\r\n" % (encoded, len(body))

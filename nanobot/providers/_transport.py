@@ -2,42 +2,65 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from typing import Final
 
 import httpx
 import trio
 
+from ._address import DEFAULT_PORTS, Address
 from ._exchange import Exchange, ExchangeLimits
+from ._http1 import RequestError
 from ._pool import ConnectionPool
 from ._request_head import RequestHead
+from ._transport_errors import (
+    ConnectionBroken,
+    NotConnected,
+    NotHTTP,
+    ProxyRefused,
+    TransportError,
+    TransportTimeout,
+)
 
 __all__ = ["PoolTransport"]
+
+_ERRORS: Final[tuple[tuple[type[TransportError], type[httpx.TransportError]], ...]] = (
+    (ProxyRefused, httpx.ProxyError),
+    (NotConnected, httpx.ConnectError),
+    (ConnectionBroken, httpx.ReadError),
+    (NotHTTP, httpx.RemoteProtocolError),
+    (TransportError, httpx.TransportError),
+)
+_TIMEOUTS: Final = {
+    "connect": httpx.ConnectTimeout,
+    "write": httpx.WriteTimeout,
+    "read": httpx.ReadTimeout,
+}
 
 
 class PoolTransport(ConnectionPool, httpx.AsyncBaseTransport):
     """Use it under `httpx.AsyncClient(transport=...)`.
 
     It honours the `timeout` extension of a request (`connect`, `write` and `read`, in seconds or None). A request's body is
-    sent whole: a generator is read to its end first.
+    sent whole: a generator is read to its end first. Errors are httpx's.
     """
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """As `exchange`."""
         body = await request.aread()
         timeouts: dict[str, float | None] = request.extensions.get("timeout") or {}
-        head = RequestHead(
-            request.method,
-            request.url,
-            (
-                (name.lower(), value)
-                for name, value in request.headers.raw
-                if name.lower() not in (b"content-length", b"transfer-encoding")
-            ),
+        headers = (
+            (name.lower(), value)
+            for name, value in request.headers.raw
+            if name.lower() not in (b"content-length", b"transfer-encoding")
         )
         limits = ExchangeLimits(
             timeouts.get("connect"), timeouts.get("write"), timeouts.get("read")
         )
-        exchange = await self.exchange(head, body, limits)
+        with _as_httpx_says():
+            head = RequestHead(request.method, _address(request.url), headers)
+            exchange = await self.exchange(head, body, limits)
         return httpx.Response(
             exchange.head.status,
             headers=exchange.head.headers,
@@ -62,7 +85,8 @@ class _Body(httpx.AsyncByteStream):
     async def __anext__(self) -> bytes:
         received = b""
         with trio.move_on_after(float("inf") if self._limit_s is None else self._limit_s) as scope:
-            received = await self._exchange.read()
+            with _as_httpx_says():
+                received = await self._exchange.read()
         if scope.cancelled_caught:
             raise httpx.ReadTimeout(f"the server was silent for {self._limit_s:g} s")
         if not received:
@@ -71,3 +95,25 @@ class _Body(httpx.AsyncByteStream):
 
     async def aclose(self) -> None:
         self._exchange.discard()
+
+
+@contextmanager
+def _as_httpx_says() -> Iterator[None]:
+    try:
+        yield
+    except RequestError as exc:
+        raise httpx.LocalProtocolError(str(exc)) from exc
+    except TransportTimeout as exc:
+        raise _TIMEOUTS[exc.phase](str(exc)) from exc
+    except TransportError as exc:
+        kind = next(theirs for ours, theirs in _ERRORS if isinstance(exc, ours))
+        raise kind(str(exc)) from exc
+
+
+def _address(url: httpx.URL) -> Address:
+    if url.scheme not in DEFAULT_PORTS or not url.host:
+        raise httpx.UnsupportedProtocol(
+            f"only http:// and https:// URLs can be requested, not {str(url)[:200]!r}"
+        )
+    path, _, query = url.raw_path.decode("ascii").partition("?")
+    return Address(url.scheme, url.raw_host.decode("ascii"), url.port, path, query)

@@ -39,6 +39,9 @@ class RunEvents:
 
     async def __call__(self, event: StreamEvent) -> None:
         size_bytes = _size_bytes(event)
+        if self.stream.has_credit:  # nearly always; then there is nothing to wait for
+            self.stream.send_nowait(event, size_bytes)
+            return
         try:
             await self.stream.send(event, size_bytes)
         except ReaderStalled as stalled:
@@ -76,6 +79,8 @@ class RunEvents:
 
 
 def _size_bytes(event: StreamEvent) -> int:
-    size_bytes = EVENT_BYTES + len(event.delta) + len(event.content)
+    if event.delta:
+        return EVENT_BYTES + len(event.delta)
+    size_bytes = EVENT_BYTES + len(event.content)
     result = event.metadata.get("result")
     return size_bytes + len(result) if isinstance(result, str) else size_bytes

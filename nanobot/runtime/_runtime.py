@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
@@ -49,8 +48,8 @@ class Runtime:
       on_close: Called when the bot is closed, before `on_stop`; not when only the home ends.
       on_passing: Called with the key of a session whose actor passes away: drops what is kept for its next turn.
       idle_s: How long a session's actor outlives its last turn.
-      max_concurrent_runs: How many turns go on at the same time; None is no limit. Nested ones are not counted: what they
-        are nested in may be waiting for them.
+      max_concurrent_runs: How many turns go on at the same time; None is no limit. Nested ones share the place of what they
+        are nested in, which may be waiting for them.
       max_queued_runs: How many runs wait for one session; nested ones are not refused.
       steering: Knows the runs that may steer the turns of others.
 
@@ -76,7 +75,6 @@ class Runtime:
         if max_concurrent_runs is not None:
             self.admission = Admission(max_concurrent_runs, self._reconsider_all)
         self.end: Call[None] = Call(_nothing)
-        self._pid = os.getpid()
         self._on_start = on_start
         self._on_stop = on_stop
         self._on_close = on_close
@@ -104,7 +102,7 @@ class Runtime:
     @property
     def forked(self) -> bool:
         """Whether this is a child process's copy of a runtime that lives in the parent."""
-        return self._pid != os.getpid()
+        return self.home.forked
 
     @property
     def live_runs(self) -> int:

@@ -28,7 +28,8 @@ class EventStream:
         return self
 
     def __anext__(self) -> Awaitable[StreamEvent]:
-        return self._open().__anext__()
+        reader = self._reader
+        return (self._open() if reader is None else reader).__anext__()
 
     async def aclose(self) -> None:
         """Cancel the run if it is not over, and return when nothing of it is alive. Idempotent."""

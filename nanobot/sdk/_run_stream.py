@@ -31,8 +31,8 @@ class EventReader:
     """The events of one run, for one reader. An async iterator that ends after `run.completed` or `run.failed`.
 
     If the run raised instead of returning a result, because of a bug or a caller's mistake, so does the iteration, after
-    `run.failed`. Leaving early cancels the run: by `break`, by `aclose()`, or by dropping the last reference. Reading is no
-    checkpoint while events are there.
+    `run.failed`. Leaving early cancels the run: by `break`, by `aclose()`, or by dropping the last reference. While events are
+    there, reading is a checkpoint once for a batch of them: the other tasks of the loop run however fast they come.
     """
 
     def __init__(
@@ -51,6 +51,8 @@ class EventReader:
         return self
 
     async def __anext__(self) -> StreamEvent:
+        if self._reader.at_batch:
+            await current_host(self._runtime.home).checkpoint()
         while True:
             try:
                 return self._reader.receive_nowait()

@@ -85,7 +85,8 @@ class SessionStore(Protocol):
     ) -> Position:
         """Add to the end of a session, creating it if needed, and return where it stands now. All or nothing.
 
-        Without anything to add it writes nothing, and creates nothing.
+        Without anything to add it writes nothing, and creates nothing. Cancelled, it has written nothing; where it is too late
+        for that, it returns as if it had not been cancelled.
 
         Args:
           lease: The right to do it.

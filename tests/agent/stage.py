@@ -124,7 +124,6 @@ class Notebook:
         if self._error is not None and self.calls - 1 == self._fails_at:
             raise self._error
         self.messages += messages
-        await trio.lowlevel.checkpoint()
 
 
 class DeltaProvider:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 import trio
 from trio.testing import MockClock
@@ -428,11 +430,42 @@ async def test_a_store_that_hangs_is_given_up_after_a_while(autojump_clock: Mock
             await trio.sleep_forever()
 
     result = await stage(
-        ScriptedProvider(["ok"]), journal=Hanging(), limits=Limits(settle_s=3.0)
+        ScriptedProvider(["ok"]), journal=Hanging(), limits=Limits(store_s=30.0, settle_s=3.0)
     ).run()
     assert result.content == "ok"
     assert result.metadata["persisted"] is False
-    assert trio.current_time() == pytest.approx(3.0, abs=0.1)
+    assert trio.current_time() == pytest.approx(30.0, abs=0.1)
+
+
+class Stalling(Notebook):
+    """Takes 20 seconds for each write; cancelled before that, it has written nothing."""
+
+    async def record(
+        self, messages: Sequence[Message], open_turn: object = None, *, last: bool = False
+    ) -> None:
+        await trio.sleep(20)
+        await super().record(messages)
+
+
+async def test_a_disk_that_stalls_costs_time_and_nothing_else(autojump_clock: MockClock) -> None:
+    journal = Stalling()
+    result = await stage(ScriptedProvider(["ok"]), journal=journal).run()
+    assert "persisted" not in result.metadata
+    assert spoken(journal.messages) == ["user: What is it?", "assistant: ok"]
+
+
+@pytest.mark.parametrize(("settle_s", "kept"), [(25.0, ["user: What is it?"]), (5.0, [])])
+async def test_a_write_that_a_cancel_meets_is_done_once_if_it_can_be_done_soon(
+    autojump_clock: MockClock, settle_s: float, kept: list[str]
+) -> None:
+    journal = Stalling()
+    turn = stage(ScriptedProvider(["ok"]), journal=journal, limits=Limits(settle_s=settle_s))
+    with trio.move_on_after(10) as scope:
+        await turn.run()
+    assert scope.cancelled_caught
+    assert spoken(journal.messages) == kept
+    assert turn.result("cancelled").metadata.get("persisted", True) is bool(kept)
+    assert trio.current_time() == pytest.approx(10 + min(settle_s, 20), abs=0.1)
 
 
 async def test_a_bug_in_a_journal_is_raised_and_nothing_more_is_recorded() -> None:

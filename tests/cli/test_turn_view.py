@@ -7,6 +7,7 @@ import io
 from rich.console import Console, RenderableType
 
 from nanobot import StreamEvent
+from nanobot.cli._render import QuietMarkdown
 from nanobot.cli._turn_view import Finished, TurnView
 
 
@@ -31,7 +32,7 @@ def texts(finished: list[Finished]) -> list[tuple[str, str, bool]]:
 
 
 def make_view(clock: Clock) -> TurnView:
-    return TurnView(now=clock, width=lambda: 100)
+    return TurnView(now=clock, width=lambda: 100, drawn=QuietMarkdown)
 
 
 def test_before_anything_comes_it_says_how_long_it_waits() -> None:

@@ -185,7 +185,7 @@ class MockPool(ConnectionPool):
         self, head: RequestHead, body: bytes, limits: ExchangeLimits = NO_LIMITS
     ) -> Exchange:
         request = httpx.Request(
-            head._method.decode(), head._url, headers=head._headers, content=body
+            head._method.decode(), str(head._address), headers=head._headers, content=body
         )
         return _Answered(self, head, self._respond(request))
 

@@ -12,12 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nanobot.providers._http1 import (
-    NotHTTP,
     RequestError,
     ResponseHead,
     ResponseReader,
     encode_head,
 )
+from nanobot.providers._transport_errors import NotHTTP
 
 OK = b"HTTP/1.1 200 OK\r\n"
 

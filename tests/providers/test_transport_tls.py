@@ -18,6 +18,7 @@ import trio
 
 from nanobot.providers._pool import PoolStatistics
 from nanobot.providers._transport import PoolTransport
+from nanobot.providers._trust import usual_authorities
 
 AUTHORITY = Path(__file__).with_name("transport_ca.pem")
 CERTIFICATE = Path(__file__).with_name("transport_server.pem")
@@ -171,3 +172,15 @@ async def test_a_proxy_that_puts_bytes_of_its_own_into_the_tunnel_is_refused() -
         with pytest.raises(httpx.ProxyError, match="bytes of its own"):
             await fetch(pool, "https://model.example/")
         await pool.aclose()
+
+
+def test_the_environment_names_other_authorities_than_the_usual_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(AUTHORITY))
+    monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path))
+    assert len(usual_authorities().get_ca_certs()) == 1
+    monkeypatch.delenv("SSL_CERT_FILE")
+    assert usual_authorities().get_ca_certs() == []
+    monkeypatch.delenv("SSL_CERT_DIR")
+    assert len(usual_authorities().get_ca_certs()) > 50

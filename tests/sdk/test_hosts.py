@@ -106,6 +106,35 @@ def test_a_loop_that_closes_with_a_stream_unread_takes_nothing_with_it(
         bot.close()
 
 
+def test_a_reader_for_whom_all_events_are_there_lets_others_run_between_them(
+    host: Host,
+) -> None:
+    bot = Nanobot.from_config(provider=ScriptedProvider([Answer(["word "] * 2_000)]))
+    events = passes = 0
+
+    async def story() -> None:
+        nonlocal passes
+        run = await bot.run_streamed("hello")
+        await run.wait()  # so nobody waits for the reader, and all of it is kept
+
+        async def read() -> None:
+            nonlocal events
+            async for _ in run.stream_events():
+                events += 1
+
+        async def others() -> None:
+            nonlocal passes
+            while events < 2_000:
+                await host.sleep(0)
+                passes += 1
+
+        await host.gather(read, others)
+        await bot.aclose()
+
+    host.run(story)
+    assert passes >= events // 64
+
+
 def test_uvloop_is_a_host_like_any_other(bot: Nanobot) -> None:
     uvloop = pytest.importorskip("uvloop", reason="uvloop is not installed")
     seen = Witness()

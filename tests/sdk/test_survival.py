@@ -50,7 +50,8 @@ class Steps(trio.abc.Instrument):
         runtime = self._bot._engine.runtime
         run = None if runtime is None else next(iter(runtime._live), None)
         waiting = {place_of(each) for each in tasks_of_runs()} - {()}
-        self.seen |= waiting
+        if run is None or not run.call.cancel_called:
+            self.seen |= waiting  # some places are for those only who are cancelled
         self.left -= 1
         if self.left == 0:
             if self._run_itself and run is not None:

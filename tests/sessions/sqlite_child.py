@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import sys
 import threading
+import time
+from contextlib import closing
 from itertools import count
 from pathlib import Path
 
@@ -97,13 +100,15 @@ def leave_while_writing(path: str) -> None:
     """The interpreter exits while threads that it does not wait for are writing."""
     store = store_at(path, "commit")
     store.replace("first", [])
-    for number in range(20):
-        messages = [UserMessage("x" * 1000)] * 200
-        threading.Thread(
-            target=store.replace, args=(f"session {number}", messages), daemon=True
-        ).start()
-    while store._writer._queue.qsize() < 2:  # the writer is far behind
-        pass
+    with closing(sqlite3.connect(path)) as another:
+        another.execute("BEGIN IMMEDIATE")  # so that the writer is behind, however fast it is
+        for number in range(20):
+            messages = [UserMessage("x" * 1000)] * 200
+            threading.Thread(
+                target=store.replace, args=(f"session {number}", messages), daemon=True
+            ).start()
+        while store._writer._queue.qsize() < 2:
+            time.sleep(0.001)
     say("leaving")
 
 

@@ -110,12 +110,15 @@ class AnswerDecoder:
         """
         if self.done or not payload:
             return
-        if payload.startswith(b"[DONE]"):
-            self.done = True
-            return
         if event == "error":
             raise self._reported(payload)
-        chunk = self._chunk(payload)
+        try:
+            chunk = _wire.CHUNK.decode(payload)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            if payload.startswith(b"[DONE]"):
+                self.done = True
+                return
+            chunk = self._chunk_forgivingly(payload)
         self.events += 1
         if chunk.error:
             raise self._reported(payload)
@@ -156,12 +159,6 @@ class AnswerDecoder:
             self._end_printed_calls(self._printed_calls, deltas)
         deltas.append(Finished(self.finish_reason or "unknown"))
         return deltas
-
-    def _chunk(self, payload: bytes) -> _wire.Chunk:
-        try:
-            return _wire.CHUNK.decode(payload)
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            return self._chunk_forgivingly(payload)
 
     def _chunk_forgivingly(self, payload: bytes) -> _wire.Chunk:
         try:

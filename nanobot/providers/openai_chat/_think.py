@@ -27,25 +27,20 @@ class ThinkSplitter:
     reasoning to the end.
     """
 
-    __slots__ = ("_before", "_held", "_skip_blank", "_started", "_thinking")
+    __slots__ = ("_before", "_held", "_in_text", "_skip_blank", "_started", "_thinking")
 
     def __init__(self) -> None:
         self._held = ""  # may be the beginning of a tag
         self._thinking = False
         self._started = False  # whether any text was delivered
         self._skip_blank = False  # right behind a tag
+        self._in_text = False  # none of these stands in the way of a text without tags
         self._before = ""  # the last character that was delivered as text
 
     def feed(self, text: str) -> list[TextDelta | ReasoningDelta]:
         """Take the next text and return what is certain by now, in order; nothing in it is empty."""
-        if (
-            not self._held
-            and not self._thinking
-            and self._started
-            and "<" not in text
-            and not self._skip_blank
-        ):
-            self._before = text[-1:] or self._before  # nearly always
+        if self._in_text and "<" not in text:  # nearly always
+            self._before = text[-1:] or self._before
             return [TextDelta(text)] if text else []
         found: list[TextDelta | ReasoningDelta] = []
         rest = self._held + text
@@ -57,6 +52,7 @@ class ThinkSplitter:
                     break
                 self._skip_blank = False
             rest = self._inside(rest, found) if self._thinking else self._outside(rest, found)
+        self._in_text = self._started and not (self._held or self._thinking or self._skip_blank)
         return found
 
     def end(self) -> list[TextDelta | ReasoningDelta]:
