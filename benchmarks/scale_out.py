@@ -8,7 +8,8 @@ that take their next turn as soon as the one before is stored. Two kinds of turn
 lease with what is new, and two messages stored with the lease given back; `bot` is a whole `bot.run` with a model that answers
 at once. `round_trips` are those of a turn on the connections that turns use, `in_background` those of the connection that gives
 leases back and says that the process lives. With the server, the processes and this program on the same cores, what saturates
-is the CPU: `server_cpu_ms` and `client_cpu_ms` are what a turn takes of it.
+is the CPU: `server_cpu_ms` and `client_cpu_ms` are what a turn takes of it. `log_kb` is what a turn writes to the
+write-ahead log (of the whole server: nobody else should write), `stored_kb` what it leaves in tables and indexes.
 
 The database is at NANOBOT_TEST_POSTGRES, or postgresql://postgres@127.0.0.1:5432/test; a schema is made in it, and dropped.
 """
@@ -70,7 +71,9 @@ async def work(kind: str, place: str, name: str, seconds: float) -> dict[str, An
                     for number in range(SESSIONS):
                         nursery.start_soon(session, f"{name}.{number}", until)
 
-            await all_sessions(time.perf_counter() + 0.5)  # connections, tables, caches
+            await all_sessions(
+                time.perf_counter() + min(0.5, seconds / 2)
+            )  # connections, tables, caches
             took.clear()
             counted[:] = [0, 0]
             server = _server_cpu_s(store)
@@ -147,6 +150,7 @@ def schema() -> Iterator[str]:
 
 def measured(kind: str, place: str, processes: int, seconds: float) -> dict[str, Any]:
     """Let so many processes take turns at once; returns what they did together."""
+    before = _footprint(place)
     running = [
         subprocess.Popen(
             [sys.executable, __file__, "--work", kind, place, str(number), str(seconds)],
@@ -170,10 +174,37 @@ def measured(kind: str, place: str, processes: int, seconds: float) -> dict[str,
         "client_cpu_ms": round(sum(each["cpu_s"] for each in done) / turns * 1e3, 2),
     }
     if place.startswith("postgresql"):
+        stored, log, tables = (
+            then - now for then, now in zip(_footprint(place), before, strict=True)
+        )
+        facts["log_kb"] = round(log / stored / 1e3, 2)
+        facts["stored_kb"] = round(tables / stored / 1e3, 2)
         facts["round_trips"] = round(sum(each["statements"] for each in done) / turns, 2)
         facts["in_background"] = round(sum(each["background"] for each in done) / turns, 2)
         facts["server_cpu_ms"] = round(sum(each["server_s"] for each in done) / turns * 1e3, 2)
     return facts
+
+
+def _footprint(place: str) -> tuple[float, ...]:
+    """Turns in the database, bytes of the server's log, and bytes of our tables; nothing for a file, or before there are any."""
+    if not place.startswith("postgresql"):
+        return ()
+    import psycopg
+
+    with psycopg.connect(place, autocommit=True) as connection:
+        row = connection.execute(_FOOTPRINT).fetchone()
+        assert row is not None  # an aggregate returns a row
+        if not row[1]:
+            return (0.0, float(row[0]), 0.0)
+        turns = connection.execute("SELECT count(*) / 2.0 FROM nanobot_message").fetchone()
+        assert turns is not None  # as above
+        return (float(turns[0]), float(row[0]), float(row[1]))
+
+
+_FOOTPRINT = """
+    SELECT pg_current_wal_lsn() - '0/0', coalesce(sum(pg_total_relation_size(oid)), 0) FROM pg_class
+    WHERE relkind = 'r' AND relnamespace = current_schema()::regnamespace
+"""
 
 
 def _server_cpu_s(store: SearchableStore) -> float:
@@ -197,7 +228,7 @@ def main() -> None:
         print(json.dumps(trio.run(work, kind, place, name, float(length))))
         return
     short = parse(__doc__)
-    seconds, rounds = (0.7, 1) if short else (5.0, 3)
+    seconds, rounds = (0.5, 1) if short else (5.0, 3)
     kinds = ("bot",) if short else ("store", "bot")
     try:
         with schema() as url:

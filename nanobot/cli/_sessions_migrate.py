@@ -48,6 +48,9 @@ def migrate_between(instance: Instance, source: str, target: str) -> None:
 
 
 def _migrated(source: SearchableStore, target: SearchableStore) -> Migrated:
+    # deferred: the other commands of this group need no runtime, which takes as long to import as all of theirs
+    from nanobot.runtime import OPEN_TURN
+
     with Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -59,6 +62,7 @@ def _migrated(source: SearchableStore, target: SearchableStore) -> Migrated:
         return migrate_sessions(
             source,
             target,
+            slips=[OPEN_TURN],
             on_progress=lambda phase, done, of: progress.update(
                 bars[phase], completed=done, total=of
             ),

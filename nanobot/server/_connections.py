@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
+import os
+import socket
+from typing import Any, Final
 
 import trio
 from hypercorn.config import Config
@@ -17,6 +19,10 @@ from ._limits import IDLE_CONNECTION_S, WRITE_WITHIN_S
 __all__ = ["Connections"]
 
 _log = logging.getLogger("nanobot.server")
+
+_ON_ITS_WAY_S: Final = 0.5
+"""How long a request may be on its way that was sent while its connection still seemed to be wanted: a trip through the
+network, and what a busy machine adds to it. It is answered, with 503, so that its client may safely ask somebody else."""
 
 
 class Connections:
@@ -50,6 +56,7 @@ class Connections:
         self._context = WorkerContext(None)
         self._write_within_s = write_within_s
         self._open: set[_ClientStream] = set()
+        self._closed = trio.Event()
 
     @property
     def open(self) -> int:
@@ -57,12 +64,39 @@ class Connections:
         return len(self._open)
 
     async def serve(self, listeners: list[trio.SocketListener], nursery: trio.Nursery) -> None:
-        """Take connections until this is cancelled, then close the listeners. Connections live in `nursery`."""
-        await trio.serve_listeners(self._speak, listeners, handler_nursery=nursery)
+        """Take connections until this is cancelled, then close the listeners. Connections live in `nursery`.
+
+        Who has connected by then is let in: closing a listener resets those that wait in its queue, and such a client
+        cannot know whether its request was read.
+        """
+        doors = [socket.socket(fileno=os.dup(each.socket.fileno())) for each in listeners]
+        try:
+            await trio.serve_listeners(self._speak, listeners, handler_nursery=nursery)
+        finally:
+            for door in doors:
+                with door:
+                    self._let_in(door, nursery)
+
+    def _let_in(self, door: socket.socket, nursery: trio.Nursery) -> None:
+        while True:
+            try:
+                client, _ = door.accept()
+            except OSError:  # nobody waits, or no file is left
+                return
+            client.setblocking(False)
+            nursery.start_soon(
+                self._speak, trio.SocketStream(trio.socket.from_stdlib_socket(client))
+            )
 
     async def stop_idle(self) -> None:
-        """Close each connection as soon as no request is on it."""
+        """Close each connection as soon as no request is on it, nor may be on its way."""
         await self._context.terminated.set()
+
+    async def wait_closed(self) -> None:
+        """Return when there are no connections."""
+        while self._open:
+            self._closed = trio.Event()
+            await self._closed.wait()
 
     def close_all(self) -> None:
         """Close every connection, whatever is on it."""
@@ -73,12 +107,24 @@ class Connections:
         client = _ClientStream(stream, self._write_within_s)
         self._open.add(client)
         try:
-            await TCPServer(self._app, self._config, self._context, {}, client).run()  # type: ignore[arg-type]  # as above
+            await _Server(self._app, self._config, self._context, {}, client).run()  # type: ignore[arg-type]  # as above
         except Exception:  # noqa: BLE001 - one client's connection, whatever went wrong with it, is not the others'
             _log.exception("a connection failed")
         finally:
             self._open.discard(client)
+            self._closed.set()
             client.abort()
+
+
+class _Server(TCPServer):
+    """Hypercorn's, but for when a connection without a request is closed."""
+
+    async def _idle_timeout(self) -> None:
+        with trio.move_on_after(self.config.keep_alive_timeout):
+            await self.context.terminated.wait()
+            await trio.sleep(_ON_ITS_WAY_S)  # a request that comes ends this
+        with trio.CancelScope(shield=True):
+            await self._initiate_server_close()
 
 
 class _ClientStream:

@@ -91,6 +91,7 @@ async def _drain(service: Service, connections: Connections, signals: AsyncItera
         nursery.start_soon(end_at_second_signal)
         with trio.move_on_after(service.settings.drain_s):
             await service.wait_quiet()
+            await connections.wait_closed()
         nursery.cancel_scope.cancel()
     if service.open_requests:
         _log.warning("ending %d requests", service.open_requests)

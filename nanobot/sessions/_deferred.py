@@ -137,6 +137,7 @@ class DeferredStore:
         metadata: Mapping[str, Any] | None = None,
         created_at: datetime | None = None,
         compaction: Compaction | None = None,
+        slips: Mapping[str, bytes] | None = None,
         only_new: bool = False,
     ) -> Position:
         """See `SessionStore.replace`."""
@@ -146,6 +147,7 @@ class DeferredStore:
             metadata=metadata,
             created_at=created_at,
             compaction=compaction,
+            slips=slips,
             only_new=only_new,
         )
 

@@ -228,6 +228,7 @@ class InMemoryStore:
         metadata: Mapping[str, Any] | None = None,
         created_at: datetime | None = None,
         compaction: Compaction | None = None,
+        slips: Mapping[str, bytes] | None = None,
         only_new: bool = False,
     ) -> Position:
         """See `SessionStore.replace`."""
@@ -237,6 +238,7 @@ class InMemoryStore:
         session.preview = preview_of(messages)
         session.compaction = compaction
         session.created_at = created_at or session.created_at
+        session.slips = {**(slips or {})}
         with _LOCK:
             self._refuse_if_closed()
             if only_new and key in self._sessions:

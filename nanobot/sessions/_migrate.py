@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Literal, TypeAlias
 
 import msgspec
@@ -61,6 +61,7 @@ def migrate_sessions(
     source: SessionStore,
     target: SessionStore,
     *,
+    slips: Sequence[str] = (),
     on_progress: Callable[[MigrationPhase, int, int], object] = lambda phase, done, of: None,
 ) -> Migrated:
     """Copy every session, oldest first, so that the list keeps its order. Blocks.
@@ -71,6 +72,7 @@ def migrate_sessions(
     Args:
       source: Where they are. Nobody should write to it meanwhile; what is written all the same is reported.
       target: Where they go.
+      slips: The names of the slips that are taken along.
       on_progress: Is told the phase, and how many of how many sessions are done in it.
 
     Raises:
@@ -81,7 +83,9 @@ def migrate_sessions(
     refused: list[str] = []
     for done, key in enumerate(keys, start=1):
         record, there = source.read(key), target.read(key)
-        if record is not None and there is not None and digest_of(record) == digest_of(there):
+        beside = _slips_of(source, key, slips)
+        same = record is not None and there is not None and digest_of(record) == digest_of(there)
+        if same and beside == _slips_of(target, key, slips):
             found += 1
         elif record is not None and there is not None and not _is_earlier(there, record):
             refused.append(key)
@@ -92,6 +96,7 @@ def migrate_sessions(
                 metadata=record.metadata,
                 created_at=record.created_at,
                 compaction=record.compaction,
+                slips=beside,
             )
             copied += 1
         on_progress("copying", done, len(keys))
@@ -101,7 +106,8 @@ def migrate_sessions(
     differing: list[str] = []
     at_source, at_target = _Sum(), _Sum()
     for done, key in enumerate(compared, start=1):
-        if at_source.add(source.read(key)) != at_target.add(target.read(key)):
+        here = at_source.add(source.read(key), _slips_of(source, key, slips))
+        if here != at_target.add(target.read(key), _slips_of(target, key, slips)):
             differing.append(key)
         on_progress("comparing", done, len(compared))
     return Migrated(
@@ -109,8 +115,8 @@ def migrate_sessions(
     )
 
 
-def digest_of(record: SessionRecord) -> bytes:
-    """What tells two sessions apart: key, messages, metadata, summary, and the time when it was made."""
+def digest_of(record: SessionRecord, slips: Mapping[str, bytes] | None = None) -> bytes:
+    """What tells two sessions apart: key, messages, metadata, summary, the time when it was made, and slips."""
     digest = hashlib.sha256()
     compaction = record.compaction
     parts: Iterable[bytes] = (
@@ -119,6 +125,7 @@ def digest_of(record: SessionRecord) -> bytes:
         msgspec.json.encode(record.metadata, order="deterministic"),
         b"" if compaction is None else json_bytes([compaction.through, compaction.summary]),
         *[json_bytes(message) for message in record.messages],
+        *[part for name, body in sorted((slips or {}).items()) for part in (name.encode(), body)],
     )
     for part in parts:
         digest.update(len(part).to_bytes(8, "big"))
@@ -132,17 +139,21 @@ class _Sum:
         self._messages = 0
         self._digest = hashlib.sha256()
 
-    def add(self, record: SessionRecord | None) -> bytes:
+    def add(self, record: SessionRecord | None, slips: Mapping[str, bytes]) -> bytes:
         if record is None:
             return b""
         self._sessions += 1
         self._messages += len(record.messages)
-        digest = digest_of(record)
+        digest = digest_of(record, slips)
         self._digest.update(digest)
         return digest
 
     def totals(self) -> Totals:
         return Totals(self._sessions, self._messages, self._digest.hexdigest())
+
+
+def _slips_of(store: SessionStore, key: str, names: Sequence[str]) -> dict[str, bytes]:
+    return {name: body for name in names for _, body in store.list_slips(name, key=key)}
 
 
 def _is_earlier(there: SessionRecord, record: SessionRecord) -> bool:

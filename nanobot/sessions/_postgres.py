@@ -47,7 +47,7 @@ _ACQUIRE: Final = (
 )
 _APPEND: Final = (
     "SELECT * FROM nanobot_append(%b, %b, %b, %b::bigint, %b::bigint, %b::integer, %b::bigint, %b, %b::bytea[], %b::text[], "
-    "%b, %b::bytea, %b::bytea, %b::integer, %b::bytea, %b, %b)"
+    "%b, %b::bytea, %b::bytea, %b::integer, %b::bytea, %b::text[], %b::bytea[], %b::bigint, %b, %b)"
 )
 _EXTEND: Final = (
     "SELECT * FROM nanobot_extend(%b, %b, %b, %b::bigint, %b::bigint, %b, %b::bytea[], %b::text[], %b, %b::bytea, "
@@ -55,24 +55,24 @@ _EXTEND: Final = (
 )
 _REPLACE: Final = (
     "SELECT * FROM nanobot_replace(%b, %b, %b, %b::bytea[], %b::text[], %b, %b, %b, %b::integer, %b::bytea, "
-    "%b::bigint, %b)"
+    "%b::bigint, %b::text[], %b::bytea[], %b)"
 )
 _READ: Final = "SELECT * FROM nanobot_read(%b, %b::integer, %b::integer)"
 _METADATA: Final = "SELECT version, metadata FROM nanobot_session WHERE digest = %b"
 _LIST: Final = """
     SELECT key, created_at, updated_at, title, preview, sequence FROM nanobot_session ORDER BY version DESC LIMIT %b::bigint
 """
+_SLIPS: Final = """
+    SELECT s.key, p.body FROM nanobot_slip p JOIN nanobot_session s ON s.id = p.session
+    WHERE p.name = %b::text AND (%b::bytea IS NULL OR s.digest = %b::bytea) ORDER BY s.id
+"""
+_SWAP_SLIP: Final = "SELECT nanobot_swap_slip(%b, %b, %b, %b, %b::bytea)"
 _LAST_NUMBER: Final = "SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM nanobot_number"
 # Drawing a number is written to the log; waiting for it waits for everything that was written before.
 _FLUSH: Final = """
     SELECT count(*), (SELECT nextval('nanobot_number') FROM set_config('synchronous_commit', 'on', true))
     FROM nanobot_session WHERE version > %b::bigint
 """
-
-_NO_SLIPS: Final = (
-    "open turns are not kept in PostgreSQL: for parked and resumable turns keep sessions in SQLite"
-    " (sessions.store)"
-)
 
 
 class PostgresStore:
@@ -173,15 +173,9 @@ class PostgresStore:
         slips: Mapping[str, bytes | None] | None = None,
         release: bool = False,
     ) -> Position:
-        """See `SessionStore.append`. With metadata it takes two round trips, else one.
-
-        Raises:
-          StoreError: Also for slips, which this store does not keep.
-        """
+        """See `SessionStore.append`. With metadata it takes two round trips, else one."""
         await trio.lowlevel.checkpoint_if_cancelled()
-        if slips:
-            raise StoreError(_NO_SLIPS)
-        addition = Addition.of(messages, metadata, compaction)
+        addition = Addition.of(messages, metadata, compaction, slips)
         self._refuse_if_closed()
         held = self._desk.held(lease.token)
         if held is None:
@@ -231,12 +225,16 @@ class PostgresStore:
         return search(partial(self._query, answer_s=_LONG_ANSWER_S), text, limit)
 
     def list_slips(self, name: str, *, key: str | None = None) -> tuple[tuple[str, bytes], ...]:
-        """See `SessionStore.list_slips`. There are none here."""
-        return ()
+        """See `SessionStore.list_slips`."""
+        digest = None if key is None else KeyRow.of(key).digest
+        rows = self._query(_SLIPS, name, digest, digest, answer_s=_LONG_ANSWER_S)
+        return tuple([(key_from_row(row), body) for row, body in rows])
 
     def swap_slip(self, key: str, name: str, old: bytes, new: bytes | None) -> bool:
-        """See `SessionStore.swap_slip`. There are none here."""
-        return False
+        """See `SessionStore.swap_slip`."""
+        self._refuse_if_closed()
+        (swapped,) = self._one(_SWAP_SLIP, *KeyRow.of(key)[:2], name, old, new, repeatable=False)
+        return bool(swapped)
 
     def extend(
         self, key: str, messages: Sequence[Message], *, metadata: Mapping[str, Any] | None = None
@@ -280,10 +278,11 @@ class PostgresStore:
         metadata: Mapping[str, Any] | None = None,
         created_at: datetime | None = None,
         compaction: Compaction | None = None,
+        slips: Mapping[str, bytes] | None = None,
         only_new: bool = False,
     ) -> Position:
         """See `SessionStore.replace`."""
-        addition = Addition.of(messages, metadata, compaction)
+        addition = Addition.of(messages, metadata, compaction, slips)
         self._refuse_if_closed()
         if compaction is not None and not 0 <= compaction.through <= len(addition.bodies):
             raise _impossible(compaction.through)
@@ -300,6 +299,8 @@ class PostgresStore:
             addition.through,
             addition.summary,
             None if created_at is None else microseconds(created_at),
+            addition.slips,
+            addition.slip_bodies,
             only_new,
             repeatable=False,
             answer_s=_LONG_ANSWER_S,
@@ -476,6 +477,9 @@ class PostgresStore:
             merged,
             addition.through,
             addition.summary,
+            addition.slips,
+            addition.slip_bodies,
+            next(self._desk.attempts),  # the same one each time it is sent
             release,
         )
 
@@ -498,6 +502,13 @@ class PostgresStore:
                 raise SessionGone(lease.key)
             case "impossible":
                 raise _impossible(addition.through)
+            case "absent":
+                raise UsageError(f"there is no session {lease.key!r:.200} to put a slip beside")
+            case "unknown":
+                raise UncertainWrite(
+                    f"session {lease.key!r:.200}: the lease has ended since this write was first sent, which may or may not"
+                    " have been stored"
+                )
             case _:
                 raise SessionFenced(lease.key)
 
@@ -572,7 +583,7 @@ class _Attempt:
     ) -> Leased | None:
         """Ask; returns None if others have the session, or are first."""
         store = self._store
-        token, lease_epoch, *stored = store._ask(self._row, last, covered, unless_at)
+        token, lease_epoch, names, bodies, *stored = store._ask(self._row, last, covered, unless_at)
         if token is None:
             return None
         lease = Lease(self._key, token, lease_epoch)
@@ -587,7 +598,7 @@ class _Attempt:
             self._lease = lease
             store._desk.begin(self._row, lease, position, self._waiter)
         record = None if stored[-1] is None else StoredSession(*stored).record(self._key)
-        return Leased(lease, position, record)
+        return Leased(lease, position, record, dict(zip(names or (), bodies or (), strict=True)))
 
     def abandon(self) -> None:
         """Give back what there is, or will be."""

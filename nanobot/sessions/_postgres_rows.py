@@ -81,7 +81,8 @@ class StoredSession(NamedTuple):
 class Addition(Struct, frozen=True):
     """What a write adds to a session, ready for the tables: made before anything is sent.
 
-    `metadata` is None if it stays as it is.
+    `metadata` is None if it stays as it is, `slips` if there are none to put beside it: their names, and for each in
+    `slip_bodies` what it is, or None.
     """
 
     bodies: list[bytes]
@@ -90,6 +91,8 @@ class Addition(Struct, frozen=True):
     metadata: dict[str, Any] | None = None
     through: int | None = None
     summary: bytes | None = None
+    slips: list[str] | None = None
+    slip_bodies: list[bytes | None] | None = None
 
     @classmethod
     def of(
@@ -97,6 +100,7 @@ class Addition(Struct, frozen=True):
         messages: Sequence[Message],
         metadata: Mapping[str, Any] | None,
         compaction: Compaction | None,
+        slips: Mapping[str, bytes | None] | None = None,
     ) -> Addition:
         """Encode it.
 
@@ -110,6 +114,8 @@ class Addition(Struct, frozen=True):
             None if metadata is None else session_metadata(metadata),
             None if compaction is None else compaction.through,
             None if compaction is None else json_bytes(compaction.summary),
+            [*slips] if slips else None,
+            [*slips.values()] if slips else None,
         )
 
     @property

@@ -22,7 +22,9 @@ _MIGRATION_LOCK: Final = 0x6E616E6F626F74
 #   under which lease it was written, 0 for none.
 # owner: one row for each open store that has or wants a lease; `expires_at` moves on while it lives. All times of leases are
 #   of the database's clock, as `clock_timestamp()` gives it.
-# lease: `attempt` grows with each request of its owner, so that one that arrives late does nothing.
+# lease: `attempt` is the last request of its owner that was granted, or that wrote slips alone: one that arrives late, or a
+#   second time, does nothing.
+# slip: what a turn leaves beside its session for whoever goes on with it.
 # waiter: in order of arrival. follower: who is told when a session is written.
 #
 # In PL/pgSQL even where it is a line: it keeps its plans, functions in SQL are planned at each call (PostgreSQL 15 and before).
@@ -55,6 +57,8 @@ CREATE TABLE nanobot_message (
     PRIMARY KEY (session, number)
 );
 CREATE INDEX nanobot_message_words ON nanobot_message USING gin (words);
+CREATE TABLE nanobot_slip (session bigint NOT NULL, name text NOT NULL, body bytea NOT NULL, PRIMARY KEY (session, name));
+CREATE INDEX nanobot_slip_by_name ON nanobot_slip (name);
 CREATE TABLE nanobot_owner (id bigint PRIMARY KEY, expires_at timestamptz NOT NULL);
 CREATE TABLE nanobot_lease (
     digest bytea PRIMARY KEY,
@@ -123,7 +127,8 @@ END $$;
 CREATE FUNCTION nanobot_acquire(
     p_digest bytea, p_lock bigint, p_owner bigint, p_attempt bigint, p_timeout interval,
     p_last integer, p_covered integer, p_epoch bigint, p_version bigint,
-    OUT o_token bigint, OUT o_lease_epoch bigint, OUT o_epoch bigint, OUT o_sequence integer, OUT o_version bigint,
+    OUT o_token bigint, OUT o_lease_epoch bigint, OUT o_slips text[], OUT o_slip_bodies bytea[],
+    OUT o_epoch bigint, OUT o_sequence integer, OUT o_version bigint,
     OUT o_created_at bigint, OUT o_updated_at bigint, OUT o_metadata bytea, OUT o_through integer, OUT o_summary bytea,
     OUT o_bodies bytea[]
 ) LANGUAGE plpgsql AS $$
@@ -164,6 +169,7 @@ BEGIN
     IF s.id IS NULL THEN
         RETURN;
     END IF;
+    SELECT array_agg(name), array_agg(body) INTO o_slips, o_slip_bodies FROM nanobot_slip WHERE session = s.id;
     o_epoch := s.epoch;
     o_sequence := s.sequence;
     o_version := s.version;
@@ -242,27 +248,40 @@ BEGIN
     PERFORM nanobot_tell_followers(p_digest);
 END $$;
 
+-- Puts slips beside a session, over those of the same names; NULL as a body takes one away. Under the session's lock.
+CREATE FUNCTION nanobot_write_slips(p_session bigint, p_slips text[], p_slip_bodies bytea[]) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    DELETE FROM nanobot_slip WHERE session = p_session AND name = ANY (p_slips);
+    INSERT INTO nanobot_slip SELECT p_session, name, body FROM unnest(p_slips, p_slip_bodies) AS given (name, body)
+        WHERE body IS NOT NULL;
+END $$;
+
 CREATE FUNCTION nanobot_append(
     p_digest bytea, p_lock bigint, p_owner bigint, p_token bigint, p_epoch bigint, p_sequence integer, p_version bigint,
     p_key bytea, p_bodies bytea[], p_words text[], p_preview bytea, p_title bytea, p_metadata bytea,
-    p_through integer, p_summary bytea, p_release boolean, p_again boolean,
+    p_through integer, p_summary bytea, p_slips text[], p_slip_bodies bytea[], p_attempt bigint,
+    p_release boolean, p_again boolean,
     OUT o_status text, OUT o_sequence integer, OUT o_version bigint
 ) LANGUAGE plpgsql AS $$
 DECLARE
     held nanobot_lease;
     s nanobot_session;
+    adds boolean := cardinality(p_bodies) > 0 OR p_metadata IS NOT NULL OR p_through IS NOT NULL;
 BEGIN
     PERFORM nanobot_lock(p_lock);
     SELECT * INTO held FROM nanobot_lease WHERE digest = p_digest AND owner = p_owner AND token = p_token;
     SELECT * INTO s FROM nanobot_session WHERE digest = p_digest;
+    o_sequence := coalesce(s.sequence, 0);
+    o_version := coalesce(s.version, 0);
     IF held.token IS NULL THEN
         -- Sent again, because the answer was lost: the first attempt may have given the lease back.
-        IF p_again AND p_release AND EXISTS (SELECT 1 FROM nanobot_message
+        IF p_again AND EXISTS (SELECT 1 FROM nanobot_message
             WHERE session = s.id AND number = p_sequence + 1 AND token = p_token)
         THEN
             o_status := 'done';
             o_sequence := p_sequence + cardinality(p_bodies);
-            o_version := s.version;
+        ELSIF p_again AND cardinality(p_bodies) = 0 THEN
+            o_status := 'unknown';  -- only messages tell who wrote them
         ELSE
             o_status := 'fenced';
         END IF;
@@ -270,23 +289,28 @@ BEGIN
     ELSIF held.epoch <> p_epoch THEN
         o_status := 'gone';
         RETURN;
-    ELSIF coalesce(s.version, 0) <> p_version AND NOT p_again THEN
+    ELSIF o_version <> p_version AND NOT p_again THEN
         o_status := 'moved';
         RETURN;
-    ELSIF coalesce(s.version, 0) <> p_version THEN
+    ELSIF o_version <> p_version OR held.attempt >= p_attempt THEN
         o_status := 'done';  -- nobody but the holder of this token writes: it was an earlier attempt of this very write
-        o_sequence := s.sequence;
-        o_version := s.version;
-    ELSIF p_through NOT BETWEEN 0 AND coalesce(s.sequence, 0) + cardinality(p_bodies) THEN
+    ELSIF p_through NOT BETWEEN 0 AND o_sequence + cardinality(p_bodies) THEN
         o_status := 'impossible';
+        RETURN;
+    ELSIF p_slips IS NOT NULL AND s.id IS NULL AND NOT adds THEN
+        o_status := 'absent';
         RETURN;
     ELSE
         o_status := 'done';
-        o_sequence := coalesce(s.sequence, 0);
-        o_version := coalesce(s.version, 0);
-        IF cardinality(p_bodies) > 0 OR p_metadata IS NOT NULL OR p_through IS NOT NULL THEN
+        IF adds THEN
             SELECT * INTO o_sequence, o_version FROM nanobot_write(p_digest, p_key, p_epoch, p_token, p_bodies, p_words,
                 p_preview, p_title, p_metadata, p_through, p_summary, NULL);
+        END IF;
+        IF p_slips IS NOT NULL THEN
+            PERFORM nanobot_write_slips(id, p_slips, p_slip_bodies) FROM nanobot_session WHERE digest = p_digest;
+            IF NOT adds AND NOT p_release THEN  -- the version does not tell that it was done
+                UPDATE nanobot_lease SET attempt = p_attempt WHERE digest = p_digest;
+            END IF;
         END IF;
     END IF;
     IF p_release THEN
@@ -331,12 +355,14 @@ BEGIN
     UPDATE nanobot_lease SET epoch = o_epoch WHERE digest = p_digest;
     DELETE FROM nanobot_session WHERE digest = p_digest RETURNING * INTO o_ended;
     DELETE FROM nanobot_message WHERE session = o_ended.id;
+    DELETE FROM nanobot_slip WHERE session = o_ended.id;
     PERFORM nanobot_tell_followers(p_digest);
 END $$;
 
 CREATE FUNCTION nanobot_replace(
     p_digest bytea, p_lock bigint, p_key bytea, p_bodies bytea[], p_words text[], p_preview bytea, p_title bytea,
-    p_metadata bytea, p_through integer, p_summary bytea, p_created_at bigint, p_only_new boolean,
+    p_metadata bytea, p_through integer, p_summary bytea, p_created_at bigint, p_slips text[], p_slip_bodies bytea[],
+    p_only_new boolean,
     OUT o_epoch bigint, OUT o_sequence integer, OUT o_version bigint
 ) LANGUAGE plpgsql AS $$
 BEGIN
@@ -347,6 +373,7 @@ BEGIN
     SELECT ended.o_epoch INTO o_epoch FROM nanobot_end_life(p_digest) AS ended;
     SELECT * INTO o_sequence, o_version FROM nanobot_write(p_digest, p_key, o_epoch, 0, p_bodies, p_words, p_preview,
         p_title, p_metadata, p_through, p_summary, p_created_at);
+    PERFORM nanobot_write_slips(id, p_slips, p_slip_bodies) FROM nanobot_session WHERE digest = p_digest;
 END $$;
 
 CREATE FUNCTION nanobot_clear(
@@ -374,6 +401,22 @@ CREATE FUNCTION nanobot_delete(p_digest bytea, p_lock bigint, OUT o_found boolea
 BEGIN
     PERFORM nanobot_lock(p_lock);
     SELECT (ended.o_ended).id IS NOT NULL INTO o_found FROM nanobot_end_life(p_digest) AS ended;
+END $$;
+
+-- Puts a slip in the place of another, if that one is there.
+CREATE FUNCTION nanobot_swap_slip(p_digest bytea, p_lock bigint, p_name text, p_old bytea, p_new bytea) RETURNS boolean
+LANGUAGE plpgsql AS $$
+DECLARE
+    place bigint;
+BEGIN
+    PERFORM nanobot_lock(p_lock);
+    SELECT p.session INTO place FROM nanobot_slip p JOIN nanobot_session s ON s.id = p.session
+        WHERE s.digest = p_digest AND p.name = p_name AND p.body = p_old;
+    IF place IS NULL THEN
+        RETURN false;
+    END IF;
+    PERFORM nanobot_write_slips(place, ARRAY[p_name], ARRAY[p_new]);
+    RETURN true;
 END $$;
 
 -- Gives leases back. The locks come in ascending order, so that two processes that do this cannot wait for each other.
@@ -430,6 +473,8 @@ BEGIN
     PERFORM set_config('synchronous_commit', 'off', true);
     INSERT INTO nanobot_owner VALUES (p_owner, clock_timestamp() + p_timeout)
     ON CONFLICT (id) DO UPDATE SET expires_at = excluded.expires_at;
+    -- The server's clock was set back: nobody lives for longer than that from now without being heard of.
+    UPDATE nanobot_owner SET expires_at = clock_timestamp() + p_timeout WHERE expires_at > clock_timestamp() + p_timeout;
     FOR dead IN SELECT id FROM nanobot_owner WHERE expires_at <= clock_timestamp() FOR UPDATE SKIP LOCKED LOOP
         PERFORM nanobot_bury(dead);
     END LOOP;

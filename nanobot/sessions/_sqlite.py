@@ -313,6 +313,7 @@ class SqliteStore:
         metadata: Mapping[str, Any] | None = None,
         created_at: datetime | None = None,
         compaction: Compaction | None = None,
+        slips: Mapping[str, bytes] | None = None,
         only_new: bool = False,
     ) -> Position:
         """See `SessionStore.replace`."""
@@ -325,7 +326,14 @@ class SqliteStore:
             session = find(transaction, row)
             if only_new and session is not None:
                 raise SessionExists(key)
-            return replace(transaction, row, session, addition, self._books.now(), created_at=born)
+            position = replace(
+                transaction, row, session, addition, self._books.now(), created_at=born
+            )
+            if slips:
+                session = find(transaction, row)
+                assert session is not None  # it was just made
+                write_slips(transaction, session, slips)
+            return position
 
         return self._request(work, addition).answer_sync(self._writer.post)
 

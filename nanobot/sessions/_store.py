@@ -169,6 +169,7 @@ class SessionStore(Protocol):
         metadata: Mapping[str, Any] | None = None,
         created_at: datetime | None = None,
         compaction: Compaction | None = None,
+        slips: Mapping[str, bytes] | None = None,
         only_new: bool = False,
     ) -> Position:
         """Make the session consist of exactly this, whatever it was, and return where it stands. Needs no lease.
@@ -179,6 +180,7 @@ class SessionStore(Protocol):
           metadata: All of it.
           created_at: Timezone-aware; None is now.
           compaction: The summary that stands for the start of `messages`.
+          slips: All of them; see `append`.
           only_new: Refuse if there is such a session.
 
         Raises:

@@ -1,8 +1,11 @@
 """Processes of a flow with an approval: each goes on wherever the flow stands, and dies at the step that it is told.
 
-`python -m tests.sdk.parking_child FOLDER:STEP…` runs one after the other, and prints how each ended: -9, or the number of steps
-that it took to the answer. Steps are the moments before and after each write to the store and each effect of a tool, counted
-from 1; 0 is never. Each is a fork of a process that has imported everything and started nothing.
+`python -m tests.sdk.parking_child STORE FOLDER:STEP…` runs one after the other, and prints how each ended: -9, or the number of
+steps that it took. Steps are the moments before and after each write to the store and each effect of a tool, counted from 1; 0
+is never. Each is a fork of a process that has imported everything and started nothing.
+
+STORE is `sqlite`, a file in the folder: a process goes on to the answer. Or it is the URL of a PostgreSQL database: one process
+asks and parks, another decides, a third resumes, and so on to the answer; all of them together are one line of what is printed.
 """
 
 from __future__ import annotations
@@ -22,12 +25,17 @@ from nanobot import Nanobot, Park, tool
 from nanobot.errors import NothingToResume
 from nanobot.messages import Message, ToolMessage, UserMessage
 from nanobot.providers import ModelRequest
-from nanobot.sessions import Lease, Position
+from nanobot.sessions import Lease, Position, SearchableStore
 from nanobot.sessions._record import Compaction
 from nanobot.sessions._sqlite import SqliteStore
 from nanobot.testing import Answer, ScriptedProvider
 
-KEY = "a"
+LEASE_TIMEOUT_S = 1.0
+
+
+def key_of(folder: Path) -> str:
+    """The session of a flow."""
+    return folder.name
 
 
 class Steps:
@@ -43,8 +51,8 @@ class Steps:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-class DeadlyStore(SqliteStore):
-    """A store whose writes are steps."""
+class DeadlyWrites:
+    """The writes of the store that comes next in the order of its classes are steps."""
 
     steps: Steps
 
@@ -59,7 +67,7 @@ class DeadlyStore(SqliteStore):
         release: bool = False,
     ) -> Position:
         self.steps.step()
-        position = await super().append(
+        position: Position = await super().append(  # type: ignore[misc]  # the store's
             lease,
             messages,
             metadata=metadata,
@@ -72,9 +80,32 @@ class DeadlyStore(SqliteStore):
 
     def swap_slip(self, key: str, name: str, old: bytes, new: bytes | None) -> bool:
         self.steps.step()
-        swapped = super().swap_slip(key, name, old, new)
+        swapped: bool = super().swap_slip(key, name, old, new)  # type: ignore[misc]  # the store's
         self.steps.step()
         return swapped
+
+
+class DeadlySqlite(DeadlyWrites, SqliteStore):
+    """A store in the folder."""
+
+
+def open_store(kind: str, folder: Path, steps: Steps) -> SearchableStore:
+    """The store of a flow."""
+    if kind == "sqlite":
+        store = DeadlySqlite(folder / "sessions.db", durability="fast")
+    else:
+        store = _postgres(kind)
+    store.steps = steps
+    return store
+
+
+def _postgres(url: str) -> Any:
+    from nanobot.sessions._postgres import PostgresStore  # if the extra is there
+
+    class DeadlyPostgres(DeadlyWrites, PostgresStore):
+        """A store that processes share."""
+
+    return DeadlyPostgres(url, synchronous=False, lease_timeout_s=LEASE_TIMEOUT_S)
 
 
 def answer(request: ModelRequest) -> Answer | str:
@@ -87,8 +118,8 @@ def answer(request: ModelRequest) -> Answer | str:
     return "All done."
 
 
-async def main(folder: Path, deadly: int) -> int:
-    steps = Steps(deadly)
+def open_bot(folder: Path, store: SearchableStore, steps: Steps) -> Nanobot:
+    """The same bot in each process."""
 
     def effect(line: str) -> str:
         steps.step()
@@ -120,9 +151,7 @@ async def main(folder: Path, deadly: int) -> int:
             }
         )
     )
-    store = DeadlyStore(folder / "sessions.db", durability="fast")
-    store.steps = steps
-    bot = Nanobot.from_config(
+    return Nanobot.from_config(
         folder / "config.json",
         workspace=folder / "workspace",
         provider=ScriptedProvider(answer),
@@ -130,32 +159,65 @@ async def main(folder: Path, deadly: int) -> int:
         tools=[note, pay, mark],
         approver=Park(),
     )
-    async with bot:
-        for _ in range(10):
-            if bot.sessions.get(KEY) is None:
-                result = await bot.run("go", session_key=KEY)
-            else:
-                for waiting in bot.approvals.list():
-                    if waiting.state == "waiting":
-                        bot.approvals.approve(waiting.id)
-                        with (folder / "approved").open("a") as file:
-                            file.write(waiting.id + "\n")
-                try:
-                    result = await bot.resume(KEY)
-                except NothingToResume:
-                    break  # it died after the last write
-            if result.stop_reason == "completed":
+
+
+async def go_on(bot: Nanobot, folder: Path) -> str:
+    """Do what the flow waits for, as much of it as is one process's: ask, decide or resume. Returns how it ended."""
+    key = key_of(folder)
+    if await trio.to_thread.run_sync(bot.sessions.get, key) is None:
+        result = await bot.run("go", session_key=key)
+        return str(result.stop_reason)
+    decided = await trio.to_thread.run_sync(decide, bot, folder)
+    if decided:
+        return "decided"
+    try:
+        result = await bot.resume(key)
+    except NothingToResume:
+        return "completed"  # it died after the last write
+    return str(result.stop_reason)
+
+
+def decide(bot: Nanobot, folder: Path) -> int:
+    """Approve what waits; returns how much that was."""
+    waiting = [each for each in bot.approvals.list(key_of(folder)) if each.state == "waiting"]
+    for each in waiting:
+        bot.approvals.approve(each.id)
+        with (folder / "approved").open("a") as file:
+            file.write(each.id + "\n")
+    return len(waiting)
+
+
+async def main(kind: str, folder: Path, deadly: int) -> int:
+    """One process; returns its steps."""
+    steps = Steps(deadly)
+    async with open_bot(folder, open_store(kind, folder, steps), steps) as bot:
+        for _ in range(20):
+            end = await go_on(bot, folder)
+            assert end in ("completed", "decided", "parked"), end
+            if end == "completed":
+                (folder / "completed").touch()
+            if end == "completed" or kind != "sqlite":
                 break
-            assert result.stop_reason == "parked", result
     return steps.count
 
 
-def in_a_fork(folder: Path, deadly: int) -> int:
+def flow(kind: str, folder: Path, deadly: int) -> int:
+    """Processes, until one has the answer or is killed; returns their steps, or minus the signal."""
+    count = 0
+    while not (folder / "completed").exists():
+        end = in_a_fork(kind, folder, deadly - count if deadly else 0)
+        if end < 0:
+            return end
+        count += end
+    return count
+
+
+def in_a_fork(kind: str, folder: Path, deadly: int) -> int:
     """Run one process; returns the number of its steps, or minus the signal that ended it."""
     pid = os.fork()
     if not pid:
         try:
-            os._exit(trio.run(main, folder, deadly))
+            os._exit(trio.run(main, kind, folder, deadly))
         except BaseException:  # noqa: ASYNC103, BLE001 - whatever it is, this is the end of the fork
             traceback.print_exc()
             os._exit(255)
@@ -166,7 +228,7 @@ def in_a_fork(folder: Path, deadly: int) -> int:
 
 
 if __name__ == "__main__":
-    for argument in sys.argv[1:]:
+    for argument in sys.argv[2:]:
         where, _, step = argument.rpartition(":")
         Path(where).mkdir(exist_ok=True)
-        print(in_a_fork(Path(where), int(step)))
+        print(flow(sys.argv[1], Path(where), int(step)))

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 import subprocess
 import sys
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 import trio
+import trio.testing
 
 from nanobot import tool
 from nanobot.server import ServerSettings, serve
+from nanobot.server._connections import Connections
 from nanobot.testing import Answer, ScriptedProvider, Stall, no_leaks, scripted_server
 from tests.server.servers import chat, events_of, make_bot
 
@@ -80,6 +84,52 @@ async def test_draining_takes_nothing_new_and_finishes_what_is_open(tmp_path: Pa
     session = stopping.bot.sessions.get("api:default")
     assert session is not None
     assert session.messages[-1]["content"] == "All done."
+
+
+async def test_who_had_connected_and_speaks_only_then_is_answered(tmp_path: Path) -> None:
+    """On a new connection and on one that was used before: a client whose request is on its way gets a 503, and may ask
+    another server. A connection that was just closed would leave it in doubt."""
+    bot = make_bot(tmp_path, ScriptedProvider(["Hello."]))
+    body = json.dumps(chat("Hi")).encode()
+    request = HEAD % len(body) + body
+    async with no_leaks(), trio.open_nursery() as nursery:
+        urls = await nursery.start(partial(serve, bot, ServerSettings(drain_s=30.0), port=0))
+        port = port_of(urls[0])
+        async with (
+            await trio.open_tcp_stream("127.0.0.1", port) as used,
+            await trio.open_tcp_stream("127.0.0.1", port) as new,
+            httpx.AsyncClient(base_url=urls[0]) as client,
+        ):
+            await used.send_all(request)
+            assert (await used.receive_some()).startswith(b"HTTP/1.1 200 ")
+            await open_requests(client)  # answered after the two were accepted
+            signal.raise_signal(signal.SIGTERM)
+            with pytest.raises(OSError, match="connect"):
+                while True:
+                    await (await trio.open_tcp_stream("127.0.0.1", port)).aclose()
+            for stream in (used, new):
+                await stream.send_all(request)
+                assert b"HTTP/1.1 503 " in await received(stream)
+
+
+async def test_who_waits_in_the_queue_of_a_listener_that_ends_is_let_in() -> None:
+    async def app(_scope: Any, _receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 503, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    connections = Connections(app)
+    listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    address = listeners[0].socket.getsockname()
+    async with trio.open_nursery() as clients:
+        async with trio.open_nursery() as doors:
+            doors.start_soon(connections.serve, listeners, clients)
+            await trio.testing.wait_all_tasks_blocked()
+            doors.cancel_scope.cancel()
+            waiting = socket.create_connection(address)  # noqa: ASYNC230 - the system takes it; nobody else runs meanwhile
+        waiting.setblocking(False)
+        async with trio.SocketStream(trio.socket.from_stdlib_socket(waiting)) as client:
+            await client.send_all(b"GET / HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
+            assert (await received(client)).startswith(b"HTTP/1.1 503 ")
 
 
 async def test_past_the_deadline_clients_are_told_that_they_were_cut_off(tmp_path: Path) -> None:

@@ -28,8 +28,9 @@ def store_at(url: str) -> PostgresStore:
 
 
 async def hold(url: str, key: str) -> None:
-    """Own a session until something is read; then try to write to it."""
+    """Own a session until something is read; then try to write to it. Says so if it is asked to stop."""
     store = store_at(url)
+    store.on_cancel(lambda key: say(f"asked to stop {key}"))
     async with open_lease(store, key) as leased:
         await store.append(leased.lease, [UserMessage("from the first owner")])
         say("held")

@@ -13,10 +13,11 @@ from functools import cache
 from urllib.parse import quote
 
 import pytest
+import trio
 
 psycopg = pytest.importorskip("psycopg", reason="the extra `postgres` is not installed")
 
-__all__ = ["new_schema", "run_sql", "server_url"]
+__all__ = ["new_schema", "run_sql", "server_url", "until"]
 
 _LOOKED_FOR = (
     "postgresql://test@127.0.0.1:5432/test",
@@ -55,6 +56,12 @@ def run_sql(url: str, statement: str, *values: object) -> list[tuple[object, ...
         connection.execute("SET synchronous_commit = off")
         cursor = connection.execute(statement, values or None)
         return cursor.fetchall() if cursor.description is not None else []
+
+
+async def until(url: str, statement: str, expected: object) -> None:
+    """Wait until a query of one number returns it."""
+    while await trio.to_thread.run_sync(run_sql, url, statement) != [(expected,)]:  # noqa: ASYNC110 - of another process
+        await trio.sleep(0.02)
 
 
 @contextmanager

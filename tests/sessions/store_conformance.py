@@ -660,6 +660,13 @@ class StoreConformance:
                 if leased.record is not None:  # the store outlives its object
                     assert leased.slips == {"turn": b"b"}
 
+    async def test_a_session_is_replaced_with_its_slips(self, open_store: OpenStore) -> None:
+        async with open_store() as store:
+            await write(store, "a", numbered(1, 1), slips={"turn": b"x", "other": b"y"})
+            store.replace("a", numbered(1, 2), slips={"turn": b"new"})
+            async with open_lease(store, "a") as leased:
+                assert leased.slips == {"turn": b"new"}
+
     async def test_a_slip_is_swapped_once_for_what_was_seen(self, open_store: OpenStore) -> None:
         async with open_store() as store:
             await write(store, "a", numbered(1, 1), slips={"turn": b"seen"})

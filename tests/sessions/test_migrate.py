@@ -98,6 +98,21 @@ def test_one_that_was_killed_goes_on_where_it_was(
     )
 
 
+def test_turns_that_are_parked_are_taken_along(
+    sqlite: SqliteStore, postgres: SearchableStore
+) -> None:
+    sqlite.replace("parked", numbered(1, 1), slips={"turn": b"waits", "other": b"left out"})
+    migrated = migrate_sessions(sqlite, postgres, slips=["turn"])
+    assert migrated.complete
+    assert postgres.list_slips("turn") == (("parked", b"waits"),)
+    assert postgres.list_slips("other") == ()
+    sqlite.swap_slip("parked", "turn", b"waits", b"is decided")
+    again = migrate_sessions(sqlite, postgres, slips=["turn"])
+    assert (again.complete, again.copied) == (True, 1)
+    assert again.target.digest != migrated.target.digest
+    assert postgres.list_slips("turn") == (("parked", b"is decided"),)
+
+
 def test_a_session_that_has_gone_another_way_in_the_target_stays_as_it_is(
     sqlite: SqliteStore, postgres: SearchableStore
 ) -> None:

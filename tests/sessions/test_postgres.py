@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+import trio
 
 from nanobot.config import config_from_tree, load_config
 from nanobot.errors import ConfigError, StoreError
@@ -42,25 +43,6 @@ class TestPostgres(StoreConformance):
             await store.aclose()
 
         return opened
-
-    async def test_a_slip_lies_beside_its_session_and_is_written_with_the_lease(
-        self, open_store: OpenStore
-    ) -> None:
-        """Not here: whoever wants it is told, and nothing is written."""
-        async with open_store() as store, open_lease(store, "a") as leased:
-            with pytest.raises(StoreError, match="keep sessions in SQLite"):
-                await store.append(leased.lease, [UserMessage("x")], slips={"turn": b"1"})
-            assert store.read("a") is None
-            assert store.list_slips("turn") == ()
-
-    async def test_a_slip_is_swapped_once_for_what_was_seen(self, open_store: OpenStore) -> None:
-        async with open_store() as store:
-            assert not store.swap_slip("a", "turn", b"seen", b"new")
-
-    async def test_slips_go_with_their_session_and_cannot_be_written_from_outside(
-        self, open_store: OpenStore
-    ) -> None:
-        pytest.skip("PostgreSQL keeps no slips")
 
 
 # --- the address
@@ -123,6 +105,18 @@ def test_an_older_schema_is_brought_up_to_date_and_a_newer_one_refused(
     monkeypatch.undo()
     with pytest.raises(StoreError, match="newer nanobot"):
         PostgresStore(url).read("a")
+
+
+async def test_of_a_session_that_is_over_no_row_is_left(url: str) -> None:
+    store = PostgresStore(url, synchronous=False)
+    for key in ("cleared", "deleted"):
+        async with open_lease(store, key) as leased:
+            await store.append(leased.lease, [UserMessage("x")], slips={"turn": b"x"})
+    await trio.to_thread.run_sync(store.clear, "cleared")
+    await trio.to_thread.run_sync(store.delete, "deleted")
+    await store.aclose()
+    for table, rows in (("session", 1), ("message", 0), ("slip", 0), ("lease", 0), ("owner", 0)):
+        assert run_sql(url, f"SELECT count(*) FROM nanobot_{table}") == [(rows,)], table
 
 
 def test_two_schemas_of_one_database_are_two_sets_of_sessions(url: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -21,11 +22,13 @@ from nanobot.messages import AssistantMessage, Message, UserMessage
 from nanobot.sessions import Lease, SessionFenced, open_lease
 from tests.sessions.loopback_proxy import open_proxy
 from tests.sessions.postgres_cluster import open_cluster
-from tests.sessions.postgres_server import new_schema, run_sql
+from tests.sessions.postgres_server import new_schema, run_sql, until
 
 # After psycopg was looked for: without it these tests skip.
 from nanobot.sessions._postgres import PostgresStore  # isort: skip
+from nanobot.sessions._postgres_rows import KeyRow  # isort: skip
 from tests.sessions import postgres_child  # isort: skip
+from tests.sessions.postgres_locks import in_line, locked  # isort: skip
 from tests.sessions.postgres_child import LEASE_TIMEOUT_S  # isort: skip
 
 ROOT = Path(__file__).parents[2]
@@ -68,18 +71,12 @@ async def line_of(process: subprocess.Popen[str]) -> str:
 
 @asynccontextmanager
 async def opened(url: str, **options: object) -> AsyncIterator[PostgresStore]:
-    store = PostgresStore(url, lease_timeout_s=LEASE_TIMEOUT_S, **options)  # type: ignore[arg-type]  # by name
+    store = PostgresStore(url, **{"lease_timeout_s": LEASE_TIMEOUT_S, **options})  # type: ignore[arg-type]  # by name
     try:
         with trio.fail_after(60):  # noqa: ASYNC100 - what it bounds is the block
             yield store
     finally:
         await store.aclose()
-
-
-async def until(url: str, statement: str, expected: object) -> None:
-    """Wait until a query of one number returns it."""
-    while await trio.to_thread.run_sync(run_sql, url, statement) != [(expected,)]:  # noqa: ASYNC110 - of another process
-        await trio.sleep(0.02)
 
 
 async def contents(store: PostgresStore, key: str) -> list[object]:
@@ -205,6 +202,27 @@ async def test_who_gives_up_waiting_is_passed_over(url: str) -> None:
         await until(url, "SELECT count(*) FROM nanobot_waiter", 0)
 
 
+# --- from elsewhere
+
+
+async def test_a_process_hears_what_another_writes_and_is_asked_to_stop_by_a_third(
+    url: str,
+) -> None:
+    with child("follow", url, "a", 2) as follower, child("hold", url, "a") as owner:
+        assert await line_of(owner) == "held"
+        assert await line_of(follower) == "ready"
+        assert await line_of(follower) == "from the first owner"
+        async with opened(url) as store:
+            assert await trio.to_thread.run_sync(store.request_cancel, "a")
+            assert await line_of(owner) == "asked to stop a"
+            assert not await trio.to_thread.run_sync(store.request_cancel, "nobody's")
+        output, _ = await trio.to_thread.run_sync(lambda: owner.communicate("go on\n", 30))
+        assert (
+            output.splitlines()[-1] == "written"
+        )  # and before it, for each beat, that it was asked to stop
+        assert await line_of(follower) == "much later"
+
+
 # --- death and sleep
 
 
@@ -263,6 +281,47 @@ async def test_the_clock_of_a_process_says_nothing_about_its_lease(url: str) -> 
                 assert waiting.cancelled_caught
                 output, _ = await trio.to_thread.run_sync(process.communicate, "go on\n")
                 assert output == "written\n"
+
+
+async def test_a_clock_of_the_server_that_jumps_ahead_costs_a_turn_and_mixes_nothing(
+    url: str,
+) -> None:
+    """For the tables it is all the same whether the clock goes ahead or what they say of time lies back."""
+    name = secrets.token_hex(8)
+    async with (  # both beat once, and then not for the time of this test
+        opened(f"{url}&application_name={name}", lease_timeout_s=3600.0) as one,
+        opened(url, lease_timeout_s=3600.0) as two,
+    ):
+        leased = await one.acquire_lease("a")
+        await one.append(leased.lease, [UserMessage("from the first owner")])
+        beaten = f"SELECT count(*) FROM pg_stat_activity WHERE application_name = '{name}' AND query LIKE '%beat%'"
+        await until(url, beaten, 1)
+        await _shift(url, "-2 hours")
+        async with open_lease(two, "a") as taken_over:
+            with pytest.raises(SessionFenced):
+                await one.append(leased.lease, [UserMessage("too late")])
+            await one.release_lease(leased.lease)
+            await two.append(taken_over.lease, [UserMessage("from the second owner")])
+        async with open_lease(one, "a") as again:  # and it has lost nothing else
+            await one.append(again.lease, [UserMessage("well again")])
+        said = ["from the first owner", "from the second owner", "well again"]
+        assert await contents(one, "a") == said
+
+
+@pytest.mark.slow  # it waits until the lease of the dead one has run out
+async def test_a_clock_of_the_server_that_is_set_back_keeps_the_dead_no_longer(url: str) -> None:
+    with child("hold", url, "a") as process:
+        assert await line_of(process) == "held"
+        process.kill()
+        await trio.to_thread.run_sync(process.wait)
+        await _shift(url, "1 hour")
+        async with opened(url) as store, open_lease(store, "a") as leased:
+            assert leased.position.sequence == 1
+
+
+async def _shift(url: str, interval: str) -> None:
+    statement = f"UPDATE nanobot_owner SET expires_at = expires_at + interval '{interval}'"
+    await trio.to_thread.run_sync(run_sql, url, statement)
 
 
 def test_a_forked_child_has_the_sessions_and_the_parent_its_leases(url: str) -> None:
@@ -332,10 +391,10 @@ async def test_a_write_whose_answer_is_lost_is_written_once(url: str) -> None:
     """The server has it, the connection goes before it can say so, and the write is sent again."""
     with open_proxy(url) as (proxy, through):
         async with opened(through) as store:
+            key = secrets.token_hex()  # its lock is nobody else's in this database
             for release in (False, True):
-                async with open_lease(store, "a", last=0) as leased:
-                    gate = f"SELECT pg_advisory_lock({_lock_of('a')})"
-                    async with _held_open(url, gate) as let_go:
+                async with open_lease(store, key, last=0) as leased:
+                    async with locked(url, key) as let_go:
                         async with trio.open_nursery() as nursery:
                             nursery.start_soon(
                                 partial(
@@ -345,36 +404,93 @@ async def test_a_write_whose_answer_is_lost_is_written_once(url: str) -> None:
                                     release=release,
                                 )
                             )
-                            await until(
-                                url,
-                                "SELECT count(*) > 0 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted",
-                                True,
-                            )
+                            await until(url, in_line(key), 1)
                             proxy.cut()
                             await let_go()
-            assert await contents(store, "a") == ["release False", "release True"]
+            assert await contents(store, key) == ["release False", "release True"]
 
 
-def _lock_of(key: str) -> int:
-    from nanobot.sessions._postgres_rows import KeyRow
+async def test_a_request_for_a_lease_that_comes_late_does_nothing(url: str) -> None:
+    """It was given up, and its process has asked again since: it must not take the lease from its own process."""
+    async with opened(url) as store, open_lease(store, "a") as leased:
+        await store.append(leased.lease, [UserMessage("x")])
+        row, owner = KeyRow.of("a"), store._desk.owner
+        late = "SELECT o_token FROM nanobot_acquire(%s, %s, %s, 0, '2 s', NULL, NULL, NULL, NULL)"
+        assert run_sql(url, late, row.digest, row.lock, owner) == [(None,)]
+        await store.append(leased.lease, [UserMessage("still mine")])
 
-    return KeyRow.of(key).lock
+
+async def test_who_follows_hears_of_what_was_written_while_it_was_cut_off(url: str) -> None:
+    name = secrets.token_hex(8)
+    with open_proxy(f"{url}&application_name={name}") as (proxy, through):
+        async with opened(through) as store, opened(url) as another:
+            async with open_lease(store, "a"):  # the listener begins
+                beaten = f"SELECT count(*) FROM pg_stat_activity WHERE application_name = '{name}' AND query LIKE '%beat%'"
+                await until(url, beaten, 1)
+            async with store.watch("a") as bell:
+                proxy.mode = "silent"
+                async with open_lease(another, "a") as leased:
+                    await another.append(leased.lease, [UserMessage("x")])
+                proxy.mode = "pass"
+                proxy.cut()
+                await bell.wait()
 
 
-@asynccontextmanager
-async def _held_open(url: str, statement: str) -> AsyncIterator[Callable[[], Awaitable[None]]]:
-    import psycopg
+async def test_a_slip_whose_answer_is_lost_is_not_put_over_what_somebody_made_of_it(
+    url: str,
+) -> None:
+    """The server has it, somebody swaps it, and then it is sent again: as when a turn is parked and approved at once."""
+    with open_proxy(url) as (proxy, through):
+        async with opened(through) as store, opened(url) as another:
+            key = secrets.token_hex()  # its lock is nobody else's in this database
+            async with open_lease(store, key) as leased:
+                await store.append(leased.lease, [UserMessage("x")], slips={"turn": b"old"})
+                swap = partial(another.swap_slip, key, "turn", b"asks", b"decided")
+                swapped: list[bool] = []
 
-    connection = await trio.to_thread.run_sync(lambda: psycopg.connect(url, autocommit=True))
-    await trio.to_thread.run_sync(connection.execute, statement)
+                async def decide() -> None:
+                    swapped.append(await trio.to_thread.run_sync(swap))
 
-    async def let_go() -> None:
-        await trio.to_thread.run_sync(connection.close)
+                async with locked(url, key) as let_go:
+                    async with trio.open_nursery() as nursery:
+                        write = partial(store.append, leased.lease, slips={"turn": b"asks"})
+                        nursery.start_soon(write)
+                        await until(url, in_line(key), 1)
+                        nursery.start_soon(decide)
+                        await until(url, in_line(key), 2)
+                        proxy.cut()
+                        await until(url, in_line(key), 3)  # sent again, behind the other two
+                        await let_go()
+                assert swapped == [True]
+                assert another.list_slips("turn") == ((key, b"decided"),)
+                await store.append(leased.lease, slips={"turn": b"next"})
+                assert another.list_slips("turn") == ((key, b"next"),)
 
-    try:
-        yield let_go
-    finally:
-        connection.close()
+
+async def test_a_slip_that_gave_the_lease_back_and_lost_its_answer_is_said_to_be_unknown(
+    url: str,
+) -> None:
+    """Messages say under which lease they were written; a slip cannot, so nobody is told that it was, or was not."""
+    with open_proxy(url) as (proxy, through):
+        async with opened(through) as store:
+            key = secrets.token_hex()
+            async with open_lease(store, key) as leased:
+                await store.append(leased.lease, [UserMessage("x")])
+                async with locked(url, key) as let_go:
+                    async with trio.open_nursery() as nursery:
+
+                        async def write() -> None:
+                            with pytest.raises(StoreError, match=r"may or may not"):
+                                await store.append(
+                                    leased.lease, slips={"turn": b"asks"}, release=True
+                                )
+
+                        nursery.start_soon(write)
+                        await until(url, in_line(key), 1)
+                        proxy.cut()
+                        await until(url, in_line(key), 2)
+                        await let_go()
+            assert store.list_slips("turn") == ((key, b"asks"),)
 
 
 @pytest.mark.slow  # it waits for leases to run out, or not to
