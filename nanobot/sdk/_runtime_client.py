@@ -28,6 +28,7 @@ class RuntimeClient:
         workspace: Path,
         statistics: Callable[[], RuntimeStatistics],
         *,
+        presets: tuple[str, ...],
         idle_compact_after_minutes: float,
     ) -> None:
         self._work = work
@@ -35,6 +36,12 @@ class RuntimeClient:
         self._workspace = workspace
         self._idle_s = 60.0 * idle_compact_after_minutes
         self._statistics = statistics
+        self._presets = presets
+
+    @property
+    def presets(self) -> tuple[str, ...]:
+        """The names that a run's `model_preset` may be; `default` is what `agents.defaults` says of the model."""
+        return self._presets
 
     @property
     def model(self) -> str:

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from nanobot.gateway import GatewaySettings
 from nanobot.gateway._admission import Admission, read_handshake
 from nanobot.gateway._chat_log import Behind, ChatLog
-from nanobot.gateway._client_frames import FrameError, read_client_frame
+from nanobot.gateway._client_frames import FrameError
+from nanobot.gateway._frame_reading import read_client_frame
 from nanobot.gateway._history import latest_messages, without_turn
 from nanobot.gateway._page_address import content_security_policy, websocket_url
 from nanobot.gateway._rate_limit import RateLimit
