@@ -138,6 +138,7 @@ class Gateway:
                 self._tokens,
                 page,
                 draining=lambda: self.draining,
+                problem=self.bot.runtime.problem,
                 now=trio.current_time,
             )
         )

@@ -143,6 +143,15 @@ const stories = {
     return { ...found, dialogs: seen.dialogs, elsewhere: seen.elsewhere };
   },
 
+  async markdown(page) {
+    await say(page, "go");
+    await ended(page);
+    const columns = await page.locator(".prose tbody tr").first().locator("td").evaluateAll((cells) => cells.map((cell) => getComputedStyle(cell).textAlign));
+    const first = await page.locator(".prose ol").evaluate((list) => list.start);
+    const tasks = await page.locator(".prose input").evaluateAll((boxes) => boxes.map((box) => [box.type, box.checked, box.disabled]));
+    return { columns, first, tasks };
+  },
+
   async approve(page) {
     await say(page, "go");
     await page.locator(".approval button", { hasText: "Allow once" }).click();

@@ -271,6 +271,26 @@ async def test_a_call_can_be_allowed_and_is_shown_with_its_time(browser: tuple[P
     assert told["elapsed"].endswith("s")
 
 
+MARKDOWN = """| left | right | middle |
+|:-----|------:|:------:|
+| a | b | c |
+
+7. seventh
+
+- [x] done
+- [ ] open"""
+
+
+async def test_columns_lists_and_tasks_are_shown_as_they_are_meant(
+    browser: tuple[Path, str],
+) -> None:
+    async with open_stage(lambda _: MARKDOWN, limit_s=PATIENCE_S) as stage:
+        told = await tell(browser, "markdown", stage.page)
+    assert told["columns"] == ["left", "right", "center"]
+    assert told["first"] == 7
+    assert told["tasks"] == [["checkbox", True, True], ["checkbox", False, True]]
+
+
 REPORT = """Three things changed since **yesterday**:
 
 1. `retry_after_s` is honoured, also as an HTTP date.

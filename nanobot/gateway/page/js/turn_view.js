@@ -93,7 +93,7 @@ const MAKERS = {
     return {
       element,
       update() {
-        label.textContent = !block.done ? "Thinking" : block.endedAt ? `Thought for ${seconds(block.endedAt - block.startedAt)}` : "Thoughts";
+        label.textContent = !block.done ? "Thinking" : thoughtFor(block);
         if (thought.textContent !== block.text) thought.textContent = block.text;
       },
     };
@@ -157,6 +157,11 @@ const MAKERS = {
     return { element: make("p", { className: "block trouble", role: "alert", textContent: block.text }), update() {} };
   },
 };
+
+function thoughtFor({ startedAt, endedAt }) {
+  if (!endedAt) return "Thoughts";
+  return endedAt - startedAt < 1000 ? "Thought for a moment" : `Thought for ${seconds(endedAt - startedAt)}`;
+}
 
 function gistOf(args) {
   const first = Object.values(args)[0];
