@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import secrets
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -124,6 +126,21 @@ def test_an_empty_secret_is_never_the_right_one() -> None:
     assert not same_secret("", "")
     assert same_secret("a", "a")
     assert not same_secret("\ud800", "a")
+
+
+def test_the_static_token_is_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A comparison that stops at the first difference gives the same answers: only how it is done tells them apart."""
+    compared: list[tuple[bytes, bytes]] = []
+
+    def compare(given: bytes, expected: bytes) -> bool:
+        compared.append((given, expected))
+        return given == expected
+
+    monkeypatch.setattr(secrets, "compare_digest", compare)
+    rules = Admission("/", "secret", frozenset(), frozenset(), lambda _: False)
+    assert rules.refusal(read_handshake("/?token=secret", [])) is None
+    assert rules.refusal(read_handshake("/?token=secreT", [])) is not None
+    assert compared == [(b"secret", b"secret"), (b"secreT", b"secret")]
 
 
 def test_a_history_leaves_out_the_turn_whose_frames_come() -> None:
