@@ -70,11 +70,13 @@ def _file(media: Media, chat_id: str) -> File:
     if not media.data_url.startswith("data:") or not comma or not head.endswith(";base64"):
         raise FrameError("bad_media", "`data_url` must be `data:TYPE;base64,…`", chat_id)
     if len(encoded) // 4 * 3 > MAX_FILE_BYTES + 3:
-        raise FrameError("bad_media", f"a file may have {MAX_FILE_BYTES // 1024**2} MB", chat_id)
+        raise _too_large(chat_id)
     try:
         content = base64.b64decode(encoded, validate=True)
     except (binascii.Error, ValueError):
         raise FrameError("bad_media", "a `data_url` is not base64", chat_id) from None
+    if len(content) > MAX_FILE_BYTES:
+        raise _too_large(chat_id)
     if not content:
         raise FrameError("bad_media", "a file must not be empty", chat_id)
     media_type = head.removesuffix(";base64").partition(";")[0].strip().lower()
@@ -82,6 +84,10 @@ def _file(media: Media, chat_id: str) -> File:
     plain = _UNSAFE.sub("_", last).lstrip(".")[-_LONGEST_NAME:]
     name = plain or f"file{mimetypes.guess_extension(media_type) or ''}"
     return File(f"{hashlib.sha256(content).hexdigest()[:16]}-{name}", content)
+
+
+def _too_large(chat_id: str) -> FrameError:
+    return FrameError("bad_media", f"a file may have {MAX_FILE_BYTES // 1024**2} MB", chat_id)
 
 
 class MediaFolder:

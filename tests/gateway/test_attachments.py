@@ -55,6 +55,7 @@ def test_a_gateway_that_takes_shorter_frames_says_so() -> None:
     ("sizes", "limit"),
     [
         ([MAX_FILE_BYTES + 4], "a file may have 10 MB"),
+        ([MAX_FILE_BYTES + 1], "a file may have 10 MB"),
         ([9 * MIB, 9 * MIB, 9 * MIB], "24 MB"),
         ([1] * 21, "20 files"),
     ],

@@ -164,7 +164,7 @@ const stories = {
     await say(page, "go");
     await ended(page);
     const unnamed = await page.evaluate(() => [...document.querySelectorAll("button, a, input, textarea, summary")]
-      .filter((one) => !(one.getAttribute("aria-label") || one.textContent.trim() || one.labels?.length))
+      .filter((one) => !one.hidden && !(one.getAttribute("aria-label") || one.textContent.trim() || one.labels?.length))
       .map((one) => one.outerHTML.slice(0, 80)));
     const reachable = new Set();
     for (let times = 0; times < 25; times++) {
@@ -192,9 +192,9 @@ const stories = {
 
   // Attaches by button, by paste and by drop; takes one away; goes past each limit.
   async attach(page) {
+    const chooser = page.waitForEvent("filechooser"); // early: the browser has to be told not to open a window
     await page.waitForSelector("html[data-link=open]");
     const names = () => page.locator("#attached .file-name").allTextContents();
-    const chooser = page.waitForEvent("filechooser");
     await page.keyboard.press("Alt+A");
     await (await chooser).setFiles([{ name: "shot one.png", mimeType: "image/png", buffer: Buffer.from(given.png, "base64") }, { name: "notes.txt", mimeType: "text/plain", buffer: Buffer.from("from a file") }]);
     await page.waitForFunction(() => document.querySelectorAll("#attached li").length === 2);
