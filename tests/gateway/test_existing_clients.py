@@ -234,6 +234,7 @@ async def test_frames_of_the_existing_client_have_what_it_reads() -> None:
         assert [frame["text"] for frame in client.of("user_message")] == ["a", "b", "c", "d"]
         assert all({"chat_id", "stream_id", "text"} <= frame.keys() for frame in client.of("delta"))
         assert all(not frame["resuming"] for frame in client.of("stream_end"))
+        assert all("text" not in frame for frame in client.of("stream_end"))
         await client.say({"type": "attach", "chat_id": "not a chat id"})
         assert (await client.until("error"))["detail"]
         await client.say({"type": "never_heard_of"})

@@ -72,6 +72,7 @@ def test_the_log_stays_within_its_bound_and_knows_what_it_forgot(
     log = ChatLog(max_bytes)
     for frame in written:
         log.append(frame)
+        assert log.size <= max_bytes or len(log._entries) == 1
     for cursor in range(log.last + 1):
         if log.covers(cursor):
             log.after(cursor, limit_bytes=10**9)
