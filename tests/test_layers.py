@@ -20,7 +20,7 @@ DOOR = "nanobot"  # `nanobot/__init__.py`: what users import, and no layer below
 
 LAYERS: tuple[frozenset[str], ...] = (  # from the ground up
     frozenset({"actors"}),
-    frozenset({"_frames", "_version", "errors", "messages"}),
+    frozenset({"_collector", "_frames", "_version", "errors", "messages"}),
     frozenset({"config", "telemetry"}),
     frozenset({"memory", "providers", "sessions", "tools"}),
     frozenset({"context"}),
@@ -53,6 +53,7 @@ REFUSED: dict[tuple[str, str], str] = {
 # the others may import any dependency.
 OUTSIDE: dict[str, frozenset[str]] = {
     "actors": frozenset({"outcome", "trio"}),
+    "_collector": frozenset(),
     "_version": frozenset(),
     "_frames": frozenset(),
     "errors": frozenset(),

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import gc
-
 import trio
 from _bot import bot_for
 from _rounds import load
 from _trio_rounds import trio_rounds
+
+from nanobot.runtime import collect_seldom
 
 
 async def main() -> None:
     wanted = load()
     with bot_for(wanted) as bot:
         async with bot:
-            gc.collect()
-            gc.freeze()  # what is imported lives as long as the program: it need not be looked at again
-            gc.set_threshold(50_000)
+            collect_seldom()
 
             async def ask(key: str, text: str) -> None:
                 result = await bot.run(text, session_key=key)

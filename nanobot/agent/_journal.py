@@ -15,12 +15,15 @@ __all__ = ["NO_JOURNAL", "Journal"]
 class Journal(Protocol):
     """Keeps a turn's messages. All that was recorded, in order, is at any time a history that providers accept."""
 
-    async def record(self, messages: Sequence[Message], open_turn: OpenTurn | None = None) -> None:
+    async def record(
+        self, messages: Sequence[Message], open_turn: OpenTurn | None = None, *, last: bool = False
+    ) -> None:
         """Append messages, and keep what is still open of the turn after them: all or nothing, durable on return.
 
         Args:
           messages: What was said.
           open_turn: Takes the place of the one before, for whoever has to go on with the turn; None is nothing.
+          last: Whether this is the last time that the turn calls.
 
         A turn calls this shielded from cancellation, with a deadline (`Limits.settle_s`): if that strikes, the
         journal may or may not have the messages, and the turn will not call again.
@@ -32,7 +35,9 @@ class Journal(Protocol):
 
 
 class _NoJournal:
-    async def record(self, messages: Sequence[Message], open_turn: OpenTurn | None = None) -> None:
+    async def record(
+        self, messages: Sequence[Message], open_turn: OpenTurn | None = None, *, last: bool = False
+    ) -> None:
         return
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias
 
 from nanobot.errors import NoOutput
+from nanobot.messages import Message, to_openai
 
 if TYPE_CHECKING:
     from typing_extensions import TypeVar  # only there with a default, before Python 3.13
@@ -70,6 +72,21 @@ class RunResult(Generic[T_co]):
     error: str | None = None
     metadata: dict[str, Any] = field(default_factory=dict)
     _output: Any = field(default=None, repr=False)
+    _said: tuple[Message, ...] = field(default=(), init=False, repr=False, compare=False)
+
+    def _messages_from(self, said: Sequence[Message]) -> None:
+        """Have `messages` made of these when they are first asked for: most who want an answer never ask."""
+        self._said = tuple(said)
+        del self.messages
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """Called for what is not there, which `messages` are until somebody asks for them."""
+            if name != "messages":
+                raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+            self.messages = [to_openai(message) for message in self._said]
+            return self.messages
 
     @property
     def output(self) -> T_co:

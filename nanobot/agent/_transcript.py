@@ -62,10 +62,6 @@ class Transcript:
         self.messages[:] = adopted
         self._shown = list(zip(shown, adopted, strict=True))
 
-    def to_openai(self) -> list[dict[str, Any]]:
-        """Every message in OpenAI chat shape; nothing in it is shared with the turn or with hooks."""
-        return [to_openai(message) for message in self.messages]
-
     def _show(self, messages: Sequence[Message]) -> None:
         assert self._context is not None
         for message in messages:

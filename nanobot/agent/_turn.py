@@ -148,15 +148,16 @@ class Turn:
         if not self._persisted:
             metadata["persisted"] = False
             metadata["store_error"] = self._store_error
-        return RunResult(
+        result: RunResult[Any] = RunResult(
             content=self._content,
             tools_used=list(self._tools_used),
-            messages=self._transcript.to_openai(),
             usage=tally.usage.to_dict(),
             stop_reason=stop_reason,
             error=error or ERRORS.get(stop_reason),
             metadata=metadata,
         )
+        result._messages_from(self._transcript.messages)
+        return result
 
     async def _converse_in_time(self) -> StopReason:
         timeout_s = self._parts.limits.timeout_s
@@ -517,16 +518,16 @@ class Turn:
                 else replace(self._state, iteration=index + 1, calls=None, waiting=None)
             )
         if messages or kept_open:
-            await self._record(messages)
+            await self._record(messages, last=over)
 
-    async def _record(self, messages: Sequence[Message]) -> None:
+    async def _record(self, messages: Sequence[Message], *, last: bool = False) -> None:
         """Write messages down, all or none. After a failure no more is written: what is there stays legal."""
         if not self._persisted or self._parts.journal is NO_JOURNAL:
             return
         self._persisted = False  # until it returns: after a bug in it, too, it is not asked again
         with self._settling():
             try:
-                await self._parts.journal.record(messages, self._state)
+                await self._parts.journal.record(messages, self._state, last=last)
             except StoreError as error:
                 self._store_error = str(error)
                 _log.error("this turn is not stored from here on: %s", error)

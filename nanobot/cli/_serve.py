@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 from msgspec.structs import replace
 
+from nanobot._collector import collect_seldom
+
 from ._failure import Failure
 from ._instance import Instance, instance_options, model_options
 
@@ -69,6 +71,7 @@ def serve(
     server.check_bind(api.host, api.api_key)
     bot = instance.open()
     server.allow_many_files()
+    collect_seldom()
     run = partial(
         server.serve,
         bot,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from nanobot.memory import SUMMARY, HistoryEntry
+from nanobot.memory import CLEARED, SUMMARY, HistoryEntry
 
 from ._tokens import estimate_text
 
@@ -34,7 +34,8 @@ def recent_history(
     """Write down the latest entries of the session and of no session, the oldest first; "" if there are none.
 
     Not the notes of compactions: what they say of the session is in its summary, unless the session was cleared or deleted
-    since, and then it is not to begin with what was said before.
+    since, and then it is not to begin with what was said before. Entries of an older version do not say whether they are such
+    notes: they are shown until the session is cleared or deleted.
 
     Args:
       entries: Oldest first.
@@ -44,8 +45,13 @@ def recent_history(
     """
     lines: list[str] = []
     left = limit_tokens - estimate_text(_HEADING)
+    cleared = False
     for entry in reversed([*entries]):
-        if entry.session_key not in (None, session_key) or entry.kind == SUMMARY:
+        own = entry.session_key == session_key
+        cleared = cleared or (own and entry.kind == CLEARED)
+        if not own and entry.session_key is not None:
+            continue
+        if entry.kind in (SUMMARY, CLEARED) or (own and cleared and entry.kind is None):
             continue
         content = entry.content.strip()
         if not content or content in known:

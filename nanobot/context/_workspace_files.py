@@ -12,7 +12,7 @@ from typing import Final, Generic, TypeVar
 import trio
 from msgspec import Struct
 
-from nanobot.memory import HistoryEntry, entries_in
+from nanobot.memory import RECENT_BYTES, HistoryEntry, entries_in
 from nanobot.messages import without_surrogates
 
 from ._regular_file import file_status, open_regular
@@ -26,8 +26,6 @@ T = TypeVar("T")
 _TEXT_BYTES: Final = 32 * 1024
 # Frontmatter of the longest description, with room for the entries that are not ours.
 _SKILL_BYTES: Final = 8 * 1024
-# The end of the history: some hundred entries, of which a session is shown those that fit.
-_HISTORY_BYTES: Final = 64 * 1024
 _MAX_SKILLS: Final = 200
 _MAX_SKILL_FOLDERS: Final = 2_000
 # A file that changed a moment ago may change again without its times showing it: they tick every 2 s on FAT, 1 s on
@@ -68,7 +66,8 @@ class WorkspaceFiles:
         self._workspace = os.fspath(workspace)
         self._confined = confined
         self._one_thread = trio.CapacityLimiter(1)  # slow tools elsewhere do not hold up a prompt
-        self._round: _Round | None = None
+        self._looking = False
+        self._next: _Round | None = None  # of those who came during a look
         self._texts = WorkspaceTexts()
         self._files: dict[str, _CachedFile[str]] = {}
         self._skills: dict[str, _CachedFile[Skill]] = {}
@@ -80,20 +79,30 @@ class WorkspaceFiles:
         While nothing has changed this costs one `stat` per file, in a thread, and returns the same object. Calls that
         come while another is at work share the next look. Never fails; cancellation waits for a look that has begun.
         """
-        missed = (
-            self._round
-        )  # began before this call, and may have passed a file that changed since
-        while (current := self._round) is not None:
-            await current.done.wait()
-            if current is not missed and current.texts is not None:
-                return current.texts
-        current = self._round = _Round()
+        if self._looking:  # it may have passed a file that changed since
+            share = self._next = self._next or _Round()
+            await share.waiting.park()
+            if share.texts is not None:
+                return share.texts
+            # Woken without an answer: this call looks for all who share the round.
+        else:
+            self._looking = True
+            share = _Round()
+        if share is self._next:
+            self._next = None
         try:
-            current.texts = await trio.to_thread.run_sync(self._look, limiter=self._one_thread)
-            return current.texts
+            share.texts = await trio.to_thread.run_sync(self._look, limiter=self._one_thread)
+            return share.texts
         finally:
-            self._round = None
-            current.done.set()
+            self._pass_on(share)
+
+    def _pass_on(self, ended: _Round) -> None:
+        """Give those who share a round its answer. Then one of the next looks, or another of these if there is no answer."""
+        if ended.texts is not None:
+            ended.waiting.unpark_all()
+        following = ended if ended.waiting or self._next is None else self._next
+        self._looking = bool(following.waiting)
+        following.waiting.unpark()
 
     def _look(self) -> WorkspaceTexts:
         skills, left_out = self._look_at_skills()
@@ -134,7 +143,7 @@ class WorkspaceFiles:
 
         try:
             cached = self._cached(
-                self._history, name, self._path(name), _HISTORY_BYTES, read, from_end=True
+                self._history, name, self._path(name), RECENT_BYTES, read, from_end=True
             )
         except _Unread:
             return ()  # the agent's tools will tell why, when they look there
@@ -231,10 +240,10 @@ class _Unread(Exception):
 class _Round:
     """One look at the files, and those who wait for it."""
 
-    __slots__ = ("done", "texts")
+    __slots__ = ("texts", "waiting")
 
     def __init__(self) -> None:
-        self.done = trio.Event()
+        self.waiting = trio.lowlevel.ParkingLot()
         self.texts: WorkspaceTexts | None = None
 
 

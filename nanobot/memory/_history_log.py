@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from codecs import BOM_UTF8
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
@@ -17,16 +18,28 @@ from nanobot.messages import without_surrogates
 from ._file_lock import file_lock
 from ._notes import sync_folder
 
-__all__ = ["SUMMARY", "HistoryEntry", "HistoryLog", "entries_in"]
+__all__ = ["CLEARED", "RECENT_BYTES", "SUMMARY", "HistoryEntry", "HistoryLog", "entries_in"]
 
 _ENTRY_CHARS: Final = 64_000
 """Longest entry. What is longer is no summary; the entry then says what it lacks."""
 
 _TAIL_BYTES: Final = 64 * 1024  # read at once, from the end, in search of the last cursor
 
+RECENT_BYTES: Final = 64 * 1024
+"""The end of the file that is looked at for a prompt: some hundred entries, of which a session is shown those that fit."""
 
 SUMMARY: Final = "summary"
 """The kind of the notes that a compaction leaves."""
+
+_NOTE: Final = "note"
+"""The kind of what somebody else has noted. What has no kind was written by an older version, by whichever of the two."""
+
+CLEARED: Final = "cleared"
+"""The kind of the mark that what stands before it, of its session and without a kind, is about a past that is over."""
+
+_CLEARED_TEXT: Final = (
+    "This session was cleared, deleted or replaced: it is not shown what stands above of it."
+)
 
 
 class HistoryEntry(Struct, frozen=True):
@@ -37,7 +50,8 @@ class HistoryEntry(Struct, frozen=True):
       timestamp: When it was made, in the user's zone.
       content: What happened.
       session_key: The session that it is about; None for none, or all.
-      kind: `SUMMARY`, or anything else: files of other programs are read too.
+      kind: `SUMMARY`, `CLEARED`, or anything else: files of other programs are read too. None if it is of an older version,
+        and may be the notes of a compaction or not.
     """
 
     cursor: int
@@ -54,7 +68,7 @@ def entries_in(lines: bytes) -> tuple[HistoryEntry, ...]:
 
 def _kept(line: bytes) -> HistoryEntry | None:
     try:
-        return _KEPT.decode(line)
+        return _KEPT.decode(line.removeprefix(BOM_UTF8))
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
 
@@ -69,16 +83,16 @@ class _Entry(Struct):
     session_key: str | UnsetType | None = UNSET
 
 
-class _Written(_Entry):
-    kind: str | UnsetType = UNSET
+class _Written(_Entry, kw_only=True):
+    kind: str
 
 
 _DECODER: Final[msgspec.json.Decoder[_Entry]] = msgspec.json.Decoder(_Entry)
 
 
 class HistoryLog:
-    """The file `memory/history.jsonl` of a workspace: `{"cursor", "timestamp", "content", "session_key"?, "kind"?}` in each
-    line.
+    """The file `memory/history.jsonl` of a workspace: `{"cursor", "timestamp", "content", "session_key"?, "kind"}` in each line.
+    Older versions wrote no `kind`.
 
     Cursors start at 1 and only grow, among any number of threads and processes, and also after the file was shortened:
     the file `.cursor` beside it has the last one. Lines that cannot be read are passed over, and never spoil the next.
@@ -109,12 +123,32 @@ class HistoryLog:
             raise InvalidArgument("a history entry is text, and its session_key a string or None")
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with file_lock(self._lock_path):
-                return self._append(
-                    _cut(without_surrogates(text)), session_key, SUMMARY if is_summary else UNSET
-                )
+            return self._append(text, session_key, SUMMARY if is_summary else _NOTE)
         except OSError as error:
-            raise StoreError(f"{self.path} cannot be written: {error.strerror or error}") from error
+            raise self._not_written(error) from error
+
+    def begin_anew(self, session_key: str) -> None:
+        """Note that a session was cleared, if it could otherwise be shown an entry of an older version that is about before.
+
+        Raises:
+          StoreError: The file cannot be written.
+        """
+        session_key = without_surrogates(session_key)
+        if (
+            not self.path.is_file()
+        ):  # opening a pipe would wait for ever, and nobody is shown anything else
+            return
+        try:
+            with self.path.open("rb", buffering=0) as file:
+                start = max(0, file.seek(0, os.SEEK_END) - RECENT_BYTES)
+                file.seek(start)
+                recent = entries_in(_read_exactly(file, RECENT_BYTES))
+            own = [entry.kind for entry in recent if entry.session_key == session_key]
+            since = own[::-1].index(CLEARED) if CLEARED in own else len(own)
+            if None in own[len(own) - since :]:
+                self._append(_CLEARED_TEXT, session_key, CLEARED)
+        except OSError as error:
+            raise self._not_written(error) from error
 
     def read(self, session_key: str | None = None) -> list[dict[str, Any]]:
         """Return the entries, oldest first: those of one session, or all of them, also those of none.
@@ -133,7 +167,11 @@ class HistoryLog:
             entries = filter(lambda entry: entry.session_key == session_key, entries)
         return [msgspec.to_builtins(entry) for entry in entries]
 
-    def _append(self, text: str, session_key: str | None, kind: str | UnsetType) -> int:
+    def _append(self, text: str, session_key: str | None, kind: str) -> int:
+        with file_lock(self._lock_path):
+            return self._append_locked(_cut(without_surrogates(text)), session_key, kind)
+
+    def _append_locked(self, text: str, session_key: str | None, kind: str) -> int:
         is_new = not self.path.exists()
         with self.path.open("a+b", buffering=0) as file:
             cursor = 1 + max(_last_cursor(file), self._noted_cursor())
@@ -153,6 +191,9 @@ class HistoryLog:
             sync_folder(self.path.parent)
         return cursor
 
+    def _not_written(self, error: OSError) -> StoreError:
+        return StoreError(f"{self.path} cannot be written: {error.strerror or error}")
+
     def _noted_cursor(self) -> int:
         try:
             return max(0, int(self._cursor_path.read_bytes()))
@@ -162,7 +203,7 @@ class HistoryLog:
 
 def _entry(line: bytes) -> _Entry | None:
     try:
-        return _DECODER.decode(line)
+        return _DECODER.decode(line.removeprefix(BOM_UTF8))
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
 

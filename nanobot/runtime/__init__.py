@@ -1,5 +1,7 @@
 """The live system: one actor per session, the lock that override runs take, and what a run needs to be carried out."""
 
+from nanobot._collector import collect_seldom
+
 from ._json_logs import JsonFormatter
 from ._offered import OfferedTools
 from ._open_sessions import OPEN_TURN
@@ -51,6 +53,7 @@ __all__ = [
     "TurnTotals",
     "check_approver",
     "closed",
+    "collect_seldom",
     "follow",
     "make_request",
     "retry_policy",

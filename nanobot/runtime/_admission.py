@@ -10,18 +10,30 @@ __all__ = ["Admission", "Place"]
 
 
 class Place:
-    """One run's place in the queue, and then among those that are in their turn. Released once."""
+    """One run's place in the queue, and then among those that are in their turn.
 
-    __slots__ = ("_admission", "granted", "on_grant")
+    It begins with one owner. `share()` adds one for a run inside that may outlive the first; the place is given back when the
+    last owner has called `release()`.
+    """
+
+    __slots__ = ("_admission", "_owners", "granted", "on_grant")
 
     def __init__(self, admission: Admission, on_grant: Callable[[], object]) -> None:
         self._admission = admission
+        self._owners = 1
         self.granted = False
         self.on_grant = on_grant
 
+    def share(self) -> Place:
+        """Add an owner, so that the place stays taken until that one too has called `release()`."""
+        self._owners += 1
+        return self
+
     def release(self) -> None:
-        """Leave, or stop waiting."""
-        self._admission.give_back(self)
+        """Give up one owner's part: the last one leaves, or stops waiting."""
+        self._owners -= 1
+        if self._owners == 0:
+            self._admission.give_back(self)
 
 
 class Admission:

@@ -26,7 +26,7 @@ from nanobot.sessions import (
     read_soon,
     release_lease,
 )
-from nanobot.sessions._sqlite_rows import json_bytes
+from nanobot.sessions._rows import json_bytes
 
 from ._history_view import HistoryView, count_shown_ahead
 
@@ -44,7 +44,8 @@ _NOWHERE = Position(0, 0, 0)
 class OpenSession:
     """One session while a run has its lease. A turn's `Journal`.
 
-    What is pending (see `Unsaved`) counts as part of the session, and is stored by the first write.
+    What is pending (see `Unsaved`) counts as part of the session, and is stored by the first write. The last one of a turn gives
+    the lease back, unless `writes_after_turn`.
     """
 
     def __init__(
@@ -55,6 +56,8 @@ class OpenSession:
         unsaved: Unsaved,
         pending: Pending,
         slip: bytes | None = None,
+        *,
+        writes_after_turn: bool = True,
     ) -> None:
         self._store = store
         self._lease = lease
@@ -62,6 +65,8 @@ class OpenSession:
         self._unsaved = unsaved
         self._pending = pending
         self._slip = slip
+        self._writes_after_turn = writes_after_turn
+        self._released = False
 
     @property
     def key(self) -> str:
@@ -101,13 +106,16 @@ class OpenSession:
         """
         return None if self._slip is None else open_turn_from_bytes(self._slip)
 
-    async def record(self, messages: Sequence[Message], open_turn: OpenTurn | None = None) -> None:
+    async def record(
+        self, messages: Sequence[Message], open_turn: OpenTurn | None = None, *, last: bool = False
+    ) -> None:
         """Store what was said; see `Journal.record`."""
+        release = last and not self._writes_after_turn
         if open_turn is None and self._slip is None:
-            await self.write(messages)
+            await self.write(messages, release=release)
             return
         slip = None if open_turn is None else json_bytes(open_turn)
-        await self.write(messages, slips={OPEN_TURN: slip})
+        await self.write(messages, slips={OPEN_TURN: slip}, release=release)
         self._slip = slip
 
     async def give_up_turn(self) -> None:
@@ -132,8 +140,10 @@ class OpenSession:
         *,
         metadata: Mapping[str, Any] | None = None,
         slips: Mapping[str, bytes | None] | None = None,
+        release: bool = False,
     ) -> None:
-        """Store what is pending and then this, all or nothing. What is not a legal continuation is mended.
+        """Store what is pending and then this, all or nothing, and perhaps give the lease back with that. What is not a legal
+        continuation is mended.
 
         Raises:
           StoreError: It could not be stored; `SessionGone` if the session was cleared or deleted meanwhile.
@@ -145,16 +155,19 @@ class OpenSession:
         if pending.metadata is not None:
             metadata = {**pending.metadata, **(metadata or {})}
         await count_shown_ahead(everything, self._view.count)
-        if slips is None:
-            position = await self._store.append(self._lease, everything, metadata=metadata)
-        else:
-            position = await self._store.append(
-                self._lease, everything, metadata=metadata, slips=slips
-            )
+        position = await self._store.append(
+            self._lease, everything, metadata=metadata, slips=slips, release=release
+        )
+        self._released = release
         self._view.extend(everything, position)
         if pending is not _NOTHING:
             self._unsaved.forget(self.key, pending)
             self._pending = _NOTHING
+
+    async def aclose(self) -> None:
+        """Give the lease back, if it was not given back with the last write."""
+        if not self._released:
+            await release_lease(self._store, self._lease)  # shielded, and bounded
 
     async def stored(self) -> SessionRecord | None:
         """The session as it is stored: all that the summary does not cover."""
@@ -181,7 +194,9 @@ class SessionOutOfReach:
         self.view = view
         self._error = error
 
-    async def record(self, messages: Sequence[Message], open_turn: OpenTurn | None = None) -> None:
+    async def record(
+        self, messages: Sequence[Message], open_turn: OpenTurn | None = None, *, last: bool = False
+    ) -> None:
         """Say why nothing is stored; see `Journal.record`."""
         raise self._error
 
@@ -200,8 +215,11 @@ class OpenSessions:
         store: SessionStore,
         unsaved: Unsaved,
         count: Callable[[], Awaitable[TextCounter]],
+        *,
+        writes_after_turn: bool = True,
     ) -> None:
         self._store = store
+        self._writes_after_turn = writes_after_turn
         self.unsaved = unsaved
         self._count = count
         self._views: dict[str, HistoryView] = {}
@@ -322,7 +340,13 @@ class _Opening:
             raise
         slip = leased.slips.get(OPEN_TURN)
         self._session = OpenSession(
-            sessions._store, leased.lease, view, sessions.unsaved, pending, slip
+            sessions._store,
+            leased.lease,
+            view,
+            sessions.unsaved,
+            pending,
+            slip,
+            writes_after_turn=sessions._writes_after_turn,
         )
         return self._session
 
@@ -330,7 +354,7 @@ class _Opening:
         session = self._session
         if session is not None:
             self._sessions._views[self._key] = session.view
-            await release_lease(self._sessions._store, session.lease)  # noqa: ASYNC102 - shielded, and bounded
+            await session.aclose()  # noqa: ASYNC102 - shielded inside, and bounded
 
 
 class _OpeningIfPossible:

@@ -11,6 +11,7 @@ from actors import Call, CreditStream, Hold
 from nanobot.agent import RunResult, StreamEvent
 from nanobot.messages import UserMessage
 
+from ._admission import Place
 from ._run_events import RunEvents
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ class Run:
         "on_busy",
         "parent",
         "partial",
+        "place",
         "posted_at",
         "replaced",
         "said",
@@ -91,6 +93,7 @@ class Run:
         self.parent: Run | None = CURRENT_RUN.get()
         self.children: set[Run] = set()
         self.hold: Hold | None = None
+        self.place: Place | None = None
         self.partial: Callable[[], RunResult[Any]] | None = None
         self.waiters = 0
         self.call: Call[RunResult[Any]] = Call(lambda: body(self), context=context)

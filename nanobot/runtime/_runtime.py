@@ -292,6 +292,9 @@ class Runtime:
             parent.children.add(run)
             run.hold = hold = parent.hold.share()
             run.call.on_settled(hold.release)
+            if parent.place is not None:
+                run.place = place = parent.place.share()
+                run.call.on_settled(place.release)
         directory.post_nowait(run.session_key, run, urgent=nested, first=replaces)
         if run.on_busy == "steer":
             mailbox = directory.mailbox(run.session_key)

@@ -51,7 +51,7 @@ class SessionActor:
 
     async def _admit_in_turn(self, admission: Admission, run: Run, turns: trio.Nursery) -> None:
         tenant = (run.session_key,) if run.tenant is None else run.tenant
-        place = admission.request(tenant, self._mailbox.notify)
+        place = run.place = admission.request(tenant, self._mailbox.notify)
         try:
             if not place.granted:
                 run.call.on_settled(self._mailbox.notify)

@@ -132,7 +132,9 @@ class TurnMaker:
         telemetry: Telemetry | None = None,
     ) -> None:
         self._counter = LazyCounter()
-        self.sessions = OpenSessions(store, unsaved, self._counter)
+        self.sessions = OpenSessions(
+            store, unsaved, self._counter, writes_after_turn=budgets.session is not None
+        )
         self.idle = IdleSessions()
         self._prompt = prompt
         self.tools = tools

@@ -13,7 +13,7 @@ from nanobot.agent import OpenTurn, WaitingApproval, open_turn_from_bytes
 from nanobot.errors import ApprovalGone, InvalidArgument, StoreError
 from nanobot.runtime import OPEN_TURN
 from nanobot.sessions import SessionStore
-from nanobot.sessions._sqlite_rows import json_bytes
+from nanobot.sessions._rows import json_bytes
 from nanobot.tools import Approved, Decision, Denied
 
 __all__ = ["ApprovalState", "ApprovalsClient", "PendingApproval"]

@@ -112,7 +112,7 @@ class Nanobot:
         )
         self._engine = Engine(self._blueprint.make_runtime, self._store)
         work = SessionWork(self._engine, self._blueprint)
-        self.sessions = SessionsClient(work, self._store, unsaved)
+        self.sessions = SessionsClient(work, self._store, unsaved, self._blueprint.history_log)
         signals_of(self._store).on_cancel(work.cancel_if_here())
         self.approvals = ApprovalsClient(self._store)
         self.memory = MemoryClient(Notes(workspace / "memory"), self._blueprint.history_log)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
-from nanobot.errors import InvalidArgument
+from nanobot.errors import InvalidArgument, StoreError
+from nanobot.memory import HistoryLog
 from nanobot.runtime import TurnMaker
 from nanobot.sessions import (
     Compaction,
@@ -28,6 +30,8 @@ from ._session_work import SessionWork
 
 __all__ = ["SessionsClient"]
 
+_log = logging.getLogger("nanobot.sessions")
+
 # Inside the class, `list` is a method.
 _Infos: TypeAlias = list[SessionInfo]
 _Hits: TypeAlias = list[SearchHit]
@@ -42,10 +46,17 @@ class SessionsClient:
     All methods raise `StoreError` if the store cannot do its work, and `InvalidArgument` for a key that is no string.
     """
 
-    def __init__(self, work: SessionWork, store: SearchableStore, unsaved: Unsaved) -> None:
+    def __init__(
+        self,
+        work: SessionWork,
+        store: SearchableStore,
+        unsaved: Unsaved,
+        history_log: HistoryLog,
+    ) -> None:
         self._work = work
         self._store = store
         self._unsaved = unsaved
+        self._history_log = history_log
 
     async def ingest(
         self,
@@ -135,7 +146,7 @@ class SessionsClient:
         key = _checked_key(session_key)
         self._unsaved.drop(key)
         record = self._store.clear(key)
-        self._work.cancel(key)
+        self._begun_anew(key)
         return None if record is None else snapshot_of(record)
 
     def delete(self, session_key: str) -> bool:
@@ -143,7 +154,7 @@ class SessionsClient:
         key = _checked_key(session_key)
         pending = self._unsaved.drop(key)
         deleted = self._store.delete(key)
-        self._work.cancel(key)
+        self._begun_anew(key)
         return deleted or pending
 
     def cancel(self, session_key: str) -> None:
@@ -228,7 +239,7 @@ class SessionsClient:
             created_at=_moment(given.get("created_at")),
             compaction=compaction,
         )
-        self._work.cancel(key)
+        self._begun_anew(key)
         return self._written(key)
 
     def fork(self, session_key: str, new_key: str) -> SessionSnapshot:
@@ -249,6 +260,15 @@ class SessionsClient:
             only_new=True,
         )
         return self._written(new_key)
+
+    def _begun_anew(self, key: str) -> None:
+        self._work.cancel(key)
+        try:
+            self._history_log.begin_anew(key)
+        except StoreError as error:  # the session is cleared all the same
+            _log.warning(
+                "session %.200r may be shown notes of before it was cleared: %s", key, error
+            )
 
     def _written(self, key: str) -> SessionSnapshot:
         record = self._store.read(key)
@@ -293,6 +313,10 @@ def _moment(value: object) -> datetime | None:
         return None
     try:
         moment = datetime.fromisoformat(value)  # type: ignore[arg-type]  # anything may be in a snapshot that came from outside
-    except (TypeError, ValueError) as error:
+        return moment.replace(tzinfo=moment.tzinfo or UTC).astimezone(UTC)
+    except (
+        TypeError,
+        ValueError,
+        OverflowError,
+    ) as error:  # the last: there is no such time in UTC
         raise InvalidArgument(f"created_at must be an ISO 8601 time, not {value!r:.80}") from error
-    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)

@@ -41,6 +41,7 @@ class DeferredStore:
         self._made: dict[
             None, SearchableStore
         ] = {}  # none or one: `setdefault` decides who was first
+        self._making: trio.lowlevel.RunVar[trio.Lock] = trio.lowlevel.RunVar("making")
         self._closed = False
         self._cancels: list[Callable[[str], object]] = []
 
@@ -199,9 +200,18 @@ class DeferredStore:
         return self._made[None]
 
     async def _store_soon(self) -> SearchableStore:
-        if self._made:
-            return self._made[None]
-        return await trio.to_thread.run_sync(self._store, abandon_on_cancel=True)
+        if not self._made:
+            async with self._lock():  # one task of this run makes it, however many need it
+                if not self._made:
+                    await trio.to_thread.run_sync(self._store, abandon_on_cancel=True)
+        return self._made[None]
+
+    def _lock(self) -> trio.Lock:
+        try:
+            return self._making.get()
+        except LookupError:
+            self._making.set(trio.Lock())
+            return self._making.get()
 
     def _leased_from(self) -> SearchableStore:
         """The store that gave a lease; there is none of which there is a lease, and not the store."""

@@ -12,7 +12,7 @@ import binascii
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -223,10 +223,10 @@ def _summary(head: Mapping[str, Any]) -> str:
 
 
 def _moment(text: object) -> datetime | None:
-    """A time as it was written: without a zone, in that of the machine."""
+    """A time as it was written, in UTC: without a zone, it is in that of the machine."""
     if not isinstance(text, str):
         return None
     try:
-        return datetime.fromisoformat(text).astimezone()
+        return datetime.fromisoformat(text).astimezone().astimezone(UTC)
     except (ValueError, OverflowError, OSError):
         return None

@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Struct
 
 from ._record import SessionRecord
-from ._sqlite_rows import json_bytes, microseconds, row_from_key
+from ._rows import json_bytes, microseconds, row_from_key
 from ._store import SessionStore
 
 __all__ = ["Migrated", "MigrationPhase", "Totals", "digest_of", "migrate_sessions"]

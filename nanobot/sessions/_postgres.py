@@ -25,9 +25,9 @@ from ._postgres_listener import LEASE_TIMEOUT_S, Listener
 from ._postgres_rows import Addition, KeyRow, StoredSession
 from ._postgres_search import search
 from ._record import Compaction, Position, SessionRecord, refuse_negative
+from ._rows import key_from_row, metadata_from_row, microseconds, moment
 from ._search import SearchHit
 from ._snapshot import SessionInfo
-from ._sqlite_rows import key_from_row, metadata_from_row, microseconds, moment
 from ._store import SessionExists
 from ._turnstile import Waiter
 

@@ -14,7 +14,7 @@ from msgspec import Struct
 from ._lease import Lease
 from ._postgres_rows import KeyRow
 from ._record import Position
-from ._sqlite_tenancies import Tenancies
+from ._tenancies import Tenancies
 from ._turnstile import Waiter
 
 __all__ = ["Bell", "Desk", "Held"]

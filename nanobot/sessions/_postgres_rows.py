@@ -11,14 +11,14 @@ from msgspec import Struct
 from nanobot.messages import Message, without_surrogates
 
 from ._record import Compaction, Position, SessionRecord, merged_metadata, session_metadata
-from ._search_text import folded, text_of
-from ._snapshot import preview_of, title_of
-from ._sqlite_rows import (
+from ._rows import (
     body_from_message,
     json_bytes,
     record_from_row,
     row_from_key,
 )
+from ._search_text import folded, text_of
+from ._snapshot import preview_of, title_of
 
 __all__ = ["WORD_CHARS", "Addition", "KeyRow", "StoredSession", "utf8", "words_of"]
 

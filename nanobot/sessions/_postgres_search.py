@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from ._postgres_rows import WORD_CHARS
+from ._rows import key_from_row, message_from_body
 from ._search import SearchHit
 from ._search_text import folded, has_phrases, hit_of, phrases_of, text_of
-from ._sqlite_rows import key_from_row, message_from_body
 
 __all__ = ["search"]
 

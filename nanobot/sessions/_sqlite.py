@@ -18,9 +18,10 @@ from nanobot.messages import Message
 
 from ._lease import Lease, Leased, SessionFenced, SessionGone
 from ._record import Compaction, Position, SessionRecord, refuse_negative
+from ._rows import DamagedRow, microseconds, row_from_key
 from ._search import SearchHit
 from ._snapshot import SessionInfo
-from ._sqlite_errors import closed_error
+from ._sqlite_errors import closed_error, store_error
 from ._sqlite_file import LOCK_TIMEOUT_S, has_fts5, open_for_writing
 from ._sqlite_fork import watch_forks
 from ._sqlite_import import Importer
@@ -34,9 +35,7 @@ from ._sqlite_reads import (
     read_session,
 )
 from ._sqlite_request import Request
-from ._sqlite_rows import microseconds, row_from_key
 from ._sqlite_search import Indexer, search
-from ._sqlite_tenancies import Tenancies
 from ._sqlite_transaction import Transaction
 from ._sqlite_writer import Writer
 from ._sqlite_writes import (
@@ -53,6 +52,7 @@ from ._sqlite_writes import (
     write_slips,
 )
 from ._store import Durability, SessionExists
+from ._tenancies import Tenancies
 
 __all__ = ["SqliteStore"]
 
@@ -253,7 +253,7 @@ class SqliteStore:
             if connection is None:
                 return None
             stored = read_session(connection, row_from_key(key), last, covered)
-        return None if stored is None else stored.record(key)
+        return self._record(key, stored)
 
     def list_sessions(self, *, limit: int | None = None) -> tuple[SessionInfo, ...]:
         """See `SessionStore.list_sessions`."""
@@ -339,7 +339,7 @@ class SqliteStore:
             return read_session(transaction.connection, row, None, None)
 
         stored = self._request(work).answer_sync(self._writer.post)
-        return None if stored is None else stored.record(key)
+        return self._record(key, stored)
 
     def delete(self, key: str) -> bool:
         """See `SessionStore.delete`."""
@@ -467,8 +467,15 @@ class SqliteStore:
             # Nobody appends meanwhile; but somebody may have cleared the session, which the lease will tell.
             position = granted.position if record is None else record.position
             return Leased(lease, position, record, granted.slips)
-        record = None if granted.stored is None else granted.stored.record(lease.key)
+        record = self._record(lease.key, granted.stored)
         return Leased(lease, granted.position, record, granted.slips)
+
+    def _record(self, key: str, stored: StoredSession | None) -> SessionRecord | None:
+        """Decode a session, in the thread of whoever asked."""
+        try:
+            return None if stored is None else stored.record(key)
+        except DamagedRow as error:
+            raise store_error(self._path, error) from error
 
     def _release(self, lease: Lease) -> None:
         """Give a lease back without waiting: whoever comes next comes after it in the writer's queue."""

@@ -8,6 +8,8 @@ from typing import Final
 
 from nanobot.errors import StoreError
 
+from ._rows import DamagedRow
+
 __all__ = ["closed_error", "is_busy", "lost_file", "may_be_one_request", "store_error"]
 
 # A result code's low byte is what SQLite calls primary; the rest only says where it happened.
@@ -37,6 +39,8 @@ def store_error(path: Path, error: Exception) -> StoreError:
     """Say what happened to the file, what became of the write, and the way out."""
     if isinstance(error, sqlite3.Error):
         text = _explained(path, _code(error), error)
+    elif isinstance(error, DamagedRow):
+        text = f"the session database {path} is damaged: {error}. Clear or delete that session, or restore a backup"
     else:
         text = f"sessions cannot be kept in {path}: {error}; check that its folder exists and is writable"
     told = StoreError(text)

@@ -16,9 +16,9 @@ from typing import Final
 from nanobot.errors import StoreError
 
 from ._import_jsonl import OldFile, OldSession, find_old_files, key_of, read_old_session
+from ._rows import microseconds, row_from_key
 from ._sqlite_leases import LeaseDesk
 from ._sqlite_request import Request
-from ._sqlite_rows import microseconds, row_from_key
 from ._sqlite_transaction import Transaction
 from ._sqlite_writer import Writer
 from ._sqlite_writes import Addition, find, replace

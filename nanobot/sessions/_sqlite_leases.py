@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, Generic, TypeVar
 
+from ._rows import key_from_row
 from ._sqlite_errors import closed_error
 from ._sqlite_process import Process, is_dead, this_process
 from ._sqlite_request import NotYet, Request, wake
-from ._sqlite_rows import key_from_row
-from ._sqlite_tenancies import Tenancies
 from ._sqlite_transaction import Transaction
+from ._tenancies import Tenancies
 
 __all__ = ["LEASE_TIMEOUT_S", "LeaseDesk", "LeaseRequest"]
 
@@ -269,11 +269,19 @@ class LeaseDesk:
             return True
         now = time.monotonic()
         watched = self._watched.get(owner)
+        if watched is None:
+            self._forget_who_left(transaction)
         if watched is None or watched.beat != beat:
             watched = self._watched[owner] = _Watched(beat, now)
         watched.silent_s += min(now - watched.last_look, _LONGEST_SILENCE_PER_LOOK_S)
         watched.last_look = now
         return watched.silent_s >= self._timeout_s
+
+    def _forget_who_left(self, transaction: Transaction) -> None:
+        """Nobody looks for them again: without this, each process that was ever waited for would stay noted here."""
+        present = {owner for (owner,) in transaction.execute("SELECT id FROM owner")}
+        for owner in self._watched.keys() - present:
+            del self._watched[owner]
 
     def _bury(self, transaction: Transaction, owner: int) -> None:
         self._watched.pop(owner, None)

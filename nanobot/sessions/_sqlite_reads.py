@@ -12,15 +12,16 @@ from typing import Any, Final
 from msgspec import Struct
 
 from ._record import Position, SessionRecord
-from ._snapshot import SessionInfo
-from ._sqlite_errors import store_error
-from ._sqlite_file import Inode, inode_of, open_for_reading
-from ._sqlite_rows import (
+from ._rows import (
+    DamagedRow,
     key_from_row,
     message_id,
     moment,
     record_from_row,
 )
+from ._snapshot import SessionInfo
+from ._sqlite_errors import store_error
+from ._sqlite_file import Inode, inode_of, open_for_reading
 
 __all__ = [
     "Readers",
@@ -67,7 +68,7 @@ class StoredSession(Struct, frozen=True):
         """Decode it.
 
         Raises:
-          StoreError: What is stored cannot be read.
+          DamagedRow: What is stored cannot be read.
         """
         return record_from_row(key, self)
 
@@ -89,7 +90,7 @@ class Readers:
         """A connection inside a read transaction; None if there is no database.
 
         Raises:
-          StoreError: The database cannot be read; also for what goes wrong inside the block.
+          StoreError: The database cannot be read, or is damaged; also for what goes wrong inside the block.
         """
         with self._changed:
             self._changed.wait_for(lambda: not self._paused)
@@ -106,7 +107,7 @@ class Readers:
             if connection is not None:
                 connection.execute("COMMIT")
             good = True
-        except (sqlite3.Error, OSError) as error:
+        except (sqlite3.Error, OSError, DamagedRow) as error:
             raise store_error(self._path, error) from error
         finally:
             self._give_back(connection, inode, good=good)

@@ -15,11 +15,11 @@ from typing import Any, Final
 
 from nanobot.messages import Message
 
+from ._rows import DamagedRow, key_from_row, message_from_body, number_of
 from ._search import SearchHit
 from ._search_text import folded, has_phrases, hit_of, phrases_of, spaced, text_of
 from ._sqlite_file import has_fts5
 from ._sqlite_request import Request
-from ._sqlite_rows import key_from_row, message_from_body, number_of
 from ._sqlite_transaction import Transaction
 
 __all__ = ["Indexer", "search", "unindex"]
@@ -109,14 +109,17 @@ def search(
     hits: list[SearchHit] = []
     sql, parameters = (_NOT_INDEXED, []) if indexed else _all_that_are_like(phrases)
     for key, number, body in connection.execute(sql, parameters):
-        message = message_from_body(body)
-        if has_phrases(folded(text_of(message)), phrases):
+        message = _readable(body)
+        if message is not None and has_phrases(folded(text_of(message)), phrases):
             hits.append(_hit(key, number, message, words))
             if len(hits) == limit:
                 return tuple(hits)
     if indexed:
         found = connection.execute(_INDEXED, (_match_expression(phrases), limit - len(hits)))
-        hits += [_hit(key, number, message_from_body(body), words) for key, number, body in found]
+        for key, number, body in found:
+            message = _readable(body)
+            if message is not None:
+                hits.append(_hit(key, number, message, words))
     return tuple(hits)
 
 
@@ -127,11 +130,12 @@ def unindex(transaction: Transaction, first: int, last: int) -> None:
         "(SELECT 1 FROM unindexed u WHERE u.first BETWEEN ? AND m.id AND u.last >= m.id)",
         (first, last, first),
     ).fetchall()
-    # Without FTS5 the entries of another build stay behind. They lead nowhere: an id is never used again.
-    if rows and has_fts5(transaction.connection):
+    # Without FTS5 the entries of another build stay behind, and always those of messages that were damaged since, for an index
+    # that is given another text is spoiled. They lead nowhere: an id is never used again.
+    known = [(number, text) for number, body in rows if (text := _indexed_text(body)) is not None]
+    if known and has_fts5(transaction.connection):
         transaction.connection.executemany(
-            "INSERT INTO search (search, rowid, text) VALUES ('delete', ?, ?)",
-            [(number, _indexed_text(body)) for number, body in rows],
+            "INSERT INTO search (search, rowid, text) VALUES ('delete', ?, ?)", known
         )
     transaction.execute("DELETE FROM unindexed WHERE first BETWEEN ? AND ?", (first, last))
 
@@ -149,7 +153,7 @@ def _index_some(transaction: Transaction) -> bool:
         ).fetchall()
         transaction.connection.executemany(
             "INSERT INTO search (rowid, text) VALUES (?, ?)",
-            [(number, _indexed_text(body)) for number, body in rows],
+            [(number, _indexed_text(body) or "") for number, body in rows],
         )
         transaction.execute("DELETE FROM unindexed WHERE first = ?", (first,))
         if end < last:
@@ -160,12 +164,22 @@ def _index_some(transaction: Transaction) -> bool:
     return transaction.one("SELECT 1 FROM unindexed LIMIT 1") is not None
 
 
-def _indexed_text(body: bytes) -> str:
+def _indexed_text(body: bytes) -> str | None:
     """What the index is given for a message. To take it out again the index has to be given the same.
 
-    So this never changes for messages that are stored; a schema version that changes it makes the index anew.
+    So this never changes for messages that are stored; a schema version that changes it makes the index anew. None if the
+    message is damaged.
     """
-    return spaced(text_of(message_from_body(body)))
+    message = _readable(body)
+    return None if message is None else spaced(text_of(message))
+
+
+def _readable(body: bytes) -> Message | None:
+    """A message, or None if it is damaged: that is no reason not to find, index or delete the others."""
+    try:
+        return message_from_body(body)
+    except DamagedRow:
+        return None
 
 
 def _match_expression(phrases: Sequence[str]) -> str:

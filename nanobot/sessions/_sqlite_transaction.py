@@ -6,6 +6,8 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Any
 
+from ._rows import DamagedRow
+
 __all__ = ["Transaction"]
 
 
@@ -43,6 +45,7 @@ class Transaction:
 
     def _counted(self) -> int:
         row = self.one("SELECT value FROM counter")
-        assert row is not None  # the schema puts it there
+        if row is None:  # the schema puts it there
+            raise DamagedRow("it has lost its counter")
         value: int = row[0]
         return value

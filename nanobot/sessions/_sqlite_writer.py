@@ -16,6 +16,7 @@ from typing import Any, Final, Protocol
 
 from nanobot.errors import NanobotError, StoreError
 
+from ._rows import DamagedRow
 from ._sqlite_errors import closed_error, is_busy, lost_file, may_be_one_request, store_error
 from ._sqlite_file import LOCK_TIMEOUT_S, Inode, inode_of
 from ._sqlite_request import NotYet, Request, wake
@@ -291,7 +292,7 @@ class Writer:
             except NotYet:
                 waiting.append(request)
             except NanobotError as error:
-                request.fail(error)
+                request.fail(self._translated(error))
         transaction.finish()
         connection.execute("COMMIT")
         return waiting
@@ -349,7 +350,7 @@ class Writer:
                 self._disconnect()  # which rolls back, too
 
     def _translated(self, error: Exception) -> Exception:
-        if isinstance(error, (sqlite3.Error, OSError)):
+        if isinstance(error, (sqlite3.Error, OSError, DamagedRow)):
             return store_error(self._path, error)
         return error
 

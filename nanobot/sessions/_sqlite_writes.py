@@ -12,14 +12,15 @@ from nanobot.errors import UsageError
 from nanobot.messages import Message, without_surrogates
 
 from ._record import Compaction, Position, merged_metadata, session_metadata
-from ._snapshot import preview_of, title_of
-from ._sqlite_rows import (
+from ._rows import (
+    DamagedRow,
     body_from_message,
     json_bytes,
     message_id,
     metadata_from_row,
     microseconds,
 )
+from ._snapshot import preview_of, title_of
 from ._sqlite_search import unindex
 from ._sqlite_transaction import Transaction
 
@@ -115,12 +116,11 @@ def add(
     start = 0 if row is None else row.sequence
     sequence = start + len(addition.bodies)
     _refuse_impossible(addition.compaction, sequence)
+    merged = _merged(transaction, row, addition.metadata)
     # Decided; from here on it is written.
     version = transaction.number()
     written_at = microseconds(now)
-    metadata = addition.metadata
     if row is None:
-        merged = merged_metadata({}, metadata or {})
         title = without_surrogates(title_of(merged))
         session = transaction.execute(
             "INSERT INTO session (key, epoch, sequence, version, created_at, updated_at, title, preview) "
@@ -137,8 +137,8 @@ def add(
             "UPDATE session SET sequence = ?, version = ?, updated_at = ?, preview = ? WHERE id = ?",
             (sequence, version, written_at, row.preview or addition.preview, session),
         )
-        if metadata is not None:
-            _merge_metadata(transaction, session, metadata)
+        if addition.metadata is not None:
+            _write_metadata(transaction, session, merged)
     if addition.compaction is not None:
         _write_compaction(transaction, session, addition.compaction)
     _write_messages(transaction, message_id(session, start + 1), addition.bodies)
@@ -174,17 +174,14 @@ def replace(
 
 def clear(transaction: Transaction, key: bytes, row: SessionRow | None, now: datetime) -> None:
     """Begin a session's next life, with its metadata and nothing else. There need be no session."""
-    epoch = _begin_epoch(
-        transaction, key
-    )  # a turn that has written nothing yet shall write nothing
+    metadata = None if row is None else _facts(transaction, row)
+    # A turn that has written nothing yet shall write nothing.
+    epoch = _begin_epoch(transaction, key)
     if row is None:
         return
-    kept = transaction.one(
-        "SELECT s.created_at, s.title, f.metadata FROM session s JOIN facts f ON f.session = s.id WHERE s.id = ?",
-        (row.id,),
-    )
-    assert kept is not None  # there is a row
-    created_at, title, metadata = kept
+    kept = transaction.one("SELECT created_at, title FROM session WHERE id = ?", (row.id,))
+    assert kept is not None  # it is the row that was found
+    created_at, title = kept
     _remove_rows(transaction, row)
     cleared = transaction.execute(
         "INSERT INTO session (key, epoch, sequence, version, created_at, updated_at, title, preview) "
@@ -260,10 +257,16 @@ def _write_compaction(transaction: Transaction, session: int, compaction: Compac
     )
 
 
-def _merge_metadata(transaction: Transaction, session: int, patch: Mapping[str, Any]) -> None:
-    row = transaction.one("SELECT metadata FROM facts WHERE session = ?", (session,))
-    assert row is not None  # each session has facts
-    merged = merged_metadata(metadata_from_row(row[0]), patch)
+def _merged(
+    transaction: Transaction, row: SessionRow | None, patch: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """What the metadata will be; that which stays as it is, is not read."""
+    if row is None or patch is None:
+        return merged_metadata({}, patch or {})
+    return merged_metadata(metadata_from_row(_facts(transaction, row)), patch)
+
+
+def _write_metadata(transaction: Transaction, session: int, merged: Mapping[str, Any]) -> None:
     transaction.execute(
         "UPDATE facts SET metadata = ? WHERE session = ?", (json_bytes(merged), session)
     )
@@ -271,6 +274,14 @@ def _merge_metadata(transaction: Transaction, session: int, patch: Mapping[str, 
         "UPDATE session SET title = ? WHERE id = ?",
         (without_surrogates(title_of(merged)), session),
     )
+
+
+def _facts(transaction: Transaction, row: SessionRow) -> bytes:
+    """A session's metadata as it is stored."""
+    facts = transaction.one("SELECT metadata FROM facts WHERE session = ?", (row.id,))
+    if facts is None:  # each session has some
+        raise DamagedRow("a session has lost its metadata")
+    return bytes(facts[0])
 
 
 def _remove_rows(transaction: Transaction, row: SessionRow) -> None:

@@ -17,15 +17,16 @@ class CancelSignal:
     it for nothing else, for it is cancelled itself at its next `await`. May be used in any thread, also after the call.
     """
 
-    __slots__ = ("_event",)
+    __slots__ = ("_event", "_requested")
 
     def __init__(self) -> None:
-        self._event = threading.Event()
+        self._requested = False
+        self._event: threading.Event | None = None  # of six objects, where every call has a signal
 
     @property
     def requested(self) -> bool:
         """Whether it has been told; once True, always True. Costs nothing: look between pieces of work."""
-        return self._event.is_set()
+        return self._requested
 
     def wait(self, timeout_s: float | None = None) -> bool:
         """Sleep until it is told, or for `timeout_s` seconds; return whether it has been. Blocks the thread.
@@ -37,8 +38,17 @@ class CancelSignal:
             raise UsageError(
                 "context.cancel.wait() would block the event loop; an async tool is cancelled at its next await"
             )
-        return self._event.wait(timeout_s)
+        with _making:
+            event = self._event = self._event or threading.Event()
+        # `request` does it the other way around, so one of the two sees what the other did.
+        return self._requested or event.wait(timeout_s)
 
     def request(self) -> None:
         """Tell it; for those who run tools."""
-        self._event.set()
+        self._requested = True
+        if self._event is not None:
+            self._event.set()
+
+
+_making = threading.Lock()
+"""Held while a signal gets the event that its waiters share."""

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import re
 import socket
 from collections.abc import Awaitable, Callable, Mapping
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from msgspec import Struct
 
 from ._threads import in_tool_thread
 
 __all__ = ["Fetched", "Resolve", "resolve"]
+
+_DECLARATION: Final = re.compile(rb"<meta[^>]{0,200}\bcharset\s*=\s*[\"']?([\w.:-]+)", re.I | re.A)
+_DECLARED_WITHIN: Final = 1024
+"""Source: HTML Living Standard, "Specifying the document's character encoding": within the first 1024 bytes."""
+
+_MEANT: Final = {"iso-8859-1": "cp1252", "latin1": "cp1252", "us-ascii": "cp1252"}
+"""What pages mean by some names. Source: Encoding Standard, "Names and labels"."""
 
 Resolve: TypeAlias = Callable[[str, int], Awaitable[list[str]]]
 """Finds the addresses of a host, as text. Raises `OSError`."""
@@ -48,12 +56,25 @@ class Fetched(Struct, frozen=True):
 
     @property
     def text(self) -> str:
-        """The body as text, in the encoding that the server names, or else UTF-8."""
+        """The body as text, in the encoding that the server names, or the page itself, or else UTF-8."""
         parameters = self.headers.get("content-type", "").split(";")[1:]
         names = [
             p.partition("=")[2] for p in parameters if p.strip().lower().startswith("charset=")
         ]
+        name = names[0].strip("\"' ").lower() if names else self._declared
         try:
-            return self.body.decode(names[0].strip("\"' ") if names else "utf-8", "replace")
-        except LookupError:
+            return self.body.decode(_MEANT.get(name, name) or "utf-8", "replace")
+        except (
+            LookupError,
+            ValueError,
+        ):  # some codecs of Python are none for pages, or take no "replace"
             return self.body.decode("utf-8", "replace")
+
+    @property
+    def _declared(self) -> str:
+        """What an HTML page says of its encoding, "" if nothing."""
+        if not (found := _DECLARATION.search(self.body, 0, _DECLARED_WITHIN)):
+            return ""
+        name = found[1].decode("ascii").lower()
+        # In UTF-16 it could not be read like this: so says the standard, too.
+        return name if "html" in self.media_type and not name.startswith("utf-16") else ""

@@ -12,13 +12,18 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Literal, NamedTuple, Protocol, TypeAlias
 
+from msgspec import Struct
+
 __all__ = ["Entry", "EntryKind", "Folder", "Listing", "entries_of", "first_entries"]
 
 EntryKind: TypeAlias = Literal["folder", "file", "link", "other"]
 
 
-class Entry(NamedTuple):
-    """One name in a folder. Links are not followed; `other` is a device, a FIFO or a socket."""
+class Entry(Struct, frozen=True, gc=False):
+    """One name in a folder. Links are not followed; `other` is a device, a FIFO or a socket.
+
+    A Struct, for a walk makes a million of them, each in a third of the time that a tuple with names takes.
+    """
 
     name: str
     kind: EntryKind
@@ -104,10 +109,10 @@ def _name(entry: os.DirEntry[str]) -> str:
 
 def _kind(entry: os.DirEntry[str]) -> EntryKind:
     try:
-        if entry.is_symlink():
-            return "link"
+        if entry.is_file(follow_symlinks=False):  # first, for most are files
+            return "file"
         if entry.is_dir(follow_symlinks=False):
             return "folder"
-        return "file" if entry.is_file(follow_symlinks=False) else "other"
+        return "link" if entry.is_symlink() else "other"
     except OSError:  # gone since, or not ours to see; its name was there
         return "other"

@@ -70,7 +70,10 @@ class GuardedWeb:
             location = fetched.headers.get("location", "")
             if fetched.status not in (301, 302, 303, 307, 308) or not location:
                 return fetched
-            url = urljoin(url, location)
+            try:
+                url = urljoin(url, location)
+            except ValueError as error:
+                raise ToolError(f"{shown(url)} redirects to what is no URL: {error}.") from error
         raise ToolError(
             f"{shown(url)} was not reached: there were more than {_MOST_REDIRECTS} redirects."
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Generator, Sequence
 from typing import Any, TypeAlias
 
 import msgspec
@@ -98,6 +98,10 @@ def content_from_value(value: object, tool_name: str) -> ToolContent:
     Raises:
       TypeError, ValueError, RecursionError: The value cannot be shown.
     """
+    if isinstance(
+        value, Generator | AsyncGenerator
+    ):  # perhaps without end, so it is not ours to collect
+        raise TypeError("a generator; collect what it yields and return that")
     match value:
         case None | "" | b"":
             return f"({tool_name} completed with no output)"

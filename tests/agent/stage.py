@@ -116,7 +116,9 @@ class Notebook:
         self._fails_at = fails_at
         self._error = error
 
-    async def record(self, messages: Sequence[Message], open_turn: object = None) -> None:
+    async def record(
+        self, messages: Sequence[Message], open_turn: object = None, *, last: bool = False
+    ) -> None:
         await trio.lowlevel.checkpoint()
         self.calls += 1
         if self._error is not None and self.calls - 1 == self._fails_at:

@@ -193,7 +193,9 @@ async def _hang(*args: object) -> None:
 class HangingJournal(Notebook):
     """Works until the turn is cancelled, and then never again."""
 
-    async def record(self, messages: Sequence[object], open_turn: object = None) -> None:
+    async def record(
+        self, messages: Sequence[object], open_turn: object = None, *, last: bool = False
+    ) -> None:
         if self.calls:
             await trio.sleep_forever()
         await super().record(messages)  # type: ignore[arg-type]  # narrower than it has to be

@@ -422,7 +422,9 @@ async def test_a_store_that_fails_costs_the_record_and_not_the_answer() -> None:
 
 async def test_a_store_that_hangs_is_given_up_after_a_while(autojump_clock: MockClock) -> None:
     class Hanging(Notebook):
-        async def record(self, messages: object, open_turn: object = None) -> None:
+        async def record(
+            self, messages: object, open_turn: object = None, *, last: bool = False
+        ) -> None:
             await trio.sleep_forever()
 
     result = await stage(

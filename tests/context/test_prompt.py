@@ -19,6 +19,7 @@ from nanobot.context import (
     join_sections,
     system_prompt,
 )
+from nanobot.memory import HistoryLog
 
 TEXTS = WorkspaceTexts(
     agents="the agents",
@@ -94,3 +95,13 @@ async def test_sections_of_one_session_come_last_and_leave_the_rest_alone(tmp_pa
     plain = await prompt.text()
     assert await prompt.text([Section("Summary", "earlier")]) == f"{plain}\n\n# Summary\nearlier"
     assert await prompt.text() is plain
+
+
+async def test_a_history_that_grows_leaves_the_prompt_the_object_that_it_was(
+    tmp_path: Path,
+) -> None:
+    prompt = SystemPrompt(tmp_path)
+    before = await prompt.text()
+    HistoryLog(tmp_path / "memory").append("Something happened.")
+    assert await prompt.text() is before
+    assert [entry.content for entry in prompt.history] == ["Something happened."]

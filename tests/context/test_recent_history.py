@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nanobot.context import WorkspaceFiles, estimate_text, recent_history, recent_history_tokens
-from nanobot.memory import SUMMARY, HistoryEntry, HistoryLog
+from nanobot.memory import CLEARED, SUMMARY, HistoryEntry, HistoryLog
 
 NOW = "2025-01-02 03:04"
 
@@ -39,6 +39,21 @@ def test_what_the_summary_says_is_not_said_twice() -> None:
     assert text.splitlines()[1:] == [f"{NOW}: new"]
 
 
+def test_a_mark_hides_what_an_older_version_wrote_of_the_session_before_and_nothing_else() -> None:
+    entries = [
+        entry(1, "of an older version", "a"),
+        entry(2, "of another, and older", "b"),
+        HistoryEntry(3, NOW, "noted", "a", kind="note"),
+        entry(4, "of all"),
+        HistoryEntry(5, NOW, "a mark", "a", kind=CLEARED),
+        entry(6, "of an older version, since", "a"),
+    ]
+    shown = recent_history(entries, "a", limit_tokens=1_000).splitlines()[1:]
+    assert shown == [f"{NOW}: noted", f"{NOW}: of all", f"{NOW}: of an older version, since"]
+    shown = recent_history(entries, "b", limit_tokens=1_000).splitlines()[1:]
+    assert shown == [f"{NOW}: of another, and older", f"{NOW}: of all"]
+
+
 @given(st.lists(st.text(min_size=1, max_size=200), max_size=80), st.integers(0, 500))
 def test_the_latest_that_fit_are_shown_without_a_gap(contents: list[str], limit: int) -> None:
     contents = [f"{number} {' '.join(text.split())}" for number, text in enumerate(contents)]
@@ -50,6 +65,12 @@ def test_the_latest_that_fit_are_shown_without_a_gap(contents: list[str], limit:
     ]
     assert len(lines) <= 50
     assert estimate_text(text) <= limit or not text
+
+
+def test_of_many_short_entries_fifty_are_shown() -> None:
+    entries = [entry(number, f"n{number}") for number in range(60)]
+    lines = recent_history(entries, "a", limit_tokens=4_000).splitlines()[1:]
+    assert lines == [f"{NOW}: n{number}" for number in range(10, 60)]
 
 
 def test_notes_take_a_small_part_of_any_window() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -17,7 +18,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nanobot.errors import InvalidArgument, StoreError
-from nanobot.memory import HistoryLog
+from nanobot.memory import CLEARED, RECENT_BYTES, SUMMARY, HistoryLog, entries_in
+from tests.memory.synced import synced_sizes
 
 
 def log_in(folder: Path) -> HistoryLog:
@@ -45,8 +47,78 @@ def test_entries_are_numbered_from_one_and_come_back_in_order(tmp_path: Path) ->
     assert log.read("user:a") == [entry(2, "two", session_key="user:a")]
     assert log.read("") == []
     lines = log.path.read_text().splitlines()
-    assert json.loads(lines[0]) == entry(1, "one")
+    assert json.loads(lines[0]) == entry(1, "one", kind="note")
     assert (tmp_path / "memory" / ".cursor").read_text() == "3\n"
+
+
+def old_line(cursor: int, session_key: str | None = None) -> str:
+    """As the existing nanobot writes it."""
+    more = {} if session_key is None else {"session_key": session_key}
+    return json.dumps(entry(cursor, "old", **more)) + "\n"
+
+
+def kinds(log: HistoryLog) -> list[Any]:
+    return [kept.kind for kept in entries_in(log.path.read_bytes())]
+
+
+def test_a_session_that_begins_anew_is_marked_once_behind_entries_of_an_older_version(
+    tmp_path: Path,
+) -> None:
+    log = log_in(tmp_path)
+    log.path.write_text(old_line(1, "a") + old_line(2))
+    for _ in range(2):
+        log.begin_anew("a")
+        log.begin_anew("b")
+    assert kinds(log) == [None, None, CLEARED]
+    assert log.read("a")[-1]["cursor"] == 3
+    with log.path.open("a") as file:
+        file.write(old_line(4, "a"))  # the older version is still in use
+    log.begin_anew("a")
+    log.append("new", "a")
+    log.begin_anew("a")
+    assert kinds(log) == [None, None, CLEARED, None, CLEARED, "note"]
+
+
+def test_a_session_that_begins_anew_writes_nothing_where_there_is_nothing_to_mark(
+    tmp_path: Path,
+) -> None:
+    log = log_in(tmp_path / "memory")
+    log.begin_anew("a")
+    assert not (tmp_path / "memory").exists()
+    log.append("noted", "a")
+    log.append("summarized", "a", is_summary=True)
+    log.begin_anew("a")
+    assert kinds(log) == ["note", SUMMARY]
+    # What is too far from the end to be shown needs no mark.
+    log.path.write_text(old_line(1, "a") + "x" * RECENT_BYTES + "\n")
+    log.begin_anew("a")
+    assert kinds(log) == [None]
+
+
+def test_a_mark_that_cannot_be_written_is_an_error_that_names_the_file(tmp_path: Path) -> None:
+    log = log_in(tmp_path)
+    log.path.write_text(old_line(1, "a"))
+    (tmp_path / ".history.lock").mkdir()
+    with pytest.raises(StoreError, match=r"history\.jsonl cannot be written"):
+        log.begin_anew("a")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_what_is_no_file_needs_no_mark_and_is_not_waited_for(tmp_path: Path) -> None:
+    log = log_in(tmp_path)
+    os.mkfifo(log.path)
+    log.begin_anew("a")
+    assert [path.name for path in tmp_path.iterdir()] == ["history.jsonl"]
+
+
+def test_an_entry_is_on_the_disk_when_it_is_numbered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced = synced_sizes(monkeypatch)
+    log = log_in(tmp_path)
+    for _ in range(2):
+        log.append("x" * 1_000)
+        assert log.path.stat().st_size in synced
 
 
 def test_text_comes_back_as_it_was(tmp_path: Path) -> None:
@@ -128,13 +200,16 @@ def test_numbers_go_on_after_the_file_was_shortened_or_removed(tmp_path: Path) -
 
 
 def test_a_file_of_another_program_is_continued(tmp_path: Path) -> None:
-    """As the system wrote it that users come from; an entry may be longer than what is read at once."""
+    """As the system wrote it that users come from, and an editor of Windows left it; an entry may be longer than what is read
+    at once.
+    """
     lines = [
         json.dumps(entry(41, "old", session_key=None), ensure_ascii=False),
         json.dumps(entry(42, "ü" * 200_000), ensure_ascii=False),
     ]
-    (tmp_path / "history.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    (tmp_path / "history.jsonl").write_text("\r\n".join(lines), encoding="utf-8-sig")
     log = log_in(tmp_path)
+    assert [each.cursor for each in entries_in(log.path.read_bytes())] == [41, 42]
     assert log.append("new") == 43
     assert [each["cursor"] for each in log.read()] == [41, 42, 43]
 
@@ -171,7 +246,7 @@ def test_threads_get_numbers_of_their_own(tmp_path: Path) -> None:
 WRITER = """
 import sys
 from pathlib import Path
-from nanobot.memory import HistoryLog
+from nanobot.memory import CLEARED, RECENT_BYTES, SUMMARY, HistoryLog, entries_in
 log = HistoryLog(Path(sys.argv[1]))
 for number in range(int(sys.argv[2])):
     print(log.append("x" * 1000, sys.argv[3]), flush=True)

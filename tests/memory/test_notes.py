@@ -11,6 +11,7 @@ import pytest
 
 from nanobot.errors import InvalidArgument, StoreError
 from nanobot.memory import Notes
+from tests.memory.synced import synced_sizes
 
 
 def test_a_file_that_is_not_there_says_nothing_and_is_not_made(tmp_path: Path) -> None:
@@ -28,6 +29,14 @@ def test_what_is_written_is_read(tmp_path: Path, text: str) -> None:
     notes.write(text)
     assert notes.read() == text.replace("\ud800", "\ufffd")
     assert [path.name for path in (tmp_path / "memory").iterdir()] == ["MEMORY.md"]
+
+
+def test_what_is_written_is_on_the_disk_before_it_takes_the_place_of_the_old(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced = synced_sizes(monkeypatch)
+    Notes(tmp_path).write("x" * 12_345)
+    assert synced[0] == 12_345
 
 
 def test_what_an_editor_left_can_be_read(tmp_path: Path) -> None:

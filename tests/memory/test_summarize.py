@@ -141,6 +141,31 @@ async def test_notes_that_do_not_get_shorter_are_kept_if_they_still_fit() -> Non
     assert provider.request_count == 2  # one to take them, one that did not help
 
 
+async def test_notes_of_which_a_part_was_cut_in_merging_are_kept_as_they_were() -> None:
+    """Else what the cut part said would be gone."""
+
+    def cut_the_second(request: ModelRequest) -> Answer | str:
+        if "<notes>" not in said(request):
+            return "FACT-2"
+        return "merged" if "FACT-0" in said(request) else Answer("cu", finish_reason="length")
+
+    provider = ScriptedProvider(cut_the_second)
+    earlier = "FACT-0 " + "old " * 500 + "FACT-1 " + "old " * 500
+    made = await summarizer(provider).summarize(
+        transcript(1), earlier=earlier, limit_tokens=100, at_most_tokens=2_000
+    )
+    assert FACT.findall(made.text) == ["FACT-0", "FACT-1", "FACT-2"]
+    assert sum("<notes>" in said(request) for request in provider.requests) == 2
+
+
+async def test_new_notes_are_asked_for_in_the_room_that_earlier_ones_leave() -> None:
+    provider = ScriptedProvider(facts_of)
+    await summarizer(provider).summarize(
+        transcript(1), earlier="old " * 400, limit_tokens=600, at_most_tokens=600
+    )
+    assert "at most 140 words" in said(provider.requests[0])  # for 200 tokens
+
+
 async def test_notes_that_neither_fit_nor_get_shorter_are_refused() -> None:
     provider = ScriptedProvider(lambda request: "the same words again " * 30)
     with pytest.raises(SummaryFailed, match="does not get shorter than 120 tokens"):

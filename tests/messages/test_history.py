@@ -192,6 +192,14 @@ def test_a_history_that_starts_with_an_answer_gets_an_opening_unless_it_continue
     assert [opened[0], *opened[2:]] == history
 
 
+def test_a_call_that_did_not_start_is_known_by_the_id_that_it_had() -> None:
+    calls = (ToolCall("a", "f"), ToolCall("a", "g"))
+    repaired = repair([UserMessage("ask"), AssistantMessage("", calls)], not_started=["a"])
+    results = [message for message in repaired.history if isinstance(message, ToolMessage)]
+    assert [result.tool_call_id for result in results] == ["a", "a_1"]
+    assert {result.outcome for result in results} == {"cancelled_before_start"}
+
+
 @pytest.mark.parametrize("outcome", ["interrupted_may_have_run", "cancelled_before_start"])
 def test_an_unanswered_call_gets_a_result_with_its_id_and_name(outcome: str) -> None:
     result = unanswered(ToolCall("a", "f"), outcome)  # type: ignore[arg-type]  # parametrized

@@ -99,3 +99,21 @@ def test_an_illegal_history_on_disk_is_shown_legally() -> None:
     view = HistoryView(at(3), [UserMessage("x"), calling, UserMessage("y")], None)
     assert check(view.messages) == ()
     assert len(view.messages) == 4
+
+
+def test_what_is_not_stored_yet_counts_with_the_rest() -> None:
+    view = HistoryView(at(1), [UserMessage("a long story " * 20)], None)
+    view.unsummarizable = 70
+    longer = view.extended([AssistantMessage("an answer " * 10)])
+    assert longer.tokens == messages_tokens(longer.messages) > view.tokens
+    assert longer.unsummarizable == 70
+
+
+def test_of_a_history_that_is_too_long_summary_and_latest_turns_fit_together() -> None:
+    turns = [UserMessage(f"{number} " + "word " * 20) for number in range(20)]
+    view = HistoryView(at(20), turns, Compaction(7, "notes " * 40))
+    budget = view.tokens // 2
+    summary, *latest = view.shown([SYSTEM, NOW], budget)[1:-1]
+    assert summary == view.messages[0]
+    assert latest == turns[-len(latest) :]
+    assert messages_tokens([summary, *latest]) <= budget

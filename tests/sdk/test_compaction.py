@@ -777,6 +777,60 @@ def test_compacting_the_session_that_one_runs_in_is_refused(host: Host, tmp_path
     host.run(story)
 
 
+def test_a_summary_that_does_not_fit_is_made_shorter_with_nothing_new_to_summarize(
+    host: Host, tmp_path: Path
+) -> None:
+    """It was made for a larger window."""
+    bench = Bench(tmp_path)
+    summary = "The code of vault 1 is ONE. " + FILLER * 160
+
+    async def story() -> None:
+        async with bench.bot as bot:
+            kept = {"through": 2, "summary": summary}
+            bot.sessions.restore({"messages": transcript(2, 1), "compaction": kept}, "a")
+            assert (await bot.runtime.compact_session("a")).compaction == {
+                "through": 2,
+                "summary": "The code of vault 1 is ONE.",
+            }
+            assert all("<notes>" in text_of(request) for request in bench.summaries)
+            assert bot.memory.read_history("a") == []
+
+    host.run(story)
+
+
+def test_a_summary_too_long_beside_the_messages_that_stay_is_refused(
+    host: Host, tmp_path: Path
+) -> None:
+    bench = Bench(tmp_path, lambda request: FILLER * 80)  # about half of the room
+
+    async def story() -> None:
+        async with bench.bot as bot:
+            await bot.sessions.ingest("a", transcript(10))
+            with pytest.raises(ProviderError, match="does not get shorter"):
+                await bot.runtime.compact_idle_session("a", max_suffix=8)
+            assert bench.compaction() is None
+            assert await bot.runtime.compact_idle_session("a", max_suffix=2)
+
+    host.run(story)
+
+
+def test_what_was_added_to_the_users_words_counts_when_a_session_is_divided(
+    host: Host, tmp_path: Path
+) -> None:
+    """Short words, each with a turn note that is ten times as long."""
+    bench = Bench(tmp_path)
+
+    async def story() -> None:
+        async with bench.bot as bot:
+            while not bench.summaries and bench.provider.request_count < 100:
+                await bot.run("x", session_key="a")
+            compaction = bench.compaction()
+            assert compaction is not None
+            assert compaction["through"] > len(bench.messages()) / 4
+
+    host.run(story)
+
+
 def test_a_fork_shows_the_same_summary(host: Host, tmp_path: Path) -> None:
     bench = Bench(tmp_path)
 
@@ -834,7 +888,10 @@ def test_what_begins_anew_is_not_shown_notes_of_before_and_the_history_keeps_the
     host.run(story)
 
 
-def test_a_history_of_the_older_version_is_shown_as_it_is(host: Host, tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", ["clear", "delete", "restore"])
+def test_a_history_of_the_older_version_is_shown_until_the_session_begins_anew(
+    host: Host, tmp_path: Path, how: str
+) -> None:
     """It does not tell the notes of compactions from others."""
     bench = Bench(tmp_path)
     line = {"cursor": 1, "timestamp": "2025-01-01 10:00", "content": "The code of vault 3 is OLD."}
@@ -845,6 +902,28 @@ def test_a_history_of_the_older_version_is_shown_as_it_is(host: Host, tmp_path: 
 
     async def story() -> None:
         async with bench.bot as bot:
+            empty = await bot.sessions.ingest("empty", [])
             assert (await bot.run("vault 3?", session_key="a")).content == "OLD"
+            if how == "restore":
+                bot.sessions.restore(empty, "a")
+            else:
+                getattr(bot.sessions, how)("a")
+            assert (await bot.run("vault 3?", session_key="a")).content == "I do not know."
+            assert len(bot.memory.read_history("a")) == 2
 
     host.run(story)
+
+
+def test_a_session_is_cleared_also_where_that_cannot_be_marked_and_the_log_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    memory = tmp_path / "ws" / "memory"
+    (memory / ".history.lock").mkdir(parents=True)
+    line = {"cursor": 1, "timestamp": "", "content": "old", "session_key": "a"}
+    (memory / "history.jsonl").write_text(json.dumps(line))
+    with Nanobot.from_config(provider=ScriptedProvider(["ok"]), workspace=tmp_path / "ws") as bot:
+        bot.run_sync("x", session_key="a")
+        cleared = bot.sessions.clear("a")
+    assert cleared is not None
+    assert cleared.messages == []
+    assert "history.jsonl cannot be written" in caplog.text

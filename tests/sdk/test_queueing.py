@@ -517,6 +517,12 @@ def bot_with(home: Path, model: Slow, places: int) -> Nanobot:
     )
 
 
+async def until_seen(happened: Callable[[], bool]) -> None:
+    """As `until`, where Trio's clock stands still: threads are at work, which know nothing of it."""
+    while not happened():
+        await wait_all_tasks_blocked(0.001)
+
+
 async def test_a_tenant_with_a_thousand_sessions_does_not_starve_one_with_two(
     mock_clock: MockClock, home: Path
 ) -> None:
@@ -556,9 +562,10 @@ async def test_a_session_with_many_runs_comes_once_in_a_round(
         for key in ("a", "a", "a", "b", "c", "b"):
             nursery.start_soon(run, key)
             await wait_all_tasks_blocked(0.01)
-        for _ in range(6):
+        for number in range(1, 7):
+            await until_seen(lambda: model.now == 1)
             mock_clock.jump(10)
-            await wait_all_tasks_blocked(0.01)
+            await until_seen(lambda number=number: len(model.served) == number)  # type: ignore[misc]  # bound here
         assert [who for who, _ in model.served] == ["a", "b", "c", "a", "b", "a"]
 
 
@@ -582,6 +589,35 @@ def test_a_loop_over_a_stream_may_run_another_though_there_is_one_place(
 
     with no_leaks():
         host.run(story)
+
+
+async def test_a_run_inside_another_keeps_its_place_when_the_other_has_ended(home: Path) -> None:
+    desk = Desk()
+
+    @tool
+    async def leave_something_running() -> str:
+        """Start a run and do not wait for it."""
+        streams.append(await bot.run_streamed("inner", session_key="b"))
+        return "started"
+
+    streams: list[Any] = []
+    answers: list[Any] = [Answer(tool_calls=[("leave_something_running", {})]), "out"]
+
+    async def answer(request: ModelRequest) -> Any:
+        if "inner" in str(request.messages[-1].content):
+            await gate.wait()
+            return "in"
+        return answers.pop(0)
+
+    gate = trio.Event()
+    options = {"tools": [leave_something_running], "provider": ScriptedProvider(answer)}
+    async with make(home, desk, options=options, maxConcurrentRuns=1) as bot:
+        assert (await bot.run("go", session_key="a")).content == "out"
+        await wait_all_tasks_blocked(0.01)  # the outer run has left
+        assert bot.runtime.statistics().places.taken == 1
+        gate.set()
+        assert (await streams[0].wait()).content == "in"
+        await until(lambda: bot.runtime.statistics().places.taken == 0)
 
 
 def test_a_run_that_a_tool_starts_needs_no_place(host: Host, home: Path) -> None:

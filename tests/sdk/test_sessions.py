@@ -577,6 +577,10 @@ def test_a_snapshot_that_went_through_json_brings_the_session_back(host: Host) -
         ({"key": "a", "messages": [], "metadata": 7}, "metadata must be a dict"),
         ({"key": "a", "messages": [], "created_at": "noon"}, "created_at must be an ISO 8601"),
         ({"key": "a", "messages": [], "created_at": 7}, "created_at must be an ISO 8601"),
+        (
+            {"key": "a", "messages": [], "created_at": "0001-01-01T00:00:00+01:00"},
+            "created_at must be an ISO 8601",
+        ),
         ({"key": "a", "messages": [], "compaction": {"through": 1}}, "compaction must be"),
         (
             {"key": "a", "messages": [], "compaction": {"through": 1, "summary": "s"}},
@@ -612,6 +616,8 @@ def test_times_without_a_zone_are_taken_as_utc() -> None:
             {"messages": HELLO, "created_at": "2020-01-02T03:04:05"}, "a"
         )
         assert restored.created_at == "2020-01-02T03:04:05+00:00"
+        elsewhere = {"messages": HELLO, "created_at": "2020-01-02T03:04:05+02:00"}
+        assert bot.sessions.restore(elsewhere, "a").created_at == "2020-01-02T01:04:05+00:00"
         assert datetime.fromisoformat(restored.updated_at).tzinfo is not None
 
 

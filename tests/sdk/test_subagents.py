@@ -144,13 +144,13 @@ def make(home: Path, yard: Yard, *, options: dict[str, Any] | None = None, **mor
     return bot
 
 
-def history(result: RunResult) -> list[Message]:
+def history(result: RunResult[Any]) -> list[Message]:
     found = list(messages_from_openai(result.messages[1:]))
     assert check(found) == ()
     return found
 
 
-def tool_texts(result: RunResult) -> list[str]:
+def tool_texts(result: RunResult[Any]) -> list[str]:
     return [str(m.content) for m in history(result) if isinstance(m, ToolMessage)]
 
 
@@ -178,6 +178,14 @@ def test_a_task_that_is_waited_for_is_a_result_and_leaves_no_trace(host: Host, h
 
     with no_leaks():
         host.run(story)
+
+
+def test_a_subagent_answers_in_words_whatever_its_run_is_asked_for(home: Path) -> None:
+    with make(home, Yard()) as bot:
+        call = spawn("found it", wait=True)
+        result = bot.run_sync(do([call], "[1, 2]"), output_type=list[int])
+    assert (result.output, result.error) == ([1, 2], None)
+    assert tool_texts(result) == ["found it"]
 
 
 def test_what_was_not_waited_for_comes_before_the_turn_ends(host: Host, home: Path) -> None:

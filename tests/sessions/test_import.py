@@ -153,6 +153,37 @@ def test_a_file_that_changes_is_read_again_unless_its_session_went_on_here(old: 
     assert _texts(again, "b") == ["one", "here"]
 
 
+def test_a_file_that_changes_within_one_tick_of_its_clock_is_read_again(old: Old) -> None:
+    path = old.write("a", user("one"))
+    status = path.stat()
+    store = old.store()
+    assert _texts(store, "a") == ["one"]
+    store.close()
+    old.write("a", user("one"), said("there"))
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert _texts(old.store(), "a") == ["one", "there"]
+
+
+@pytest.mark.parametrize("latest", ["", "user_ann"])
+def test_of_two_files_of_one_session_the_latest_counts(old: Old, latest: str) -> None:
+    for age, name in enumerate(["", "user_ann"], 1):
+        path = old.write("user:ann", user(f"in {name!r}"), name=name)
+        when = 10_000 if name == latest else age
+        os.utime(path, ns=(when, when))
+    assert _texts(old.store(), "user:ann") == [f"in {latest!r}"]
+
+
+async def test_a_file_that_changes_takes_nothing_from_a_turn_that_is_running(old: Old) -> None:
+    old.write("a", user("one"))
+    store = old.store()
+    async with open_lease(store, "a") as leased:
+        old.write("a", user("one"), said("there"))
+        other = old.store()
+        assert len(other.list_sessions()) == 1
+        await store.append(leased.lease, [AssistantMessage("here")])
+    assert _texts(store, "a") == ["one", "here"]
+
+
 async def test_a_turn_finds_its_old_session_before_anybody_has_looked_for_others(old: Old) -> None:
     for number in range(50):
         old.write(f"s{number}", user(f"{number}"))

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import sqlite3
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from nanobot.errors import StoreError
 from nanobot.messages import AssistantMessage, Message, UserMessage
 from nanobot.sessions import Compaction, Durability, open_lease
 from nanobot.sessions._sqlite import SqliteStore
+from nanobot.sessions._sqlite_reads import Readers, list_rows
 from nanobot.sessions._sqlite_request import Request
 
 SAID: list[Message] = [
@@ -35,9 +38,21 @@ def store_at(path: Path, **options: Any) -> Iterator[SqliteStore]:
         yield store
 
 
+def indexed(store: SqliteStore) -> None:
+    """See that nothing waits for the index any more."""
+    indexer = store._books.indexer
+    while indexer.enabled and indexer.due_in_s() is not None:
+        time.sleep(0.01)
+
+
 def rows(path: Path) -> list[tuple[int, bytes]]:
     with closing(sqlite3.connect(path)) as connection:
         return connection.execute("SELECT id, body FROM message ORDER BY id").fetchall()
+
+
+def rows_in(path: Path, table: str) -> int:
+    with closing(sqlite3.connect(path)) as connection:
+        return int(connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0])
 
 
 async def turn(store: SqliteStore, key: str, text: str) -> None:
@@ -136,6 +151,78 @@ async def test_whether_a_write_waits_for_the_disk_is_what_was_asked_for(
             assert "PRAGMA synchronous = FULL" in asked  # whatever was asked for
 
 
+def test_sessions_that_were_written_at_the_same_moment_are_listed_in_order(path: Path) -> None:
+    moment = datetime(2025, 1, 2, tzinfo=UTC)
+    with store_at(path, now=lambda: moment) as store:
+        for key in ("b", "a", "c", "a"):
+            store.extend(key, SAID)
+        assert [info.key for info in store.list_sessions()] == ["a", "c", "b"]
+
+
+@pytest.mark.parametrize("remove", [SqliteStore.delete, SqliteStore.clear])
+async def test_of_a_session_that_is_gone_no_row_stays_behind(
+    path: Path, remove: Callable[[SqliteStore, str], object]
+) -> None:
+    with store_at(path) as store:
+        async with open_lease(store, "a") as leased:
+            await store.append(leased.lease, SAID, slips={"turn": b"x"})
+        indexed(store)
+        has_index = store._books.indexer.enabled
+        remove(store, "a")
+    with closing(sqlite3.connect(path)) as connection:
+        for table in ("message", "slip", "unindexed"):
+            assert connection.execute(f"SELECT count(*) FROM {table}").fetchone() == (0,)
+        if has_index:
+            found = "SELECT rowid FROM search WHERE search MATCH 'one OR two OR three OR four'"
+            assert connection.execute(found).fetchall() == []
+
+
+def test_a_reader_of_a_file_that_was_replaced_meanwhile_is_not_used_again(path: Path) -> None:
+    for name in ("old", "new"):
+        with store_at(path.with_name(name)) as store:
+            store.replace(name, SAID)
+    path.with_name("old").rename(path)
+    readers = Readers(path)
+
+    def keys() -> list[str]:
+        with readers.snapshot() as connection:
+            assert connection is not None
+            return [info.key for info in list_rows(connection, None)]
+
+    with readers.snapshot():
+        path.with_name("new").replace(path)
+        assert keys() == ["new"]
+    assert [keys(), keys()] == [["new"], ["new"]]
+    readers.close()
+
+
+def test_no_more_is_found_than_was_asked_for_though_some_is_in_the_index_and_some_not(
+    path: Path,
+) -> None:
+    with store_at(path) as store:
+        store.replace("a", [UserMessage("one")] * 3)
+        indexed(store)
+        store.replace("b", [UserMessage("one")] * 2)
+        assert len(store.search("one", 4)) == 4
+        indexed(store)
+    assert rows_in(path, "unindexed") == 0
+
+
+async def test_closing_syncs_what_was_written_before_something_that_need_not_be_synced(
+    path: Path,
+) -> None:
+    store = SqliteStore(path, durability="fast")
+    store.replace("a", SAID)
+    async with open_lease(store, "a"):  # a lease does not outlive a power cut
+        pass
+    asked: list[str] = []
+    connection = store._writer._connection
+    assert connection is not None
+    connection.set_trace_callback(asked.append)
+    store.close()
+    assert "PRAGMA synchronous = FULL" in asked
+
+
 # --- a file that is not as it should be
 
 
@@ -189,6 +276,102 @@ def test_a_file_that_cannot_be_used_is_named_and_left_as_it_is(
             assert str(path) in str(told.value)
     if spoil is not damaged:  # of which the first page is good, and says that it was opened
         assert path.read_bytes() == before
+
+
+def spoiled(path: Path, statement: str) -> None:
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute(statement)
+
+
+@pytest.mark.parametrize("wait", [False, True])
+def test_a_message_that_is_damaged_is_told_with_the_file_and_keeps_no_other_from_being_used(
+    path: Path, wait: bool
+) -> None:
+    """A flipped bit that SQLite does not see."""
+    with store_at(path) as store:
+        store.replace("a", SAID)
+        store.replace("b", SAID)
+        if wait:
+            indexed(store)
+        spoiled(path, "UPDATE message SET body = X'7B7B' WHERE id = (SELECT min(id) FROM message)")
+
+        with pytest.raises(StoreError, match="in session 'a', a stored message") as told:
+            store.read("a")
+        assert str(path) in str(told.value)
+        record = store.read("a", last=3)
+        assert record is not None
+        assert list(record.messages) == SAID[1:]
+        assert [(hit.key, hit.sequence) for hit in store.search("one")] == [("b", 1)]
+        assert len(store.search("two")) == 2
+        assert store.clear("a") is not None
+        store.extend("a", SAID)
+        assert len(store.search("one")) == 2
+
+
+@pytest.mark.parametrize("column", ["created_at", "updated_at"])
+def test_a_time_that_is_damaged_is_told_with_the_file(path: Path, column: str) -> None:
+    with store_at(path) as store:
+        store.replace("a", SAID)
+        spoiled(path, f"UPDATE session SET {column} = {1 << 62}")
+        for use in (lambda: store.read("a"), store.list_sessions):
+            with pytest.raises(StoreError, match="time cannot be read") as told:
+                use()
+            assert str(path) in str(told.value)
+        assert store.delete("a")
+
+
+async def test_a_turn_in_a_damaged_session_is_told_the_file_and_leaves_no_lease(path: Path) -> None:
+    with store_at(path) as store:
+        store.replace("a", SAID)
+        spoiled(path, "UPDATE message SET body = X'7B7B'")
+        with pytest.raises(StoreError, match="in session 'a', a stored message") as told:
+            await store.acquire_lease("a")
+        assert str(path) in str(told.value)
+        assert store.extend("a", [])
+
+
+@pytest.mark.parametrize(
+    ("statement", "said"),
+    [
+        ("UPDATE facts SET metadata = X'7B7B'", "metadata cannot be read"),
+        ("DELETE FROM facts", "lost its metadata"),
+    ],
+)
+async def test_metadata_that_is_damaged_is_told_and_nothing_is_half_written(
+    path: Path, statement: str, said: str
+) -> None:
+    with store_at(path) as store:
+        store.replace("a", SAID)
+        spoiled(path, statement)
+        written = rows(path)
+        with pytest.raises(StoreError, match=said) as told:
+            store.extend("a", SAID, metadata={"x": 1})
+        assert str(path) in str(told.value)
+        (info,) = store.list_sessions()
+        assert info.message_count == len(SAID)
+        assert rows(path) == written
+        assert store.delete("a")
+        store.replace("a", SAID)
+
+
+def test_a_session_that_has_lost_its_metadata_is_not_half_cleared(path: Path) -> None:
+    with store_at(path) as store:
+        store.replace("a", SAID)
+        spoiled(path, "DELETE FROM facts")
+        with pytest.raises(StoreError, match="lost its metadata"):
+            store.clear("a")
+        assert len(rows(path)) == len(SAID)
+
+
+def test_a_database_that_has_lost_its_counter_is_named(path: Path) -> None:
+    with store_at(path) as store:
+        store.replace("a", SAID)
+    spoiled(path, "DELETE FROM counter")
+    with store_at(path) as store:
+        for use in (lambda: store.read("a"), lambda: store.extend("a", SAID)):
+            with pytest.raises(StoreError, match="lost its counter") as told:
+                use()
+            assert str(path) in str(told.value)
 
 
 def test_a_file_that_another_program_keeps_locked_is_named_and_used_again_later(

@@ -272,6 +272,42 @@ async def test_two_stores_in_one_process_see_each_others_turns(tmp_path: Path) -
                 await one.append(leased.lease, [UserMessage("3")])
 
 
+async def test_of_owners_that_were_waited_for_and_left_nothing_is_remembered(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "x"
+    async with _open(path) as store:
+        for _ in range(5):
+            async with _open(path) as other:
+                async with open_lease(other, "a"):
+                    assert not store.extend("a", [UserMessage("it is theirs")])
+                    watched = len(store._desk._watched)
+                assert watched == 1  # those before have left
+            assert store.extend("a", [UserMessage("it is free")])
+
+
+async def test_who_lost_a_lease_does_not_give_back_that_of_the_next_owner(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    async with _open(path) as store, _open(path) as other:
+        lost = (await store.acquire_lease("a")).lease
+        _do(path, "DELETE FROM lease")  # as when the process hung for long
+        async with open_lease(other, "a") as leased:
+            await store.release_lease(lost)
+            store.flush()  # which comes after it
+            await other.append(leased.lease, [UserMessage("still mine")])
+
+
+async def test_a_process_that_was_taken_for_dead_makes_itself_known_again(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    async with _open(path) as store, _open(path) as other:
+        store.extend("a", [])
+        _do(path, "DELETE FROM owner")  # as when it hung for long
+        async with open_lease(store, "b") as leased:
+            await _until(lambda: _count(path, "owner") == 1)
+            assert not other.extend("b", [UserMessage("it is theirs")])
+            await store.append(leased.lease, [UserMessage("still mine")])
+
+
 async def test_a_lease_that_could_not_be_given_back_is_given_back_later(tmp_path: Path) -> None:
     """The row is found by the next beat, as if the disk had been full when the lease was given back."""
     path = tmp_path / "x"
@@ -309,6 +345,7 @@ def test_the_lease_of_a_trio_run_that_crashed_is_given_to_other_processes(tmp_pa
 # --- kill -9
 
 
+@pytest.mark.timeout(600)  # as above: sixty processes
 @pytest.mark.parametrize("durability", ["commit", "fast"])
 @pytest.mark.parametrize("rounds", [3, pytest.param(60, marks=pytest.mark.slow)])
 def test_what_a_killed_process_leaves_is_whole_writes_and_all_that_had_returned(
@@ -474,6 +511,11 @@ class _Opened:
 
     async def __aexit__(self, *_: object) -> None:
         await self.store.aclose()
+
+
+def _do(path: Path, statement: str) -> None:
+    with closing(sqlite3.connect(path)) as stranger, stranger:
+        stranger.execute(statement)
 
 
 def _count(path: Path, table: str) -> int:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from trio.testing import MockClock
 
 from nanobot.errors import UsageError
-from nanobot.messages import ToolCall
+from nanobot.messages import ToolCall, ToolSpec
 from nanobot.tools import (
     Approval,
     ApprovalRequest,
@@ -26,12 +26,14 @@ from nanobot.tools import (
     RunContext,
     ToolResult,
     Toolset,
+    ToolTraits,
     Workspace,
     execute,
     execute_all,
     tool,
 )
 from nanobot.tools._approval import ApprovalMode, mode_by_name
+from nanobot.tools._cross import Cross
 
 ran: list[str] = []
 
@@ -375,6 +377,36 @@ async def test_the_configuration_has_the_last_word_both_ways(context: RunContext
         ToolCall("1", "read", '{"name": "a"}'), TOOLS, context, approval=approval
     )
     assert result.message.outcome == "denied"
+
+
+async def test_a_call_outside_of_a_turn_is_denied_where_a_turn_would_be_parked(
+    context: RunContext,
+) -> None:
+    approval = Approval(None, may_park=True, park_unattended=True)
+    result = await execute(letter(), TOOLS, context, approval=approval)
+    assert result.message.outcome == "denied"
+    assert ran == []
+
+
+class Answering:
+    """A tool that does nothing but give the run's answer."""
+
+    spec = ToolSpec("final_answer", "", {"type": "object", "properties": {}})
+    traits = ToolTraits(gives_answer=True)
+    origin = "a test"
+
+    def convert(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        return arguments
+
+    async def invoke(self, arguments: Any, context: RunContext, cross: Cross) -> str:
+        return "Accepted."
+
+
+async def test_nobody_is_asked_whether_a_run_may_give_its_answer(context: RunContext) -> None:
+    toolset, approval = Toolset([Answering()]), Approval(None, {"*": "ask"})
+    assert (
+        await execute(ToolCall("1", "final_answer", "{}"), toolset, context, approval=approval)
+    ).ok
 
 
 def test_a_mode_that_is_none_is_refused() -> None:

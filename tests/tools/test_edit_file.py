@@ -140,14 +140,25 @@ def test_an_exact_place_wins_over_similar_ones_and_tolerance_is_ambiguous_too() 
         (b"a\nb\r\nc\nd\r\n", "a\n", "x\ny\n", b"x\ny\nb\r\nc\nd\r\n"),
         (b"a\rb\n", "a", "x\ny", b"x\ny\rb\n"),
         (b"\xef\xbb\xbfa\r\n", "a", "b", b"\xef\xbb\xbfb\r\n"),
-        (b"d\xe9 \xff\na\n\x80\r\n", "a", "\u00e9", b"d\xe9 \xff\n\xc3\xa9\n\x80\r\n"),
+        (b"d\xe9 \xff\na\n\x80\r\n", "a", "b", b"d\xe9 \xff\nb\n\x80\r\n"),
+        (b"\xff \xc3\xa9\na\n", "a", "\u00e9", b"\xff \xc3\xa9\n\xc3\xa9\n"),
+        (b"\xef\xbb\xbf\xff\na\n", "a", "\u00e9", b"\xef\xbb\xbf\xff\n\xc3\xa9\n"),
     ],
-    ids=range(8),
+    ids=range(10),
 )
 def test_line_endings_marks_and_bytes_that_are_no_text_stay(
     content: bytes, old: str, new: str, expected: bytes
 ) -> None:
     assert edited(content, old, new) == expected
+
+
+@pytest.mark.parametrize(
+    "content", ["na\u00efve caf\u00e9\na\n".encode("latin-1"), b"\x82\xa0\na\n"]
+)
+def test_a_file_in_another_encoding_gets_no_utf_8_into_it(content: bytes) -> None:
+    assert edited(content, "a\n", "b\n") == content[:-2] + b"b\n"
+    with pytest.raises(ToolError, match="only ASCII can be put into it; nothing was changed"):
+        edited(content, "a\n", "\u00e9\n")
 
 
 ENDINGS = st.lists(

@@ -7,7 +7,7 @@ import contextvars
 import functools
 import itertools
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -116,6 +116,20 @@ async def test_a_value_that_cannot_be_shown_is_an_error_that_says_the_tool_ran(
         "Error: The tool ran, but what it returned cannot be shown"
     )
     assert isinstance(result.exception, RecursionError)
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+async def test_a_generator_is_no_result_and_the_error_says_what_to_return(
+    kind: str, context: RunContext
+) -> None:
+    async def numbers() -> AsyncIterator[int]:  # noqa: ASYNC900 - the mistake under test
+        yield 1
+
+    async def function() -> Any:
+        return numbers() if kind == "async" else (number for number in range(3))
+
+    result = await run(function, context)
+    assert "a generator; collect what it yields and return that" in str(result.error)
 
 
 def shop_failed() -> NoReturn:

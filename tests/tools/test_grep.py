@@ -155,6 +155,15 @@ async def test_text_globs_types_and_case(
     ]
 
 
+async def test_many_long_lines_make_a_page_too(
+    context: RunContext, root: Path, ripgrep: str | None
+) -> None:
+    fill(root, a_txt=("x" * 499 + "\n") * 300)
+    found = await lines(context, ripgrep, "x", limit=1000)
+    assert "".join(found).count("x" * 499) == 253
+    assert found[-1] == "(Showing 253 matches; there are more. Use offset=253 to continue.)"
+
+
 async def test_pages(context: RunContext, root: Path, ripgrep: str | None) -> None:
     for name in "abcdef":
         fill(root, **{f"{name}_txt": "x\nx\nx\n"})

@@ -59,8 +59,35 @@ async def test_the_encoding_that_the_server_names_is_used() -> None:
         lambda _: response("é".encode("latin-1"), kind='text/plain; charset="iso-8859-1"')
     ) as server:
         assert (await fetched(loopback_network(), server.url())).text == "é"
-    async with web_server(lambda _: response("é", kind="text/plain; charset=nonsense")) as server:
-        assert (await fetched(loopback_network(), server.url())).text == "é"
+    async with web_server(
+        lambda r: response("é", kind=f"text/plain; charset={r.target[1:]}")
+    ) as server:
+        for name in ("nonsense", "hex", "idna", "punycode", "undefined", ""):
+            assert (await fetched(loopback_network(), server.url(f"/{name}"))).text == "é"
+
+
+@pytest.mark.parametrize(
+    ("head", "kind", "text"),
+    [
+        ("<meta charset=iso-8859-1>", "text/html", "caf\u00e9 \u2019"),
+        (
+            '<META http-equiv="Content-Type" content="text/html; charset=windows-1252">',
+            "application/xhtml+xml",
+            "caf\u00e9 \u2019",
+        ),
+        ("<meta charset=iso-8859-1>", "text/html; charset=utf-8", "caf\ufffd \ufffd"),
+        ("<meta charset=iso-8859-1>", "text/plain", "caf\ufffd \ufffd"),
+        ("<meta charset=utf-16>", "text/html", "caf\ufffd \ufffd"),
+        (" " * 1024 + "<meta charset=iso-8859-1>", "text/html", "caf\ufffd \ufffd"),
+    ],
+    ids=range(6),
+)
+async def test_a_page_says_itself_how_it_is_encoded_if_the_server_does_not(
+    head: str, kind: str, text: str
+) -> None:
+    body = head.encode() + "caf\u00e9 \u2019".encode("cp1252")
+    async with web_server(lambda _: response(body, kind=kind)) as server:
+        assert (await fetched(loopback_network(), server.url())).text == head + text
 
 
 @pytest.mark.parametrize(
@@ -163,6 +190,11 @@ async def test_a_redirect_goes_the_same_way_again(location: str) -> None:
     assert "secret" not in reason
 
 
+async def test_a_redirect_to_what_is_no_url_is_told() -> None:
+    async with web_server(lambda _: redirect("http://[::1")) as server:
+        assert "redirects to what is no URL" in await refusal(loopback_network(), server.url("/a"))
+
+
 async def test_redirects_are_followed_a_few_times() -> None:
     def answer(request: Request) -> bytes:
         steps = int(request.target.rpartition("/")[2])
@@ -218,6 +250,15 @@ async def test_a_bomb_is_cut() -> None:
     assert found.is_cut
     assert len(found.body) == MB
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 * 1024  # kB on Linux
+
+
+async def test_what_is_large_only_while_it_is_packed_is_cut() -> None:
+    whole = gzip.compress(b"text")
+    head, nothing = whole[:10], b"\0\0\0\xff\xff"  # a stored block of no bytes
+    packed = head + nothing * (5 * MB) + whole[10:]
+    async with web_server(lambda _: response(packed, "200 OK", "Content-Encoding: gzip")) as server:
+        found = await fetched(loopback_network(), server.url())
+    assert (found.body, found.is_cut) == (b"", True)
 
 
 async def test_a_body_without_end_is_cut() -> None:

@@ -64,7 +64,11 @@ def test_the_command_line_binds_what_may_be_touched_and_hides_the_rest() -> None
     options = " ".join(line)
     for part in (
         "--die-with-parent",
+        "--new-session",  # else a command could type into our terminal
+        "--unshare-user-try",
         "--unshare-pid",
+        "--unshare-ipc",
+        "--unshare-uts",
         "--cap-drop ALL",
         "--ro-bind-try /usr /usr",
         "--tmpfs /tmp",
@@ -79,6 +83,7 @@ def test_the_command_line_binds_what_may_be_touched_and_hides_the_rest() -> None
     ):
         assert part in options
     assert "--bind / " not in options
+    assert "--bind /data" not in options
     assert "/home" not in options
     # What is mounted later lies above: the hidden comes last.
     assert options.index("--bind /cache") < options.index("--tmpfs /ws/state/")
@@ -90,6 +95,26 @@ def test_paths_of_the_settings_start_at_the_workspace() -> None:
     sandbox = Sandbox.from_settings(settings, Path("/ws"), "/ws")
     assert sandbox.read == ("/data", "/ws/sub")
     assert sandbox.write == (str(Path.home() / "cache"),)
+
+
+async def test_what_is_forbidden_and_there_is_hidden_from_each_command(
+    root: Path, tmp_path: Path
+) -> None:
+    """With a program that says how it was called, in the place of bubblewrap."""
+    says = tmp_path / "says"
+    says.write_text("#!/bin/sh\necho $*\n")
+    says.chmod(0o755)
+    (root / "state").mkdir()
+    (root / "key").write_text("secret")
+    forbidden = [root / "state", root / "key", root / "missing"]
+    context = RunContext(confined=Workspace(root, forbidden=forbidden))
+    shell = Shell(ToolsSettings(exec=ExecSettings(sandbox="bwrap")), ENV)
+    shell._find = lambda workspace: str(says)
+    result = await execute(
+        ToolCall("1", "exec", '{"command": "ls"}'), Toolset([shell.run]), context
+    )
+    options = str(result.message.content)
+    assert f"--tmpfs {root}/state/ --ro-bind {os.devnull} {root}/key --setenv" in options
 
 
 async def test_without_a_sandbox_what_must_be_confined_is_not_run(

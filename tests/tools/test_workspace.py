@@ -19,9 +19,10 @@ from hypothesis import strategies as st
 
 from nanobot.errors import ToolError
 from nanobot.tools import Workspace
-from nanobot.tools._descent import Walk
+from nanobot.tools._descent import Descent, Walk
 from nanobot.tools._fence import Fence
 from nanobot.tools._replacement import name_draft
+from nanobot.tools._resolution import Resolution
 
 SECRET = "the secret"
 
@@ -404,6 +405,26 @@ def swap(root: Path, outside: Path, stop: threading.Event) -> None:
         for target in (outside, Path("inside")):
             link.symlink_to(target)
             link.rename(root / "door")
+
+
+class Swapping(Fence, frozen=True):
+    """Looks at a file, and puts a FIFO in its place before it is opened."""
+
+    def refuse_special(self, found: os.stat_result, path: str) -> None:
+        super().refuse_special(found, path)
+        Path(self.root, path).unlink()
+        os.mkfifo(Path(self.root, path))
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs FIFOs")
+def test_what_has_become_a_fifo_since_it_was_looked_at_is_refused_without_a_wait(
+    root: Path, dir_fds: bool
+) -> None:
+    (root / "a.txt").write_text("a")
+    fence = Swapping(root=str(root), given=str(root), restrict=True, forbidden=())
+    door = Descent(fence) if dir_fds else Resolution(fence)
+    with pytest.raises(ToolError, match="is a FIFO"):
+        door.open_file("a.txt")
 
 
 @pytest.mark.skipif(not hasattr(os, "O_NOFOLLOW"), reason="needs folder descriptors")

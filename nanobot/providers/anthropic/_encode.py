@@ -59,7 +59,7 @@ _BREAKPOINT: Final = b',"cache_control":{"type":"ephemeral"}}'
 _NO_SCHEMA: Final[dict[str, Any]] = {"type": "object"}
 
 
-class EncodedMessage(Struct, frozen=True):
+class EncodedMessage(Struct, frozen=True, gc=False):
     """One message as the blocks that go on the wire.
 
     Results of tools are kept apart: they come first in the user's turn, whatever else it holds.

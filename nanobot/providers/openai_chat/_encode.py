@@ -60,7 +60,7 @@ _MAGIC: Final = (
 _NINE: Final = re.compile(r"[a-zA-Z0-9]{9}")
 
 
-class EncodedMessage(Struct, frozen=True):
+class EncodedMessage(Struct, frozen=True, gc=False):
     """One message as it goes on the wire.
 
     A tool result may only be text. Its images travel in `after_results`, a user message that belongs behind the

@@ -53,7 +53,7 @@ _LEAST_OUTPUT_TOKENS: Final = 16
 """The service refuses a lower limit."""
 
 
-class EncodedMessage(Struct, frozen=True):
+class EncodedMessage(Struct, frozen=True, gc=False):
     """One message as the input items that go on the wire; `system` is its text, too, if it is a system message."""
 
     items: tuple[bytes, ...]

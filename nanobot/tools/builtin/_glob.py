@@ -62,6 +62,8 @@ def paths_matching(glob: str) -> Callable[[str], bool]:
     if len(glob) > _LONGEST:
         raise ToolError(f"The glob has {len(glob):,} characters; {_LONGEST:,} are the limit.")
     alternatives = [_one(each) for each in _expanded(glob)]
+    if len(alternatives) == 1:
+        return alternatives[0]
     return lambda path: any(matches(path) for matches in alternatives)
 
 
@@ -73,8 +75,12 @@ def _one(glob: str) -> Callable[[str], bool]:
         matches_name = _compiled(glob)
         return lambda path: matches_name(path.rpartition("/")[2]) is not None
     steps = [None if name == "**" else _compiled(name) for name in names]
+    last = steps[-1] if steps else None
 
     def matches(path: str) -> bool:
+        # Most paths of a walk end otherwise, and need no more than this look.
+        if last is not None and last(path.rpartition("/")[2]) is None:
+            return False
         # All ways to read the names so far at once: each is a number of steps that are behind.
         ways = _past_folders({0}, steps)
         for name in path.split("/"):

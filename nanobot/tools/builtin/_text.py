@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import os
+import re
 from bisect import bisect_left
 from typing import Final, Literal
 
@@ -15,6 +16,9 @@ from .._file_type import FIRST_BYTES, binary_type
 from .._workspace import Workspace
 
 __all__ = ["EditableText", "bytes_from_text", "editable_from_bytes", "read_editable"]
+
+_UTF_8: Final = re.compile("[^\x00-\x7f\udc80-\udcff]")
+"""A character that was decoded, and is not ASCII."""
 
 _LARGEST_FILE: Final = 16 * 1024 * 1024
 """Bytes. An edit holds a few copies of a file in memory, and looks at each line."""
@@ -56,7 +60,15 @@ class EditableText(Struct, frozen=True, eq=False):
 
         New line breaks are written as those near them are: as the first in the place itself, else as the one before
         it, else as the first in the file.
+
+        Raises:
+          ToolError: The file has another encoding, which nobody knows, and the new text has more than ASCII.
         """
+        if self._is_foreign and not all(new.isascii() for _, _, new in places):
+            raise ToolError(
+                "The file is no UTF-8, so its encoding is not known, and only ASCII can be put into it; nothing was"
+                " changed. Convert it to UTF-8 first."
+            )
         pieces: list[bytes] = [self._bom]
         done = 0
         for start, end, new in places:
@@ -67,6 +79,11 @@ class EditableText(Struct, frozen=True, eq=False):
             done = end
         pieces.append(self._original(done, len(self.text)))
         return b"".join(pieces)
+
+    @property
+    def _is_foreign(self) -> bool:
+        """Whether all that is not ASCII is not UTF-8 either. A file with both is UTF-8, and damaged."""
+        return not self.text.isascii() and not _UTF_8.search(self.text) and not self._bom
 
     def _original(self, start: int, end: int) -> bytes:
         pieces: list[str] = []

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import operator
 import time
 from collections.abc import Callable, Iterator
-from typing import Final, NamedTuple
+from typing import Final
 
 import trio
+from msgspec import Struct
 
 from nanobot.errors import ToolError
 
@@ -47,8 +49,14 @@ _LONGEST_S: Final = 20.0
 
 _CHECK_EVERY: Final = 1000
 
+_CHECK_AFTER_S: Final = 0.01
+"""How often a walk asks whether it was cancelled: that takes longer than to look at a name."""
 
-class Leaf(NamedTuple):
+
+_BY_NAME: Final = operator.itemgetter(0)
+
+
+class Leaf(Struct, frozen=True):
     """Something found on a walk.
 
     Attributes:
@@ -69,6 +77,7 @@ class Tree:
       wanted: Which entries are of interest, by path and kind; asked once for each.
       most_seen: Most names to look at.
       longest_s: Most seconds to take.
+      most_held: Most names of one folder to hold.
 
     Attributes:
       gave_up: Why the walk ended, or a folder was left, before everything was seen; "" if everything was.
@@ -81,13 +90,16 @@ class Tree:
         *,
         most_seen: int = _MOST_SEEN,
         longest_s: float = _LONGEST_S,
+        most_held: int = _MOST_HELD,
     ) -> None:
         self.gave_up = ""
         self.seen = 0
         self._wanted = wanted
         self._most_seen = most_seen
         self._longest_s = longest_s
+        self._most_held = most_held
         self._until = time.monotonic() + longest_s
+        self._check_at = 0.0
         self._over = False
 
     def restart(self) -> None:
@@ -100,26 +112,26 @@ class Tree:
         Links are not followed, and folders that cannot be opened are passed over. It may be called from several
         threads one after the other, and ends with the cancellation of the call that it works for.
         """
-        for entry, wanted in self._sorted(folder, prefix):
+        for name, entry, wanted in self._sorted(folder, prefix):
             if self._is_over():
                 return
-            path = prefix + entry.name
+            path = prefix + name
             if wanted:
                 yield Leaf(path, folder, entry)
-            if entry.kind != "folder" or entry.name in NOT_ENTERED:
+            if entry.kind != "folder" or name in NOT_ENTERED:
                 continue
             if depth == _DEEPEST:
                 self.gave_up = f"folders more than {_DEEPEST} deep were not entered"
                 continue
             try:
-                below = folder.open_folder(entry.name)
+                below = folder.open_folder(name)
             except (OSError, ToolError):  # not ours to see, or gone since
                 continue
             with below:
                 yield from self.walk(below, f"{path}/", depth + 1)
 
-    def _sorted(self, folder: Folder, prefix: str) -> list[tuple[Entry, bool]]:
-        held: list[tuple[Entry, bool]] = []
+    def _sorted(self, folder: Folder, prefix: str) -> list[tuple[str, Entry, bool]]:
+        held: list[tuple[str, Entry, bool]] = []
         with folder.entries() as entries:
             for entry in entries:
                 self.seen += 1
@@ -128,21 +140,24 @@ class Tree:
                 wanted = self._wanted(prefix + entry.name, entry.kind)
                 if not wanted and entry.kind != "folder":
                     continue
-                if len(held) == _MOST_HELD:
-                    self.gave_up = f"one folder has more than {_MOST_HELD:,} of them"
+                if len(held) == self._most_held:
+                    self.gave_up = f"one folder has more than {self._most_held:,} of them"
                     break
-                held.append((entry, wanted))
-        held.sort()
+                held.append((entry.name, entry, wanted))
+        held.sort(key=_BY_NAME)
         return held
 
     def _is_over(self) -> bool:
-        trio.from_thread.check_cancelled()
         if self._over:
             return True
+        now = time.monotonic()
+        if now >= self._check_at:
+            trio.from_thread.check_cancelled()
+            self._check_at = now + _CHECK_AFTER_S
         if self.seen > self._most_seen:
             self.gave_up = f"there are more than {self._most_seen:,} names"
             self._over = True
-        elif time.monotonic() > self._until:
+        elif now > self._until:
             self.gave_up = f"it took longer than {self._longest_s:g} s"
             self._over = True
         return self._over

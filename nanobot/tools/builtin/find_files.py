@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import heapq
 import itertools
 import time
@@ -64,10 +63,14 @@ def wanted_files(
     def wanted(path: str, kind: EntryKind) -> bool:
         if kind == "folder" and not include_dirs:
             return False
-        if suffixes and not (kind != "folder" and path.lower().endswith(suffixes)):
+        if suffixes and (kind == "folder" or not path.lower().endswith(suffixes)):
             return False
-        folded = path.casefold() if words else ""
-        return all(word in folded for word in words) and matches(path)
+        if words:
+            folded = path.casefold()
+            for word in words:  # all() would double the time that a name takes
+                if word not in folded:
+                    return False
+        return matches(path)
 
     return wanted
 
@@ -110,14 +113,16 @@ def newest(leaves: Iterator[Leaf], offset: int, count: int, *, now: float) -> tu
     """The results of a page, those modified last first, and how many there are in all if that is more."""
     total = 0
 
-    def aged() -> Iterator[tuple[float, str]]:
+    def aged() -> Iterator[tuple[float, str, Leaf]]:
         nonlocal total
         for leaf in leaves:
             total += 1
-            with contextlib.suppress(OSError):  # gone since
-                yield leaf.folder.age_of(leaf.entry.name, now=now), line_of(leaf)
+            try:
+                yield leaf.folder.age_of(leaf.entry.name, now=now), leaf.path, leaf
+            except OSError:  # gone since
+                continue
 
-    page = [line for _, line in heapq.nsmallest(offset + count, aged())[offset:]]
+    page = [line_of(leaf) for _, _, leaf in heapq.nsmallest(offset + count, aged())[offset:]]
     return page, f"{total:,} in all." if total > offset + count else ""
 
 

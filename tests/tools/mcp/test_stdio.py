@@ -151,6 +151,7 @@ async def test_only_enabled_tools_are_offered_and_a_server_without_any_is_not_st
     async with opened(
         small=small(enabled_tools=("echo", "mcp_small_fail")), none=small(enabled_tools=())
     ) as servers:
+        assert len(servers) == 1
         await servers.ready()
         assert {tool.spec.name for tool in servers.known} == {"mcp_small_echo", "mcp_small_fail"}
 
@@ -322,9 +323,12 @@ async def test_a_hostile_server_harms_neither_turns_nor_other_servers(
         (McpServer(command="x\0y"), "cannot be started"),
         (McpServer(), r"lacks `url` \(or `command`\)"),
         (McpServer(type="stdio", url="http://127.0.0.1:9"), "lacks `command`"),
+        (small("rubbish"), "wrote 1001 lines to stdout that are no MCP"),
+        (small("one long line"), "sent a message of more than 32 MiB"),
     ],
+    ids=range(6),
 )
-async def test_a_server_that_cannot_be_started_is_explained_in_the_log(
+async def test_a_server_that_cannot_be_used_is_explained_in_the_log(
     server: McpServer, reason: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with opened(bad=server) as servers:

@@ -14,6 +14,7 @@ from nanobot.messages import Message, without_surrogates
 from ._record import Compaction, Position, SessionRecord
 
 __all__ = [
+    "DamagedRow",
     "body_from_message",
     "json_bytes",
     "key_from_row",
@@ -40,6 +41,10 @@ _ENCODER: Final = msgspec.json.Encoder()
 _MESSAGE: Final[msgspec.json.Decoder[Message]] = msgspec.json.Decoder(Message)
 _TEXT: Final[msgspec.json.Decoder[str]] = msgspec.json.Decoder(str)
 _METADATA: Final[msgspec.json.Decoder[dict[str, Any]]] = msgspec.json.Decoder(dict[str, Any])
+
+
+class DamagedRow(StoreError):
+    """What is stored cannot be read. Whoever knows where it is kept says that, too."""
 
 
 def row_from_key(key: str) -> bytes:
@@ -78,12 +83,12 @@ def message_from_body(body: bytes) -> Message:
     """The inverse of `body_from_message`.
 
     Raises:
-      StoreError: It is no message.
+      DamagedRow: It is no message.
     """
     try:
         return _MESSAGE.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise StoreError(f"a stored message cannot be read: {error}") from error
+        raise DamagedRow(f"a stored message cannot be read: {error}") from error
 
 
 def json_bytes(value: Any) -> bytes:
@@ -98,24 +103,24 @@ def metadata_from_row(row: bytes) -> dict[str, Any]:
     """A session's metadata.
 
     Raises:
-      StoreError: It is no JSON object.
+      DamagedRow: It is no JSON object.
     """
     try:
         return _METADATA.decode(row)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise StoreError(f"a session's stored metadata cannot be read: {error}") from error
+        raise DamagedRow(f"a session's stored metadata cannot be read: {error}") from error
 
 
 def text_from_row(row: bytes) -> str:
     """A text that was written as JSON, which holds any character.
 
     Raises:
-      StoreError: It is none.
+      DamagedRow: It is none.
     """
     try:
         return _TEXT.decode(row)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise StoreError(f"a stored summary cannot be read: {error}") from error
+        raise DamagedRow(f"a stored summary cannot be read: {error}") from error
 
 
 def microseconds(when: datetime) -> int:
@@ -124,8 +129,15 @@ def microseconds(when: datetime) -> int:
 
 
 def moment(since_1970: int) -> datetime:
-    """The inverse of `microseconds`, in UTC."""
-    return _EPOCH + timedelta(microseconds=since_1970)
+    """The inverse of `microseconds`, in UTC.
+
+    Raises:
+      DamagedRow: There is no such time.
+    """
+    try:
+        return _EPOCH + timedelta(microseconds=since_1970)
+    except OverflowError as error:
+        raise DamagedRow("a session's time cannot be read") from error
 
 
 def _scrubbed(value: Any) -> Any:
@@ -163,17 +175,23 @@ def record_from_row(key: str, row: _Row) -> SessionRecord:
     """Decode a session.
 
     Raises:
-      StoreError: What is stored cannot be read.
+      DamagedRow: Some of it cannot be read; says of which session it is.
     """
     compaction = None
-    if row.through is not None and row.summary is not None:
-        compaction = Compaction(row.through, text_from_row(row.summary))
+    try:
+        if row.through is not None and row.summary is not None:
+            compaction = Compaction(row.through, text_from_row(row.summary))
+        messages = tuple([message_from_body(body) for body in row.bodies])
+        metadata = metadata_from_row(row.metadata)
+        created_at, updated_at = moment(row.created_at), moment(row.updated_at)
+    except DamagedRow as error:
+        raise DamagedRow(f"in session {key!r:.200}, {error}") from error
     return SessionRecord(
         key=key,
         position=row.position,
-        messages=tuple([message_from_body(body) for body in row.bodies]),
-        metadata=metadata_from_row(row.metadata),
-        created_at=moment(row.created_at),
-        updated_at=moment(row.updated_at),
+        messages=messages,
+        metadata=metadata,
+        created_at=created_at,
+        updated_at=updated_at,
         compaction=compaction,
     )
