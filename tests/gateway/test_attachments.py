@@ -95,6 +95,7 @@ def test_a_long_frame_without_files_is_refused_unread() -> None:
     assert said == read_client_frame('{"type":"message","content":"hi"}')
 
 
+@pytest.mark.slow  # those who hung up are noticed at the next ping
 async def test_only_so_many_send_long_messages_at_once_and_others_are_not_held_up() -> None:
     text = json.dumps({"content": "look", "media": [file_of(MIB)]}).encode()
     begun = b"\x81\xff" + len(text).to_bytes(8, "big") + bytes(4) + text[: MIB // 2]
