@@ -6,18 +6,19 @@ import logging
 import secrets
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from pathlib import PurePath
+from functools import partial
 from typing import Any, Final, Literal, Protocol, TypeAlias
 
 import trio
 
 from nanobot import Nanobot, RunStream
 from nanobot.errors import BotClosed, NanobotError
+from nanobot.sessions import SessionSnapshot
 from nanobot.tools import ApprovalRequest, Approved, Denied, Park
 
 from ._chat_log import ChatLog
 from ._client_frames import FrameError
-from ._history import latest_messages, latest_turns, this_turn, without_turn
+from ._history import file_name, latest_messages, latest_turns, this_turn, without_turn
 from ._server_frames import (
     ApprovalEnd,
     ApprovalRequested,
@@ -44,6 +45,8 @@ _SEEN: Final = 100
 _LOOKS: Final = 5
 """How often a history is read again because a turn began or ended meanwhile."""
 
+_PRESET: Final = "model_preset"
+"""Where a session's metadata has the preset that was chosen for its chat."""
 
 _REMEMBERED: Final = 400
 """Messages of a temporary chat that are kept, in memory: about as many as a model is shown."""
@@ -145,6 +148,7 @@ class Chat:
         self._working = False
         self._changes = 0
         self._transcript: list[dict[str, Any]] = []  # of a temporary chat
+        self._preset: str | None = None  # None until it was looked for
 
     @property
     def temporary(self) -> bool:
@@ -174,7 +178,7 @@ class Chat:
         turn = _Turn(turn_id or secrets.token_hex(8), text, client_id, media)
         self._note_seen(turn.turn_id)
         self._queue.append(turn)
-        names = [PurePath(path).name.partition("-")[2] for path in media]
+        names = [file_name(path) for path in media]
         self._emit(
             UserMessage(self.chat_id, turn.turn_id, text=text, client_id=client_id, media=names)
         )
@@ -194,9 +198,49 @@ class Chat:
         self._emit(Message(self.chat_id, turn_id, text=answer))
         self._emit(TurnEnd(self.chat_id, turn_id, stop_reason="command", latency_ms=0))
 
-    def forget_transcript(self) -> None:
-        """Begin anew; for a chat of which nothing is stored."""
+    def forget(self) -> None:
+        """Begin anew, as far as this chat is in memory."""
         self._transcript.clear()
+        self._preset = ""
+
+    async def messages(self) -> list[dict[str, Any]]:
+        """What was said, oldest first.
+
+        Raises:
+          StoreError: The session cannot be read.
+        """
+        if self.temporary:
+            return [*self._transcript]
+        snapshot = await self._stored()
+        return [] if snapshot is None else snapshot.messages
+
+    async def preset(self) -> str:
+        """The preset that its turns use; "" is the model of the configuration.
+
+        Raises:
+          StoreError: The session cannot be read.
+        """
+        if self._preset is None:
+            snapshot = None if self.temporary else await self._stored()
+            kept = None if snapshot is None else snapshot.metadata.get(_PRESET)
+            if self._preset is None:  # nobody has chosen one meanwhile
+                self._preset = kept if isinstance(kept, str) else ""
+        return self._preset
+
+    def use_preset(self, name: str) -> None:
+        """Use a preset from the next turn on. It is kept with the session, behind the turn that is under way."""
+        self._preset = name
+        if not self.temporary:
+            self._spawn(partial(self._keep_preset, name))
+
+    async def _keep_preset(self, name: str) -> None:
+        try:
+            await self._bot.sessions.ingest(session_key(self.chat_id), [], metadata={_PRESET: name})
+        except NanobotError as error:
+            _log.warning("the preset of chat %s is not kept: %s", self.chat_id, error)
+
+    async def _stored(self) -> SessionSnapshot | None:
+        return await trio.to_thread.run_sync(self._bot.sessions.get, session_key(self.chat_id))
 
     def _note_seen(self, turn_id: str) -> None:
         self._seen[turn_id] = None
@@ -239,9 +283,7 @@ class Chat:
         """
         for _ in range(_LOOKS):
             changes = self._changes
-            snapshot = await trio.to_thread.run_sync(
-                self._bot.sessions.get, session_key(self.chat_id)
-            )
+            snapshot = await self._stored()
             if changes == self._changes:
                 break
         messages = [] if snapshot is None else snapshot.messages
@@ -260,7 +302,10 @@ class Chat:
             running=self.busy,
             truncated=self._current is not None and seq > self._current.began_after,
             messages=latest_messages(messages, limit),
-            turns=[PendingTurn(turn.turn_id, turn.text) for turn in turns],
+            turns=[
+                PendingTurn(turn.turn_id, turn.text, [file_name(path) for path in turn.media])
+                for turn in turns
+            ],
         )
 
     def retire(self) -> None:
@@ -299,6 +344,7 @@ class Chat:
                 self._emit(frame)
 
     async def _follow(self, turn: _Turn, translator: TurnTranslator) -> None:
+        preset = await self.preset()
         async with await self._bot.run_streamed(
             turn.text,
             session_key=session_key(self.chat_id),
@@ -307,6 +353,7 @@ class Chat:
             sender_id=turn.client_id or "user",
             approver=self._approver(turn),
             media=turn.media,
+            model_preset=preset or None,
             ephemeral=self.temporary,
             history=[*self._transcript] if self.temporary else None,
             join_deltas=True,

@@ -1,18 +1,16 @@
-"""What a client may say: one JSON frame, or plain text, becomes one typed value. Pure."""
+"""What a client may say: one type for each kind of frame. They are read in `_frame_reading`."""
 
 from __future__ import annotations
 
 import re
 from typing import Any, Final, Literal, TypeAlias
 
-import msgspec
 from msgspec import Struct
 
 from ._server_frames import ErrorReason
 
 __all__ = [
     "CHAT_ID",
-    "MAX_TEXT_CHARS",
     "Approval",
     "Attach",
     "Cancel",
@@ -30,32 +28,30 @@ __all__ = [
     "Say",
     "SearchChats",
     "SetSidebarState",
+    "SetWorkspaceScope",
+    "TranscribeAudio",
     "UnwatchRuntime",
     "WatchRuntime",
     "WebuiRequest",
-    "read_client_frame",
 ]
 
 CHAT_ID: Final = re.compile(r"[A-Za-z0-9_:-]{1,64}")
 """What names a chat on the wire; the whole text must match."""
 
-MAX_TEXT_CHARS: Final = 65_536
-"""Longest message of a user: beyond it somebody pastes a book, which belongs into a file."""
-
-_MAX_QUERY_CHARS: Final = 1_000
-_MAX_TITLE_CHARS: Final = 200
-_MAX_HISTORY: Final = 1_000
-_MAX_NAME_CHARS: Final = 128
-
 
 class FrameError(Exception):
-    """A frame that cannot be followed: `reason` is for programs, the text for people."""
+    """A frame that cannot be followed: `reason` is for programs, the text for people. `turn_id` is the message that was
+    refused, if it was one that had a name.
+    """
 
-    def __init__(self, reason: ErrorReason, detail: str, chat_id: str | None = None) -> None:
+    def __init__(
+        self, reason: ErrorReason, detail: str, chat_id: str | None = None, turn_id: str = ""
+    ) -> None:
         super().__init__(detail)
         self.reason = reason
         self.detail = detail
         self.chat_id = chat_id
+        self.turn_id = turn_id
 
 
 class Media(Struct, frozen=True):
@@ -100,6 +96,18 @@ class SetSidebarState(Struct, frozen=True, tag="set_sidebar_state", tag_field="t
     """Asks to keep what a page wants to remember of its list of chats: pins, names, an order."""
 
     state: dict[str, Any]
+
+
+class SetWorkspaceScope(Struct, frozen=True, tag="set_workspace_scope", tag_field="type"):
+    """Asks for another folder as the workspace of a chat. It is refused, whatever it names: see `docs/gateway.md`."""
+
+    chat_id: str
+
+
+class TranscribeAudio(Struct, frozen=True, tag="transcribe_audio", tag_field="type"):
+    """Asks for the words of a recording, which is not looked at: there is nothing here that could tell them."""
+
+    request_id: str
 
 
 class WebuiRequest(Struct, frozen=True, tag="webui_request", tag_field="type"):
@@ -183,6 +191,8 @@ ClientFrame: TypeAlias = (
     | DiscardTemporaryChat
     | ForkChat
     | SetSidebarState
+    | SetWorkspaceScope
+    | TranscribeAudio
     | WebuiRequest
     | Attach
     | Detach
@@ -195,103 +205,3 @@ ClientFrame: TypeAlias = (
     | UnwatchRuntime
     | Ping
 )
-
-_DECODER: Final[msgspec.json.Decoder[ClientFrame]] = msgspec.json.Decoder(ClientFrame)
-_OBJECT: Final[msgspec.json.Decoder[dict[str, Any]]] = msgspec.json.Decoder(dict[str, Any])
-
-
-def read_client_frame(text: str) -> ClientFrame:
-    """Understand one text message of a client.
-
-    A JSON object with a `type` is what its type says. One without is a message, in `content`, `text` or `message`. All
-    else is a message as it stands, also JSON that is no object: people write what they like.
-
-    Raises:
-      FrameError: The object is none that a client may send, or a field is out of its bounds.
-    """
-    try:
-        raw = _OBJECT.decode(text)
-    except (msgspec.DecodeError, RecursionError):
-        return _checked(Say(text))
-    if "type" not in raw:
-        media = _media_of(raw)
-        text = _untyped_text(raw)
-        return _checked(Say(text, _text_of(raw, "chat_id"), _text_of(raw, "turn_id"), media))
-    try:
-        return _checked(_DECODER.decode(text))
-    except msgspec.ValidationError as error:
-        raise FrameError("bad_frame", str(error)) from None
-
-
-def _untyped_text(raw: dict[str, Any]) -> str:
-    for name in ("content", "text", "message"):
-        if isinstance(raw.get(name), str):
-            return str(raw[name])
-    raise FrameError("bad_frame", "an object without `type` must have `content`, a string")
-
-
-def _text_of(raw: dict[str, Any], name: str) -> str:
-    value = raw.get(name, "")
-    if not isinstance(value, str):
-        raise FrameError("bad_frame", f"`{name}` must be a string")
-    return value
-
-
-def _media_of(raw: dict[str, Any]) -> list[Media]:
-    try:
-        return msgspec.convert(raw.get("media", []), list[Media])
-    except msgspec.ValidationError as error:
-        raise FrameError("bad_frame", f"`media`: {error}") from None
-
-
-def _checked(frame: ClientFrame) -> ClientFrame:
-    chat_id: str | None = getattr(frame, "chat_id", None)
-    optional = isinstance(frame, (Say, Cancel, Approval))
-    if chat_id is not None and not (chat_id == "" and optional) and not CHAT_ID.fullmatch(chat_id):
-        raise FrameError("bad_chat_id", "`chat_id` must be 1 to 64 of A-Z a-z 0-9 _ : -")
-    match frame:
-        case Say(content=content, media=media):
-            if not content.strip() and not media:
-                raise FrameError("empty", "a message must not be empty", chat_id)
-            if len(content) > MAX_TEXT_CHARS:
-                limit = f"a message may have {MAX_TEXT_CHARS} characters, not {len(content)}"
-                raise FrameError("too_long", limit, chat_id)
-            _bounded(frame.turn_id, "turn_id", _MAX_NAME_CHARS)
-        case Attach():
-            _bounded(frame.epoch, "epoch", _MAX_NAME_CHARS)
-            if not (0 <= frame.history <= _MAX_HISTORY and frame.after >= 0):
-                raise FrameError(
-                    "bad_frame", f"`history` must be 0 to {_MAX_HISTORY}, and `after` >= 0", chat_id
-                )
-        case Cancel(turn_id=turn_id):
-            _bounded(turn_id, "turn_id", _MAX_NAME_CHARS)
-        case Approval():
-            _bounded(frame.request_id, "request_id", _MAX_NAME_CHARS)
-            _bounded(frame.reason, "reason", MAX_TEXT_CHARS)
-        case SearchChats():
-            _bounded(frame.query, "query", _MAX_QUERY_CHARS)
-            _listed(frame.limit)
-        case ListChats(limit=limit):
-            _listed(limit)
-        case ForkChat(source_chat_id=source, before_user_index=index):
-            if not CHAT_ID.fullmatch(source) or (index is not None and index < 0):
-                raise FrameError(
-                    "bad_frame",
-                    "`source_chat_id` must name a chat, and `before_user_index` be >= 0",
-                )
-            _bounded(frame.title, "title", _MAX_TITLE_CHARS)
-        case WebuiRequest(request_id=request_id):
-            _bounded(request_id, "request_id", _MAX_NAME_CHARS)
-        case _:
-            pass
-    return frame
-
-
-def _bounded(text: str, name: str, limit: int) -> None:
-    if len(text) > limit:
-        raise FrameError("bad_frame", f"`{name}` may have {limit} characters, not {len(text)}")
-
-
-def _listed(limit: int) -> None:
-    if not 1 <= limit <= _MAX_HISTORY:
-        raise FrameError("bad_frame", f"`limit` must be 1 to {_MAX_HISTORY}")

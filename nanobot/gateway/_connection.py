@@ -37,24 +37,28 @@ from ._client_frames import (
     Say,
     SearchChats,
     SetSidebarState,
+    SetWorkspaceScope,
+    TranscribeAudio,
     UnwatchRuntime,
     WatchRuntime,
     WebuiRequest,
-    read_client_frame,
 )
 from ._commands import command_in, command_reply
 from ._forking import fork_session
-from ._media import MediaFolder, files_from_media
+from ._frame_reading import read_client_frame
+from ._media import MediaFolder, files_from_media, media_limits
 from ._rate_limit import RateLimit
 from ._server_frames import (
     Attached,
     Deleted,
     Error,
+    MessageAccepted,
     Pong,
     Ready,
     RuntimeSeen,
     ServerFrame,
     SidebarState,
+    TranscriptionError,
     WebuiResponse,
     encode_frame,
 )
@@ -87,6 +91,18 @@ _REFUSALS: Final = 100
 """Frames in a row that may be refused for coming too often, before the connection is closed."""
 
 _BURST_S: Final = 3.0
+
+_SENDING_BYTES: Final = 16 * 1024
+"""Who sent that much instead of an answer to a ping is in the middle of a long message, and answers after it."""
+
+_ONE_WORKSPACE: Final = (
+    "the agent works in the folder that its configuration names (agents.defaults.workspace), in every chat: what confines"
+    " its tools is not a client's to change. Start another gateway for another folder."
+)
+_NO_TRANSCRIPTION: Final = (
+    "this gateway turns no speech into text. Attach the recording to a message as a file: it is put into the workspace,"
+    " where a tool of the agent or an MCP server (tools.mcpServers) can transcribe it."
+)
 
 _IN_THREAD_FROM_CHARS: Final = 200_000
 """Decoding that much takes about a millisecond, as long as all other clients would have to wait."""
@@ -194,6 +210,7 @@ class Connection:
             Ready(
                 own_chat,
                 self.client_id,
+                media_limits(self._settings.max_frame_chars),
                 model=self._floor.bot.runtime.model,
                 server=chat.epoch,
             )
@@ -290,9 +307,12 @@ class Connection:
     async def _ping(self) -> None:
         while True:
             await trio.sleep(self._settings.ping_interval_s)
+            received = self._wire.received
             with trio.move_on_after(self._settings.ping_timeout_s) as waiting:
                 await self._websocket.ping()
-            if waiting.cancelled_caught:
+            if waiting.cancelled_caught and self._wire.received - received < _SENDING_BYTES:
+                if self._wire.waiting:
+                    continue  # nobody reads what it has answered
                 await trio.aclose_forcefully(self._wire)
                 raise trio.ClosedResourceError
 
@@ -304,9 +324,12 @@ class Connection:
             try:
                 await self._take(message)
             except FrameError as error:
-                self._answer(Error(error.detail, error.reason, error.chat_id))
+                turn_id = error.turn_id or None
+                self._answer(Error(error.detail, error.reason, error.chat_id, turn_id))
             except NanobotError as error:
                 self._answer(Error(str(error), "unavailable"))
+            del message
+            self._wire.message_done()
 
     async def _take(self, message: str | bytes) -> None:
         wait_s = self._rate.take(trio.current_time())
@@ -355,15 +378,15 @@ class Connection:
                 await self._keep_sidebar(state)
             case WebuiRequest():
                 await self._request(frame)
+            case SetWorkspaceScope(chat_id=chat_id):
+                raise FrameError("workspace_scope_rejected", _ONE_WORKSPACE, chat_id)
+            case TranscribeAudio(request_id=request_id):
+                self._answer(TranscriptionError(request_id, _NO_TRANSCRIPTION))
             case NewChat():
                 chat = chats.get(new_chat_id())
                 self._attach(chat, chat.attach_here())
-            case Attach(chat_id=chat_id, epoch=epoch, after=after, history=history):
-                chat = self._chat(chat_id)
-                attached = chat.resume(epoch, after) if epoch else None
-                if attached is None and history and not chat.temporary:
-                    attached = await chat.attach_with_history(history)
-                self._attach(chat, attached or chat.attach_here())
+            case Attach():
+                await self._attach_again(frame)
             case Detach(chat_id=chat_id):
                 self._detach(chat_id)
             case Cancel(turn_id=turn_id):
@@ -400,22 +423,44 @@ class Connection:
             raise FrameError("no_such_chat", "there is no such chat", chat_id)
         return chat
 
+    async def _attach_again(self, frame: Attach) -> None:
+        while True:
+            chat = self._chat(frame.chat_id)
+            attached = chat.resume(frame.epoch, frame.after) if frame.epoch else None
+            if attached is None and frame.history and not chat.temporary:
+                attached = await chat.attach_with_history(frame.history)
+                if self._floor.chats.find(chat.chat_id) is not chat:
+                    continue  # it was deleted or forgotten meanwhile: nobody would tell of it any more
+            self._attach(chat, attached or chat.attach_here())
+            return
+
     async def _say(self, frame: Say) -> None:
+        try:
+            chat = self._chat(frame.chat_id)
+            if not (frame.turn_id and chat.knows(frame.turn_id)):
+                await self._take_in(frame, chat)
+        except FrameError as error:
+            error.chat_id, error.turn_id = error.chat_id or frame.chat_id, frame.turn_id
+            raise
+        if frame.turn_id:
+            self._answer(MessageAccepted(chat.chat_id, frame.turn_id))
+
+    async def _take_in(self, frame: Say, chat: Chat) -> None:
         if self._floor.draining:
-            raise FrameError("draining", "the server is shutting down", frame.chat_id)
-        chat = self._chat(frame.chat_id)
-        if frame.turn_id and chat.knows(frame.turn_id):
-            return  # before its files are written once more
-        if chat.chat_id not in self._chats:
-            self._attach(chat, chat.attach_here())
+            raise FrameError("draining", "the server is shutting down", chat.chat_id)
+        self._check_room(chat.chat_id)
         paths: tuple[str, ...] = ()
         if frame.media:
             files = await trio.to_thread.run_sync(files_from_media, frame.media, chat.chat_id)
             keep = partial(self._floor.media.keep, temporary=chat.temporary)
             paths = await trio.to_thread.run_sync(keep, files, chat.chat_id)
+        command = command_in(frame.content)
+        answer = "" if command is None else await command_reply(command, chat, self._floor.bot)
+        chat = self._chat(frame.chat_id)  # anew: it may have been deleted or forgotten meanwhile
+        if chat.chat_id not in self._chats:
+            self._attach(chat, chat.attach_here())
         names = {"turn_id": frame.turn_id, "client_id": self.client_id}
-        if command := command_in(frame.content):
-            answer = await command_reply(command, chat, self._floor.bot)
+        if command is not None:
             chat.reply(frame.content, answer, **names)
         else:
             chat.say(frame.content, media=paths, **names)
@@ -450,7 +495,8 @@ class Connection:
             for watcher in [*chat.watchers]:
                 if isinstance(watcher, Connection):
                     watcher.chat_is_gone(chat_id)
-            self._floor.chats.drop(chat_id)
+            if self._floor.chats.find(chat_id) is chat:  # not one that was begun meanwhile
+                self._floor.chats.drop(chat_id)
         if chat is None or chat_id not in self._chats:
             self._answer(Deleted(chat_id))
 
@@ -487,6 +533,7 @@ class Connection:
             )
 
     def _subscribe(self, chat: Chat, cursor: int) -> None:
+        self._detach(chat.chat_id)
         self._chats[chat.chat_id] = _Subscription(chat, cursor)
         chat.watchers[self] = None
         if cursor < chat.log.last:

@@ -62,6 +62,7 @@ class Gateway:
         self._stop = trio.Event()
         self._left = TrioNotify()
         self._turns: trio.Nursery | None = None
+        self._websocket_door: WebSocketDoor | None = None
         self.chats = Chats(bot, settings, self._spawn)
         self.media = MediaFolder(bot.runtime.workspace)
         self.sidebar = Sidebar(bot.runtime.workspace)
@@ -105,13 +106,14 @@ class Gateway:
         task_status: trio.TaskStatus[GatewaySettings],
     ) -> None:
         """Let clients in and run turns until `stop`; then let turns go on for their time."""
+        door = self._websocket_door = self._door()
         async with trio.open_nursery() as turns:
             self._turns = turns
             async with trio.open_nursery() as listening:
                 await listening.start(
                     partial(
                         trio.serve_listeners,
-                        self._door().take,
+                        door.take,
                         listeners,
                         handler_nursery=everything,
                     )
@@ -136,6 +138,7 @@ class Gateway:
                 self._tokens,
                 page,
                 draining=lambda: self.draining,
+                problem=self.bot.runtime.problem,
                 now=trio.current_time,
             )
         )

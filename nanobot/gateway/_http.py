@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
 from starlette.applications import Starlette
@@ -30,6 +30,7 @@ def make_app(
     page: Mapping[str, PageFile],
     *,
     draining: Callable[[], bool],
+    problem: Callable[[], Awaitable[str]],
     now: Callable[[], float],
 ) -> ASGIApp:
     """The HTTP application of a gateway whose WebSocket is where `settings` say.
@@ -39,15 +40,18 @@ def make_app(
       tokens: Where issued tokens are kept.
       page: The page's files.
       draining: Whether the gateway is shutting down.
+      problem: What keeps turns from beginning, or "".
       now: Seconds on a clock that only goes forward.
     """
 
     def health(_: Request) -> Response:
         return json_response({"status": "ok"})
 
-    def ready(_: Request) -> Response:
+    async def ready(_: Request) -> Response:
         if draining():
             return json_response({"status": "draining"}, status=503)
+        if found := await problem():
+            return json_response({"status": "not ready", "problem": found}, status=503)
         return json_response({"status": "ready"})
 
     served = _Page(settings, page)
@@ -55,7 +59,7 @@ def make_app(
         Starlette(
             routes=[
                 Route("/health", _async(health)),
-                Route("/ready", _async(ready)),
+                Route("/ready", ready),
                 Route("/connect", _async(served.connect)),
                 Route("/token", _async(_TokenDesk(settings, tokens, now).issue), methods=["POST"]),
                 Route("/", _async(served.document)),

@@ -18,12 +18,19 @@ from nanobot.errors import ToolError
 from nanobot.tools import Workspace
 
 from ._client_frames import FrameError, Media
+from ._server_frames import Limits
 
-__all__ = ["File", "MediaFolder", "files_from_media"]
+__all__ = ["File", "MediaFolder", "files_from_media", "media_limits"]
 
-_MAX_FILES: Final = 4
-_MAX_FILE_BYTES: Final = 6 * 1024 * 1024
-"""Both are what clients of the existing nanobot keep to; together they fit into a frame."""
+MAX_FILES: Final = 20
+MAX_FILE_BYTES: Final = 10 * 1024 * 1024
+"""Both as `nanobot serve` has them."""
+
+MAX_MESSAGE_BYTES: Final = 24 * 1024 * 1024
+"""Of all files of a message: the four of 6 MB that clients of the existing nanobot send are among what is taken."""
+
+_REST_CHARS: Final = 256 * 1024
+"""Of a frame with files: the longest text in JSON's most wasteful spelling would need more, but nobody writes that."""
 
 _UNSAFE: Final = re.compile(r"[^A-Za-z0-9._-]+")
 _LONGEST_NAME: Final = 80
@@ -36,6 +43,12 @@ class File(Struct, frozen=True):
     content: bytes
 
 
+def media_limits(max_frame_chars: int) -> Limits:
+    """What a message may bring where a frame may have so many characters."""
+    fits = max(0, max_frame_chars - _REST_CHARS) // 4 * 3
+    return Limits(MAX_FILES, min(MAX_FILE_BYTES, fits), min(MAX_MESSAGE_BYTES, fits))
+
+
 def files_from_media(media: Sequence[Media], chat_id: str) -> list[File]:
     """Decode the files of a message. Pure; takes a moment for megabytes.
 
@@ -44,8 +57,11 @@ def files_from_media(media: Sequence[Media], chat_id: str) -> list[File]:
 
     Source: RFC 2397 for `data:` URLs.
     """
-    if len(media) > _MAX_FILES:
-        raise FrameError("bad_media", f"a message may have {_MAX_FILES} files", chat_id)
+    if len(media) > MAX_FILES:
+        raise FrameError("bad_media", f"a message may have {MAX_FILES} files", chat_id)
+    if sum(len(one.data_url) for one in media) // 4 * 3 > MAX_MESSAGE_BYTES + 100 * MAX_FILES:
+        megabytes = MAX_MESSAGE_BYTES // 1024**2
+        raise FrameError("bad_media", f"all files of a message may have {megabytes} MB", chat_id)
     return [_file(one, chat_id) for one in media]
 
 
@@ -53,12 +69,14 @@ def _file(media: Media, chat_id: str) -> File:
     head, comma, encoded = media.data_url.removeprefix("data:").partition(",")
     if not media.data_url.startswith("data:") or not comma or not head.endswith(";base64"):
         raise FrameError("bad_media", "`data_url` must be `data:TYPE;base64,…`", chat_id)
-    if len(encoded) // 4 * 3 > _MAX_FILE_BYTES + 3:
-        raise FrameError("bad_media", "a file may have 6 MB", chat_id)
+    if len(encoded) // 4 * 3 > MAX_FILE_BYTES + 3:
+        raise _too_large(chat_id)
     try:
         content = base64.b64decode(encoded, validate=True)
     except (binascii.Error, ValueError):
         raise FrameError("bad_media", "a `data_url` is not base64", chat_id) from None
+    if len(content) > MAX_FILE_BYTES:
+        raise _too_large(chat_id)
     if not content:
         raise FrameError("bad_media", "a file must not be empty", chat_id)
     media_type = head.removesuffix(";base64").partition(";")[0].strip().lower()
@@ -66,6 +84,10 @@ def _file(media: Media, chat_id: str) -> File:
     plain = _UNSAFE.sub("_", last).lstrip(".")[-_LONGEST_NAME:]
     name = plain or f"file{mimetypes.guess_extension(media_type) or ''}"
     return File(f"{hashlib.sha256(content).hexdigest()[:16]}-{name}", content)
+
+
+def _too_large(chat_id: str) -> FrameError:
+    return FrameError("bad_media", f"a file may have {MAX_FILE_BYTES // 1024**2} MB", chat_id)
 
 
 class MediaFolder:

@@ -18,7 +18,9 @@ __all__ = [
     "Delta",
     "Error",
     "ErrorReason",
+    "Limits",
     "Message",
+    "MessageAccepted",
     "PendingTurn",
     "Pong",
     "Ready",
@@ -29,6 +31,7 @@ __all__ = [
     "SidebarState",
     "StreamEnd",
     "Tool",
+    "TranscriptionError",
     "TurnEnd",
     "TurnError",
     "TurnStart",
@@ -48,6 +51,7 @@ ErrorReason: TypeAlias = Literal[
     "queue_full",
     "no_such_chat",
     "no_such_request",
+    "workspace_scope_rejected",
     "draining",
     "unavailable",
 ]
@@ -58,11 +62,20 @@ class _Frame(Struct, frozen=True, tag_field="event", omit_defaults=True):
     """One frame. Fields that have their default value are left out on the wire."""
 
 
+class Limits(Struct, frozen=True):
+    """What a message may bring: so many files, of so many bytes each and together."""
+
+    files: int
+    file_bytes: int
+    message_bytes: int
+
+
 class Ready(_Frame, frozen=True, tag="ready"):
     """The first frame of a connection: its own chat, and the name by which it is known."""
 
     chat_id: str
     client_id: str
+    limits: Limits
     model: str = ""
     server: str = ""
 
@@ -72,6 +85,7 @@ class PendingTurn(Struct, frozen=True):
 
     turn_id: str
     text: str
+    media: list[str] = []
 
 
 class Attached(_Frame, frozen=True, tag="attached"):
@@ -94,12 +108,20 @@ class Attached(_Frame, frozen=True, tag="attached"):
     temporary: bool = False
 
 
+class MessageAccepted(_Frame, frozen=True, tag="message_accepted"):
+    """A message that its client gave a name was taken in, now or when it came before: it need not be sent again."""
+
+    chat_id: str
+    turn_id: str
+
+
 class Error(_Frame, frozen=True, tag="error"):
-    """A frame of this client was not followed."""
+    """A frame of this client was not followed; `turn_id` is the message that was refused, if it had a name."""
 
     detail: str
     reason: ErrorReason
     chat_id: str | None = None
+    turn_id: str | None = None
     retry_after_s: float | None = None
 
 
@@ -140,6 +162,13 @@ class WebuiResponse(_Frame, frozen=True, tag="webui_response"):
     ok: bool
     result: dict[str, Any] | None = None
     error: dict[str, Any] | None = None
+
+
+class TranscriptionError(_Frame, frozen=True, tag="transcription_error"):
+    """A recording was not turned into text."""
+
+    request_id: str
+    detail: str
 
 
 class RuntimeSeen(_Frame, frozen=True, tag="runtime"):
@@ -262,6 +291,8 @@ class TurnEnd(ChatFrame, frozen=True, kw_only=True, tag="turn_end"):
 ServerFrame: TypeAlias = (
     Ready
     | Attached
+    | MessageAccepted
+    | TranscriptionError
     | Error
     | Chats
     | Deleted

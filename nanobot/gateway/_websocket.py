@@ -11,7 +11,7 @@ import trio
 from trio_websocket import WebSocketConnection, WebSocketRequest, wrap_server_stream
 
 from ._admission import Admission, Handshake, Refusal, read_handshake
-from ._wire import Wire
+from ._wire import LONG_MESSAGES, Wire
 
 __all__ = ["WebSocketDoor"]
 
@@ -35,6 +35,10 @@ class WebSocketDoor:
       max_connections: How many are in at once; the others get 503.
       max_frame_chars: The longest frame of a client; past it the connection is closed with 1009.
       serve: Called for each client that is in.
+
+    Attributes:
+      streams: TCP connections of which something is still alive here, whatever they have said.
+      connections: Those that were let in.
     """
 
     def __init__(
@@ -49,21 +53,26 @@ class WebSocketDoor:
         self._max_connections = max_connections
         self._max_frame_chars = max_frame_chars
         self._serve = serve
+        self._places = trio.CapacityLimiter(LONG_MESSAGES)
         self._handshakes: OrderedDict[trio.CancelScope, None] = OrderedDict()
         self.connections = 0
+        self.streams = 0
 
     async def take(self, stream: trio.SocketStream) -> None:
         """Serve one TCP connection, whatever comes over it."""
+        wire = Wire(stream, self._places)
+        self.streams += 1
         try:
             async with trio.open_nursery() as nursery:
                 try:
-                    await self._welcome(Wire(stream), nursery)
+                    await self._welcome(wire, nursery)
                 finally:
                     nursery.cancel_scope.cancel()
         except* Exception:  # noqa: BLE001 - the WebSocket library raises on bytes that it did not expect
             _log.debug("a connection ended with an error", exc_info=True)
         finally:
-            await trio.aclose_forcefully(stream)
+            self.streams -= 1
+            await trio.aclose_forcefully(wire)
 
     async def _welcome(self, stream: Wire, nursery: trio.Nursery) -> None:
         request = await self._handshake(stream, nursery)

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from actors import CreditStream, Host, SyncHost, current_host, in_async_loop
 from nanobot.agent import AgentHook, RunResult, StreamEvent
-from nanobot.config import Config, Environment, load_config, workspace_path
+from nanobot.config import DIRECT_PRESET, Config, Environment, load_config, workspace_path
 from nanobot.errors import ConfigError, InvalidArgument, UsageError
 from nanobot.memory import Notes
 from nanobot.providers import Provider
@@ -72,8 +72,8 @@ class Nanobot:
       sessions: The conversations: `ingest`, `get`, `list`, `export`, `clear`, `delete`, `flush`, `restore`, `fork`, `search`.
       approvals: What parked turns wait for: `list`, `get`, `approve`, `deny`.
       memory: What outlives sessions: `read`, `write`, `append_history`, `read_history`.
-      runtime: What runs: `model`, `workspace`; `statistics`; `connect`; `compact_session`, `compact_idle_session`,
-        `compact_while_idle`.
+      runtime: What runs: `model`, `presets`, `workspace`; `statistics`, `problem`; `connect`; `compact_session`,
+        `compact_idle_session`, `compact_while_idle`.
     """
 
     def __init__(
@@ -120,7 +120,9 @@ class Nanobot:
             SessionWork(self._engine, self._blueprint),
             selection,
             workspace,
+            self._store,
             partial(read_statistics, self._engine, self._blueprint),
+            presets=(DIRECT_PRESET, *config.model_presets),
             idle_compact_after_minutes=config.agents.defaults.idle_compact_after_minutes,
         )
 

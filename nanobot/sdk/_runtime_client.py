@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from uuid import uuid4
 
-from nanobot.errors import InvalidArgument
+import trio
+
+from nanobot.errors import BotClosed, InvalidArgument, NanobotError
 from nanobot.providers._select import ModelSelection
 from nanobot.runtime import RuntimeStatistics, TurnMaker
-from nanobot.sessions import SessionSnapshot, snapshot_of
+from nanobot.sessions import SessionSnapshot, SessionStore, snapshot_of
 from nanobot.tools import Toolset
 
 from ._session_work import SessionWork
 
 __all__ = ["RuntimeClient"]
+
+_log = logging.getLogger("nanobot.sdk")
+
+_ANSWER_WITHIN_S = 5.0
+"""How long a store may take for one row: whoever asks whether we are ready gives up himself soon after."""
 
 
 class RuntimeClient:
@@ -26,8 +35,10 @@ class RuntimeClient:
         work: SessionWork,
         selection: ModelSelection,
         workspace: Path,
+        store: SessionStore,
         statistics: Callable[[], RuntimeStatistics],
         *,
+        presets: tuple[str, ...],
         idle_compact_after_minutes: float,
     ) -> None:
         self._work = work
@@ -35,6 +46,16 @@ class RuntimeClient:
         self._workspace = workspace
         self._idle_s = 60.0 * idle_compact_after_minutes
         self._statistics = statistics
+        self._presets = presets
+        self._store = store
+        self._looks = trio.CapacityLimiter(
+            1
+        )  # a store that hangs holds one thread, and not one for each look
+
+    @property
+    def presets(self) -> tuple[str, ...]:
+        """The names that a run's `model_preset` may be; `default` is what `agents.defaults` says of the model."""
+        return self._presets
 
     @property
     def model(self) -> str:
@@ -59,6 +80,33 @@ class RuntimeClient:
         that nothing was asked of yet, and one that was closed, has no sessions, runs and connections; its totals stay.
         """
         return self._statistics()
+
+    async def problem(self) -> str:
+        """Say what keeps a run from beginning now, for those who watch a server; "" if nothing does.
+
+        It is one of "the bot is closed", "the store cannot be used" and "the model cannot be used": no address, path or key,
+        so that it may be told to anybody. The log has the rest. One row is read from the store, which has 5 s for it; no
+        model service is asked.
+        """
+        try:
+            return await self._work.look(self._problem)
+        except BotClosed:
+            return "the bot is closed"
+
+    async def _problem(self, maker: TurnMaker) -> str:
+        try:
+            maker.providers.provider(self._selection)
+        except NanobotError as error:
+            _log.warning("the model cannot be used: %s", error)
+            return "the model cannot be used"
+        look = partial(self._store.list_sessions, limit=1)
+        try:
+            with trio.fail_after(_ANSWER_WITHIN_S):
+                await trio.to_thread.run_sync(look, abandon_on_cancel=True, limiter=self._looks)
+        except (NanobotError, trio.TooSlowError) as error:
+            _log.warning("the store cannot be used: %s", str(error) or "it does not answer")
+            return "the store cannot be used"
+        return ""
 
     async def connect(self) -> Toolset:
         """Start the MCP servers, if nothing has yet, and return the tools that a run would now offer, as `bot.tools` does.

@@ -45,6 +45,19 @@ class SessionWork:
         await self._engine.run(runtime, run)
         return self._result(key, results)
 
+    async def look(self, look: Callable[[TurnMaker], Awaitable[T]]) -> T:
+        """Await something where the bot lives that belongs to no session, and takes nobody's place.
+
+        Raises:
+          BotClosed: The bot was closed. Otherwise what `look` raises.
+
+        Cancellation: cancelled with its caller.
+        """
+        runtime = self._engine.open()
+        return await self._engine.look_up(
+            runtime, lambda: look(self._blueprint.turn_maker(runtime))
+        )
+
     def do_sync(self, key: str, work: Callable[[TurnMaker], Awaitable[T]], *, name: str) -> T:
         """Blocking `do`; `name` is what the caller called, whose async twin has no "_sync".
 

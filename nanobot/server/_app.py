@@ -47,7 +47,7 @@ def make_app(service: Service) -> Starlette:
         return _json({"status": "ok"})
 
     async def ready(_request: Request) -> Response:
-        return _json(service.readiness())
+        return _json(await service.readiness())
 
     async def metrics(_request: Request) -> Response:
         return Response(service.metrics_text(), media_type=CONTENT_TYPE)

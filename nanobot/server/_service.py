@@ -124,13 +124,15 @@ class Service:
             )
         )
 
-    def readiness(self) -> dict[str, object]:
+    async def readiness(self) -> dict[str, object]:
         """What a load balancer, or whoever debugs one, wants to know.
 
         Raises:
-          ApiError: 503; the server takes no more requests.
+          ApiError: 503; the server takes no more requests, or could not answer one.
         """
         self.check_open()
+        if problem := await self._bot.runtime.problem():
+            raise ApiError(503, f"The server is not ready: {problem}.", code="not_ready")
         statistics = self._bot.runtime.statistics()
         return {
             "status": "ready",

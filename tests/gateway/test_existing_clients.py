@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import json
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +12,12 @@ import pytest
 import trio
 
 from nanobot.gateway._client_frames import FrameError, Media
-from nanobot.gateway._commands import command_in
+from nanobot.gateway._commands import Command, command_in
 from nanobot.gateway._forking import before_user_message
 from nanobot.gateway._media import files_from_media
 from nanobot.messages import ImagePart
 from nanobot.providers import ModelRequest
+from nanobot.sessions import SessionSnapshot
 from nanobot.testing import Answer, Stall
 from tests.gateway.conftest import Stage, open_stage
 
@@ -63,12 +66,12 @@ async def test_images_and_files_come_with_a_message() -> None:
 @pytest.mark.parametrize(
     "media",
     [
-        [NOTE] * 5,
+        [NOTE] * 21,
         [{"data_url": "https://example.org/x.png"}],
         [{"data_url": "data:text/plain,plain"}],
         [{"data_url": "data:text/plain;base64,%%%"}],
         [{"data_url": "data:text/plain;base64,"}],
-        [{"data_url": "data:text/plain;base64," + "A" * (9 * 1024 * 1024)}],
+        [{"data_url": "data:text/plain;base64," + "A" * (14 * 1024 * 1024)}],
     ],
 )
 async def test_media_that_cannot_be_taken_are_refused_with_the_whole_message(media: Any) -> None:
@@ -204,8 +207,8 @@ async def test_commands_act_at_once_and_paths_are_for_the_model() -> None:
         assert (await client.until("turn_end", turn_id="asked"))["stop_reason"] == "command"
         await client.say("/stop")
         await client.until("turn_end", stop_reason="cancelled")
-        for name in ("new", "stop", "status", "help"):
-            assert command_in(f" /{name.upper()} ") == name
+        assert command_in(" /STOP ") == Command("stop")
+        assert command_in("/stop the music") is None
         await client.say("/help")
         await client.until("turn_end", stop_reason="command")
         assert "/new" in client.of("message")[-1]["text"]
@@ -231,7 +234,138 @@ async def test_frames_of_the_existing_client_have_what_it_reads() -> None:
         assert [frame["text"] for frame in client.of("user_message")] == ["a", "b", "c", "d"]
         assert all({"chat_id", "stream_id", "text"} <= frame.keys() for frame in client.of("delta"))
         assert all(not frame["resuming"] for frame in client.of("stream_end"))
+        assert all("text" not in frame for frame in client.of("stream_end"))
         await client.say({"type": "attach", "chat_id": "not a chat id"})
         assert (await client.until("error"))["detail"]
         await client.say({"type": "never_heard_of"})
         assert (await client.until("error"))["reason"] == "bad_frame"
+
+
+async def test_a_message_with_a_name_is_acknowledged_each_time_it_comes_and_taken_in_once() -> None:
+    async with open_stage() as stage, stage.client() as client:
+        chat_id = (await client.until("ready"))["chat_id"]
+        said = {"type": "message", "chat_id": chat_id, "content": "hi", "turn_id": "t1"}
+        for _ in range(2):
+            await client.say(said)
+            accepted = await client.until("message_accepted")
+            assert accepted == {"event": "message_accepted", "chat_id": chat_id, "turn_id": "t1"}
+        await client.say({"content": "without a name"})
+        for _ in range(2):
+            await client.until("turn_end")
+        assert len(client.of("user_message")) == 2
+        assert len(client.of("message_accepted")) == 2
+
+
+async def test_what_cannot_be_had_here_is_refused_with_what_to_do_instead() -> None:
+    async with open_stage() as stage, stage.client() as client:
+        scope = {"project_path": "/etc", "access_mode": "full"}
+        await client.say({"type": "set_workspace_scope", "chat_id": "c", "workspace_scope": scope})
+        error = await client.until("error")
+        assert (error["reason"], error["chat_id"]) == ("workspace_scope_rejected", "c")
+        assert "agents.defaults.workspace" in error["detail"]
+        recording = {"type": "transcribe_audio", "request_id": "r1", "data_url": "data:audio/webm"}
+        await client.say({**recording, "duration_ms": 900})
+        error = await client.until("transcription_error")
+        assert error["request_id"] == "r1"
+        assert "tools.mcpServers" in error["detail"]
+
+
+async def test_a_chat_can_have_another_preset_which_outlives_the_server(home: Path) -> None:
+    config = {
+        "agents": {"defaults": {"model": "first/m", "provider": "p"}},
+        "modelPresets": {"fast": {"model": "second/m", "provider": "p"}},
+        "providers": {"p": {"apiKey": "k", "apiBase": "http://127.0.0.1:9/v1"}},
+    }
+    (home / ".nanobot").mkdir()
+    (home / ".nanobot" / "config.json").write_text(json.dumps(config))
+    async with open_stage() as stage, stage.client() as client:
+
+        async def ask(text: str) -> str:
+            await client.say({"type": "message", "chat_id": "a", "content": text})
+            said: str = (await client.until("message"))["text"]
+            await client.until("turn_end")
+            return said
+
+        assert await ask("/model") == "This chat uses first/m. Presets: `default`, `fast`."
+        assert "no preset `none`" in await ask("/model none")
+        assert "`fast`" in await ask("/MODEL fast")
+        for chat_id in ("a", "b"):
+            await client.say({"type": "message", "chat_id": chat_id, "content": "hi"})
+            await client.until("turn_end", chat_id=chat_id)
+        assert [frame["model"] for frame in client.of("turn_start")] == ["second/m", "first/m"]
+        while True:
+            kept = stage.bot.sessions.get("websocket:a")
+            if kept is not None and kept.metadata:
+                break
+            await trio.sleep(0.01)  # it is kept behind the turn, if that was quicker
+    async with open_stage() as stage, stage.client() as client:
+        await client.say({"type": "message", "chat_id": "a", "content": "/status"})
+        assert "preset `fast`" in (await client.until("message"))["text"]
+        await client.say({"type": "message", "chat_id": "a", "content": "hi"})
+        assert (await client.until("turn_start"))["model"] == "second/m"
+        await client.until("turn_end", stop_reason="completed")
+        await client.say({"type": "message", "chat_id": "a", "content": "/new"})
+        await client.until("turn_end", stop_reason="command")
+        await client.say({"type": "message", "chat_id": "a", "content": "hi"})
+        assert (await client.until("turn_start"))["model"] == "first/m"
+
+
+async def test_the_last_messages_are_told_in_short_and_temporary_ones_too() -> None:
+    async with open_stage(lambda _: "Yes.\n" + "x" * 500) as stage, stage.client() as client:
+        for frame in ({"type": "new_chat"}, {"type": "new_temporary_chat"}):
+            await client.say(frame)
+            said = {"type": "message", "chat_id": (await client.until("attached"))["chat_id"]}
+            await client.say({**said, "content": "/history"})
+            assert (await client.until("message"))["text"] == "Nothing has been said here."
+            await client.say({**said, "content": "one\n\ntwo", "media": [NOTE]})
+            await client.until("turn_end", stop_reason="completed")
+            await client.say({**said, "content": "/history 2"})
+            first, second = (await client.until("message"))["text"].split("\n")
+            assert first == "- **You:** one two"
+            assert second.startswith("- **nanobot:** Yes. xxx")
+            assert len(second) < 250
+            await client.say({**said, "content": "/history 1"})
+            assert (await client.until("message"))["text"] == second
+            await client.until("turn_end")
+
+
+async def test_a_history_names_files_and_leaves_out_the_turn_under_way_that_has_some() -> None:
+    answers = ["Seen.", Answer("one two", fault=Stall(after_deltas=1))]
+    async with open_stage(answers) as stage, stage.client() as client, stage.client() as other:
+        said = {"type": "message", "chat_id": "c", "content": "look", "media": [IMAGE, NOTE]}
+        await client.say({**said, "turn_id": "t1"})
+        await client.until("turn_end")
+        await client.say({**said, "turn_id": "t2"})
+        await client.until("delta", turn_id="t2")
+        await other.say({"type": "attach", "chat_id": "c", "history": 10})
+        attached = await other.until("attached")
+        question, answer = attached["messages"]
+        assert (question["content"], question["media"]) == ("look", ["shot_one.png", "note.txt"])
+        assert answer["content"] == "Seen."
+        assert attached["turns"] == [
+            {"turn_id": "t2", "text": "look", "media": ["shot_one.png", "note.txt"]}
+        ]
+
+
+async def test_a_chat_that_is_deleted_while_somebody_attaches_is_followed_all_the_same() -> None:
+    async with open_stage() as stage, stage.client() as client, stage.client() as other:
+        await other.say({"type": "message", "chat_id": "c", "content": "first"})
+        await other.until("turn_end")
+        reading, go = threading.Event(), threading.Event()
+        get = stage.bot.sessions.get
+
+        def slow_get(session_key: str) -> SessionSnapshot | None:
+            reading.set()
+            assert go.wait(20)
+            return get(session_key)
+
+        stage.bot.sessions.get = slow_get  # type: ignore[method-assign]  # a store that is slow once
+        await client.say({"type": "attach", "chat_id": "c", "history": 10})
+        await trio.to_thread.run_sync(reading.wait)
+        await other.say({"type": "delete_chat", "chat_id": "c"})
+        await other.until("chat_deleted")
+        go.set()
+        assert (await client.until("attached")).get("messages") == []
+        await other.say({"type": "message", "chat_id": "c", "content": "second"})
+        await client.until("turn_end", chat_id="c")
+        assert client.text() == "Hello there."

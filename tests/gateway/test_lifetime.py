@@ -17,6 +17,7 @@ from trio_websocket import ConnectionClosed, open_websocket_url
 from nanobot.providers import ModelRequest
 from nanobot.testing import Answer, Stall, scripted_server
 from tests.gateway.conftest import Client, open_stage
+from tests.sdk.test_problem import Down
 
 
 async def test_health_and_the_page_are_served_with_a_strict_policy() -> None:
@@ -42,6 +43,16 @@ async def test_health_and_the_page_are_served_with_a_strict_policy() -> None:
             "websocket": stage.url(),
             "token_required": False,
         }
+
+
+async def test_a_gateway_whose_store_is_gone_is_not_ready_and_says_no_more() -> None:
+    async with open_stage() as stage, httpx.AsyncClient(trust_env=False) as client:
+        assert (await client.get(f"{stage.page}/ready")).json() == {"status": "ready"}
+        stage.bot.runtime._store = Down()
+        answer = await client.get(f"{stage.page}/ready")
+        assert answer.status_code == 503
+        assert answer.json() == {"status": "not ready", "problem": "the store cannot be used"}
+        assert (await client.get(f"{stage.page}/health")).status_code == 200
 
 
 async def test_sessions_that_nobody_uses_are_compacted_while_the_gateway_runs(home: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import secrets
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,7 +11,8 @@ from hypothesis import strategies as st
 from nanobot.gateway import GatewaySettings
 from nanobot.gateway._admission import Admission, read_handshake
 from nanobot.gateway._chat_log import Behind, ChatLog
-from nanobot.gateway._client_frames import FrameError, read_client_frame
+from nanobot.gateway._client_frames import FrameError
+from nanobot.gateway._frame_reading import read_client_frame
 from nanobot.gateway._history import latest_messages, without_turn
 from nanobot.gateway._page_address import content_security_policy, websocket_url
 from nanobot.gateway._rate_limit import RateLimit
@@ -69,6 +72,7 @@ def test_the_log_stays_within_its_bound_and_knows_what_it_forgot(
     log = ChatLog(max_bytes)
     for frame in written:
         log.append(frame)
+        assert log.size <= max_bytes or len(log._entries) == 1
     for cursor in range(log.last + 1):
         if log.covers(cursor):
             log.after(cursor, limit_bytes=10**9)
@@ -123,6 +127,21 @@ def test_an_empty_secret_is_never_the_right_one() -> None:
     assert not same_secret("", "")
     assert same_secret("a", "a")
     assert not same_secret("\ud800", "a")
+
+
+def test_the_static_token_is_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A comparison that stops at the first difference gives the same answers: only how it is done tells them apart."""
+    compared: list[tuple[bytes, bytes]] = []
+
+    def compare(given: bytes, expected: bytes) -> bool:
+        compared.append((given, expected))
+        return given == expected
+
+    monkeypatch.setattr(secrets, "compare_digest", compare)
+    rules = Admission("/", "secret", frozenset(), frozenset(), lambda _: False)
+    assert rules.refusal(read_handshake("/?token=secret", [])) is None
+    assert rules.refusal(read_handshake("/?token=secreT", [])) is not None
+    assert compared == [(b"secret", b"secret"), (b"secreT", b"secret")]
 
 
 def test_a_history_leaves_out_the_turn_whose_frames_come() -> None:

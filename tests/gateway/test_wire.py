@@ -89,7 +89,7 @@ async def pair() -> AsyncIterator[tuple[Wire, trio.SocketStream]]:
     for end in (ours, theirs):
         end.setblocking(False)
     try:
-        yield Wire(streams[0]), streams[1]
+        yield Wire(streams[0], trio.CapacityLimiter(1)), streams[1]
     finally:
         for stream in streams:
             await trio.aclose_forcefully(stream)

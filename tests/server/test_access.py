@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,21 @@ def test_only_the_key_itself_opens(given_key: str, api_key: str) -> None:
         with pytest.raises(ApiError) as refused:
             check_key(authorization, api_key)
         assert refused.value.status == 401
+
+
+def test_the_key_is_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A comparison that stops at the first difference gives the same answers: only how it is done tells them apart."""
+    compared: list[tuple[bytes, bytes]] = []
+
+    def compare(given: bytes, expected: bytes) -> bool:
+        compared.append((given, expected))
+        return given == expected
+
+    monkeypatch.setattr(hmac, "compare_digest", compare)
+    check_key("Bearer key", "key")
+    with pytest.raises(ApiError):
+        check_key("Bearer kex", "key")
+    assert compared == [(b"key", b"key"), (b"kex", b"key")]
 
 
 @pytest.mark.parametrize("authorization", [None, "", "k", "Basic k", "Bearer", "Bearer kk", "k k"])

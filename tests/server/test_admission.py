@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from nanobot.server._admission import Admission
@@ -15,6 +15,8 @@ KEYS = st.sampled_from("abc")
 
 
 @given(st.lists(st.tuples(st.sampled_from(["enter", "reject", "leave"]), KEYS)))
+@example([("enter", key) for key in "aaabbbc"])
+@example([("enter", key) for key in "aabcc"])
 def test_the_bounds_hold_whoever_comes_and_goes(steps: list[tuple[str, str]]) -> None:
     admission = Admission(max_requests=4, max_per_session=2)
     inside: Counter[str] = Counter()

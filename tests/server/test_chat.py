@@ -441,11 +441,11 @@ async def test_a_client_that_leaves_takes_its_run_and_the_models_connection_with
                 while b"one" not in got:
                     got += await client.receive_some()
             await model.wait_until(lambda counts: counts.open_connections == 0)
-            with trio.move_on_after(0.1):
-                await served.chat("Hi")
-            await model.wait_until(
-                lambda counts: counts.requests == 2 and not counts.open_connections
-            )
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(served.chat, "Hi")
+                await model.wait_until(lambda counts: counts.requests == 2)
+                nursery.cancel_scope.cancel()
+            await model.wait_until(lambda counts: not counts.open_connections)
             while await metric(served, 'nanobot_turns_total{outcome="cancelled"}') < 2:  # noqa: ASYNC110 - it is asked for over HTTP
                 await trio.lowlevel.checkpoint()
 

@@ -14,6 +14,7 @@ from nanobot.runtime import LATENCY_BOUNDS_S, RuntimeStatistics, TurnTotals
 from nanobot.server._metrics import BUCKETS_S, Metrics, exposition
 from nanobot.server._runtime_metrics import runtime_text
 from nanobot.testing import ScriptedProvider
+from tests.sdk.test_problem import Down
 from tests.server.servers import make_bot, serving
 
 LABEL = re.compile(r'(\w+)="((?:[^"\\\n]|\\.)*)"')
@@ -73,6 +74,18 @@ def test_a_label_may_be_any_text(label: str) -> None:
     assert text.count("\n") == 3
     escaped = label.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
     assert f'm{{l="{escaped}"}} 1\n' in text
+
+
+async def test_a_server_whose_store_is_gone_is_not_ready_and_says_no_more(tmp_path: Path) -> None:
+    bot = make_bot(tmp_path, ScriptedProvider([]))
+    async with bot, serving(bot) as served:
+        served.bot.runtime._store = Down()
+        answer = await served.client.get("/ready")
+        assert (await served.client.get("/health")).status_code == 200
+    assert answer.status_code == 503
+    error = answer.json()["error"]
+    assert error["code"] == "not_ready"
+    assert error["message"] == "The server is not ready: the store cannot be used."
 
 
 async def test_what_the_runtime_says_of_itself_is_what_prometheus_reads(tmp_path: Path) -> None:

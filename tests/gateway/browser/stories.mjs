@@ -143,6 +143,15 @@ const stories = {
     return { ...found, dialogs: seen.dialogs, elsewhere: seen.elsewhere };
   },
 
+  async markdown(page) {
+    await say(page, "go");
+    await ended(page);
+    const columns = await page.locator(".prose tbody tr").first().locator("td").evaluateAll((cells) => cells.map((cell) => getComputedStyle(cell).textAlign));
+    const first = await page.locator(".prose ol").evaluate((list) => list.start);
+    const tasks = await page.locator(".prose input").evaluateAll((boxes) => boxes.map((box) => [box.type, box.checked, box.disabled]));
+    return { columns, first, tasks };
+  },
+
   async approve(page) {
     await say(page, "go");
     await page.locator(".approval button", { hasText: "Allow once" }).click();
@@ -155,7 +164,7 @@ const stories = {
     await say(page, "go");
     await ended(page);
     const unnamed = await page.evaluate(() => [...document.querySelectorAll("button, a, input, textarea, summary")]
-      .filter((one) => !(one.getAttribute("aria-label") || one.textContent.trim() || one.labels?.length))
+      .filter((one) => !one.hidden && !(one.getAttribute("aria-label") || one.textContent.trim() || one.labels?.length))
       .map((one) => one.outerHTML.slice(0, 80)));
     const reachable = new Set();
     for (let times = 0; times < 25; times++) {
@@ -179,6 +188,71 @@ const stories = {
     await page.keyboard.press("Escape");
     const back = await page.evaluate(() => document.activeElement.id);
     return { unnamed, reachable: [...reachable], runtime, theme, overflow, back };
+  },
+
+  // Attaches by button, by paste and by drop; takes one away; goes past each limit.
+  async attach(page) {
+    const chooser = page.waitForEvent("filechooser"); // early: the browser has to be told not to open a window
+    await page.waitForSelector("html[data-link=open]");
+    const names = () => page.locator("#attached .file-name").allTextContents();
+    await page.keyboard.press("Alt+A");
+    await (await chooser).setFiles([{ name: "shot one.png", mimeType: "image/png", buffer: Buffer.from(given.png, "base64") }, { name: "notes.txt", mimeType: "text/plain", buffer: Buffer.from("from a file") }]);
+    await page.waitForFunction(() => document.querySelectorAll("#attached li").length === 2);
+    const chosen = await names();
+    const preview = await page.locator("#attached .picture img").getAttribute("src");
+    const bring = (kind, name, size) => page.evaluate(([kind, name, size]) => {
+      const carried = new DataTransfer();
+      carried.items.add(new File([new Uint8Array(size).fill(65)], name, { type: "text/plain" }));
+      const event = kind === "paste" ? new ClipboardEvent("paste", { clipboardData: carried, bubbles: true, cancelable: true }) : new DragEvent(kind, { dataTransfer: carried, bubbles: true, cancelable: true });
+      document.getElementById("composer-text").dispatchEvent(event);
+    }, [kind, name, size]);
+    const note = (words) => page.waitForFunction((text) => document.getElementById("composer-note").textContent.includes(text), words);
+    await bring("paste", "pasted.txt", 10);
+    await page.waitForFunction(() => document.querySelectorAll("#attached li").length === 3);
+    await bring("dragenter", "dropped.md", 10);
+    const limits = await page.locator("#drop-limits").textContent();
+    await bring("drop", "dropped.md", 10);
+    await page.waitForFunction(() => document.querySelectorAll("#attached li").length === 4);
+    assert.equal(await page.locator("#drop-here").isHidden(), true);
+    await page.locator("#attached").getByRole("button", { name: "Remove pasted.txt" }).press("Enter");
+    const focused = await page.evaluate(() => document.activeElement.getAttribute("aria-label"));
+    const refusals = [];
+    for (const [name, size, words] of [["empty.txt", 0, "is empty"], ["huge.bin", 11 * 1024 ** 2, "10 MB"]]) {
+      await bring("drop", name, size);
+      await note(words);
+      refusals.push(await page.locator("#composer-note").textContent());
+    }
+    for (const name of ["a.bin", "b.bin", "c.bin"]) await bring("drop", name, 9 * 1024 ** 2);
+    await note("does not fit");
+    const kept = await names();
+    await page.keyboard.press("Escape");
+    await page.locator("#composer-text").fill("look");
+    await page.keyboard.press("Enter");
+    await ended(page);
+    const shown = await page.locator(".said-files .file-name").allTextContents();
+    const empty = await page.locator("#attached").isHidden();
+    // Files alone are a message, too; and what a server refuses comes back.
+    await bring("drop", "alone.txt", 10);
+    await page.waitForFunction(() => document.querySelectorAll("#attached li").length === 1);
+    await page.locator("#send").click();
+    await ended(page, 2);
+    await page.reload();
+    await page.waitForSelector("html[data-link=open]");
+    await ended(page, 2);
+    const after = await page.locator(".said-files .file-name").allTextContents();
+    return { chosen, preview: preview.slice(0, 22), limits, focused, refusals, kept, shown, empty, after };
+  },
+
+  async refused(page) {
+    await page.waitForSelector("html[data-link=open]");
+    await page.locator("#files").setInputFiles([{ name: "x.txt", mimeType: "text/plain", buffer: Buffer.alloc(given.size, 65) }]);
+    await page.waitForSelector("#attached li");
+    await page.locator("#composer-text").fill("take this");
+    await page.keyboard.press("Enter");
+    await page.waitForFunction(() => document.getElementById("composer-note").textContent.startsWith("Not sent"));
+    const back = { text: await page.locator("#composer-text").inputValue(), files: await page.locator("#attached .file-name").allTextContents() };
+    await page.waitForSelector("html[data-link=open]");
+    return { ...back, turns: await page.locator(".turn").count(), note: await page.locator("#composer-note").textContent() };
   },
 
   async token(page) {
@@ -209,6 +283,15 @@ const stories = {
       }
     }
     await look("empty");
+    if (given.png) {
+      await page.locator("#files").setInputFiles([{ name: "load-test.png", mimeType: "image/png", buffer: Buffer.from(given.png, "base64") }, { name: "measurements.csv", mimeType: "text/csv", buffer: Buffer.alloc(48_200, 65) }]);
+      await page.waitForFunction(() => document.querySelectorAll("#attached li").length === 2);
+      await page.locator("#composer-text").fill(given.question);
+      await look("attached");
+      await page.setViewportSize({ width: 375, height: 740 });
+      await look("phone-attached");
+      await page.setViewportSize({ width: 1180, height: 800 });
+    }
     await say(page, given.question);
     await page.locator(".approval button", { hasText: "Allow once" }).waitFor();
     await look("approval");

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import shutil
 import subprocess
 import sys
+import zlib
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
+from msgspec.structs import replace
 
 from nanobot.errors import ToolError
+from nanobot.gateway._client_frames import FrameError
+from nanobot.messages import ImagePart
 from nanobot.testing import Answer, Stall, scripted_server
 from nanobot.tools import tool
 from tests.gateway.browser.hostile import HOSTILE
-from tests.gateway.conftest import open_stage
+from tests.gateway.conftest import Stage, open_stage
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]
 
@@ -266,6 +271,26 @@ async def test_a_call_can_be_allowed_and_is_shown_with_its_time(browser: tuple[P
     assert told["elapsed"].endswith("s")
 
 
+MARKDOWN = """| left | right | middle |
+|:-----|------:|:------:|
+| a | b | c |
+
+7. seventh
+
+- [x] done
+- [ ] open"""
+
+
+async def test_columns_lists_and_tasks_are_shown_as_they_are_meant(
+    browser: tuple[Path, str],
+) -> None:
+    async with open_stage(lambda _: MARKDOWN, limit_s=PATIENCE_S) as stage:
+        told = await tell(browser, "markdown", stage.page)
+    assert told["columns"] == ["left", "right", "center"]
+    assert told["first"] == 7
+    assert told["tasks"] == [["checkbox", True, True], ["checkbox", False, True]]
+
+
 REPORT = """Three things changed since **yesterday**:
 
 1. `retry_after_s` is honoured, also as an HTTP date.
@@ -310,9 +335,92 @@ async def test_axe_finds_nothing_wrong_with_any_view_in_any_scheme_and_size(
     ]
     pictures = os.environ.get("NANOBOT_PICTURES", "")
     async with open_stage(answers, tools=[read_log, broken], limit_s=PATIENCE_S) as stage:
-        question = "What changed since yesterday?"
-        told = await tell(browser, "inspect", stage.page, question=question, folder=pictures)
+        told = await tell(
+            browser,
+            "inspect",
+            stage.page,
+            question="What changed since yesterday?",
+            png=base64.b64encode(picture(640, 420)).decode(),
+            folder=pictures,
+        )
     assert told["found"] == [], "\n".join(told["found"])
+
+
+def picture(width: int, height: int) -> bytes:
+    """A PNG of a slope from one colour to another, so that there is something to look at."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        check = zlib.crc32(kind + content)
+        return len(content).to_bytes(4, "big") + kind + content + check.to_bytes(4, "big")
+
+    rows = b"".join(
+        b"\0"
+        + b"".join(
+            bytes((60 + x * 150 // width, 110, 90 + y * 120 // height)) for x in range(width)
+        )
+        for y in range(height)
+    )
+    size = width.to_bytes(4, "big") + height.to_bytes(4, "big")
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", size + bytes((8, 2, 0, 0, 0)))
+        + chunk(b"IDAT", zlib.compress(rows))
+        + chunk(b"IEND", b"")
+    )
+
+
+async def test_files_are_attached_by_button_key_paste_and_drop_within_the_limits(
+    browser: tuple[Path, str],
+) -> None:
+    requests: list[Any] = []
+
+    def answer(request: Any) -> str:
+        requests.append(request)
+        return "Seen."
+
+    png = picture(8, 6)
+    async with open_stage(answer, limit_s=PATIENCE_S) as stage:
+        told = await tell(browser, "attach", stage.page, png=base64.b64encode(png).decode())
+        kept = uploads_of(stage)
+    assert told["chosen"] == ["shot one.png", "notes.txt"]
+    assert told["preview"] == "data:image/png;base64,"
+    assert told["limits"] == "20 files, 10 MB each, 24 MB in all"
+    assert told["focused"] == "Remove dropped.md"
+    assert [one.partition("”")[0] for one in told["refusals"]] == ["“empty.txt", "“huge.bin"]
+    assert told["kept"] == ["shot one.png", "notes.txt", "dropped.md", "a.bin", "b.bin"]
+    assert told["shown"] == told["kept"]
+    assert told["empty"] is True
+    assert told["after"] == ["shot_one.png", *told["kept"][1:], "alone.txt"]
+    assert kept["shot_one.png"] == png
+    assert kept["notes.txt"] == b"from a file"
+    assert any(isinstance(part, ImagePart) for part in requests[0].messages[-1].content)
+
+
+async def test_what_the_server_refuses_comes_back_to_be_changed(browser: tuple[Path, str]) -> None:
+    """By an error that names the message, and by the end of the connection, which names nothing."""
+    back = {"text": "take this", "files": ["x.txt"], "turns": 0}
+    async with open_stage(limit_s=PATIENCE_S) as stage:
+        stage.gateway.media.keep = no_room  # type: ignore[method-assign]  # a disk that is full
+        told = await tell(browser, "refused", stage.page, size=100)
+        assert "no space" in told.pop("note")
+        assert told == back
+    async with open_stage(limit_s=PATIENCE_S, max_frame_chars=30_000) as stage:
+        stage.gateway.settings = replace(
+            stage.gateway.settings, max_frame_chars=300_000
+        )  # a proxy takes less
+        told = await tell(browser, "refused", stage.page, size=27_000)
+        assert "size" in told.pop("note")
+        assert told == back
+
+
+def uploads_of(stage: Stage) -> dict[str, bytes]:
+    """The files that came with messages, by the names that the clients gave them."""
+    folder = Path(stage.bot.runtime.workspace, ".nanobot", "uploads")
+    return {path.name[17:]: path.read_bytes() for path in folder.iterdir()}
+
+
+def no_room(*_: object, **__: object) -> tuple[str, ...]:
+    raise FrameError("unavailable", "there is no space left on the device")
 
 
 async def test_keyboard_screen_reader_theme_phone_and_runtime(browser: tuple[Path, str]) -> None:

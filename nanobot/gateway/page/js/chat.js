@@ -17,10 +17,25 @@ export class Chat {
   get running() { return this.turns.some((turn) => turn.state !== "ended"); }
 
   // A message of ours. It is unsent until the server says that it has it.
-  say(turnId, text) {
+  say(turnId, text, files = []) {
     const turn = this.#turn(turnId, text);
     turn.unsent = true;
+    turn.files = files;
     return turn;
+  }
+
+  // The server has it. What was to be sent is not needed any more, only what is shown of it.
+  accept(turnId) {
+    const turn = this.turns.find((one) => one.id === turnId);
+    if (!turn?.unsent) return false;
+    sent(turn);
+    return true;
+  }
+
+  // The server will not have it; returns the turn, which is gone from here.
+  refuse(turnId) {
+    const index = this.turns.findIndex((one) => one.id === turnId && one.unsent);
+    return index < 0 ? null : this.turns.splice(index, 1)[0];
   }
 
   get unsent() { return this.turns.filter((turn) => turn.unsent); }
@@ -35,10 +50,10 @@ export class Chat {
     this.truncated = frame.truncated ?? false;
     this.turns = turnsFromHistory(frame.messages);
     const last = this.turns.at(-1);
-    for (const turn of frame.turns ?? []) this.#turn(turn.turn_id, turn.text);
+    for (const turn of frame.turns ?? []) this.#turn(turn.turn_id, turn.text, turn.media);
     for (const turn of unsent) {
       // The server may have had it, and been restarted before it could say so.
-      const known = last?.text === turn.text || this.turns.some((one) => one.id === turn.id);
+      const known = (last && isSame(last, turn)) || this.turns.some((one) => one.id === turn.id);
       if (!known) this.turns.push(turn);
     }
   }
@@ -47,23 +62,36 @@ export class Chat {
   take(frame) {
     if (frame.seq <= this.seq) return null;
     this.seq = frame.seq;
-    const turn = this.#turn(frame.turn_id, frame.text);
+    const turn = this.#turn(frame.turn_id, frame.text, frame.media);
     take(turn, frame);
     return turn;
   }
 
-  #turn(id, text) {
+  #turn(id, text, media) {
     let turn = this.turns.find((one) => one.id === id);
     if (!turn) {
-      turn = newTurn(id, text ?? "");
+      turn = newTurn(id, text ?? "", media);
       this.turns.push(turn);
     }
     return turn;
   }
 }
 
-function newTurn(id, text) {
-  return { id, text, blocks: [], state: "queued", stopReason: "", latencyMs: null, usage: {}, unsent: false, version: 0 };
+function newTurn(id, text, media = []) {
+  return { id, text, files: media.map((name) => ({ name })), blocks: [], state: "queued", stopReason: "", latencyMs: null, usage: {}, unsent: false, version: 0 };
+}
+
+function isSame(stored, turn) {
+  return stored.text === turn.text && stored.files.map((file) => file.name).join() === turn.files.map((file) => plain(file.name)).join();
+}
+
+// A file's name as the server keeps it.
+function plain(name) { return name.split(/[/\\]/).at(-1).replace(/[^A-Za-z0-9._-]+/g, "_").replace(/^\.+/, "").slice(-80); }
+
+function sent(turn) {
+  turn.unsent = false;
+  turn.version++;
+  for (const file of turn.files) file.dataUrl = "";
 }
 
 function take(turn, frame) {
@@ -71,7 +99,7 @@ function take(turn, frame) {
   switch (frame.event) {
     case "user_message":
       turn.text = frame.text ?? "";
-      turn.unsent = false;
+      sent(turn);
       break;
     case "turn_start":
       turn.state = "running";
@@ -153,7 +181,7 @@ export function turnsFromHistory(messages) {
   let turn = null;
   messages.forEach((message, index) => {
     if (message.role === "user" || !turn) {
-      turn = newTurn(`history-${index}`, message.role === "user" ? textOf(message.content) : "");
+      turn = newTurn(`history-${index}`, message.role === "user" ? textOf(message.content) : "", message.media);
       turn.state = "ended";
       turns.push(turn);
       if (message.role === "user") return;

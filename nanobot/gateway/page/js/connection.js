@@ -5,14 +5,16 @@ const SILENCE_MS = 45_000; // two heartbeats and a slow network: then the line i
 const FIRST_RETRY_MS = 400;
 const LAST_RETRY_MS = 8_000;
 const UNAUTHORIZED = 401;
+const TOO_LONG = 1009; // the code with which a server closes that was sent more than it takes
 
 export class Connection {
   #socket = null;
   #attempt = 0;
   #heardAt = 0;
   #retry = 0;
+  #left = 0; // bytes that had not been sent at the last beat
 
-  // `handlers`: onOpen(), onFrame(frame), onState("connecting" | "open" | "waiting", secondsUntilRetry), askToken(problem)
+  // `handlers`: onOpen(), onFrame(frame), onState("connecting" | "open" | "waiting", secondsUntilRetry), onTooLong(), askToken(problem)
   constructor(handlers) {
     this.handlers = handlers;
     this.clientId = stored(sessionStorage, "nanobot-client") ?? name("page");
@@ -51,7 +53,10 @@ export class Connection {
       this.#heardAt = Date.now();
       this.handlers.onFrame(JSON.parse(message.data));
     };
-    socket.onclose = () => { if (this.#socket === socket) { this.#socket = null; this.#wait(); } };
+    socket.onclose = (event) => {
+      if (event.code === TOO_LONG) this.handlers.onTooLong(); // or it would be sent again and again
+      if (this.#socket === socket) { this.#socket = null; this.#wait(); }
+    };
   }
 
   useToken(token) {
@@ -78,6 +83,9 @@ export class Connection {
 
   #beat() {
     if (!this.open) return;
+    const left = this.#socket.bufferedAmount;
+    if (left !== this.#left) this.#heardAt = Date.now(); // files are on their way, before our ping
+    this.#left = left;
     const silent = Date.now() - this.#heardAt;
     if (silent > SILENCE_MS) return this.#socket.close();
     if (silent > HEARTBEAT_MS) this.send({ type: "ping" });

@@ -1,5 +1,6 @@
 // The page: what is typed goes out, what comes in is shown. Everything else has a file of its own.
 
+import { Attachments } from "./attachments.js";
 import { Chat } from "./chat.js";
 import { ChatList } from "./chat_list.js";
 import { Connection, name, store } from "./connection.js";
@@ -18,6 +19,7 @@ let listed = [];
 let found = null; // rows of a search
 let runtime = null; // the view, once it was asked for
 let refreshing = 0;
+let noted = 0;
 
 const connection = new Connection({
   onOpen() {
@@ -30,6 +32,12 @@ const connection = new Connection({
   onState(state, seconds) {
     at("link-state").textContent = state === "open" ? "" : state === "connecting" ? "Connecting" : seconds > 3 ? "Offline, trying again soon" : "Reconnecting";
     document.documentElement.dataset.link = state;
+    if (current?.unsent.length) changed(current, false);
+  },
+  onTooLong() {
+    for (const chat of chats.values()) {
+      for (const turn of chat.unsent) if (turn.files.length) giveBack(chat, turn.id, "The server does not take messages of that size.");
+    }
   },
   askToken(problem) {
     at("token-error").textContent = problem;
@@ -42,6 +50,8 @@ const conversation = new ConversationView({
   decide: (chat, requestId, decision) => connection.send({ type: "approval", chat_id: chat.id, request_id: requestId, decision }),
 });
 
+const attachments = new Attachments({ list: at("attached"), changed: showComposer, tell: say });
+
 const list = new ChatList({
   list: at("chat-list"), note: at("list-note"), open,
   remove(row) {
@@ -53,7 +63,14 @@ function take(frame) {
   switch (frame.event) {
     case "ready":
       at("model").textContent = frame.model ?? "";
+      attachments.limits = frame.limits;
+      at("attach").title = `Attach files: ${attachments.limitsInWords}`;
       break;
+    case "message_accepted": {
+      const chat = chats.get(frame.chat_id);
+      if (chat?.accept(frame.turn_id)) changed(chat);
+      break;
+    }
     case "chats":
       if (frame.query !== undefined) found = frame.query === at("search").value.trim() ? frame.chats : found;
       else listed = frame.chats;
@@ -77,12 +94,36 @@ function take(frame) {
       if (runtime && runtimeIsShown()) runtime.show(frame);
       break;
     case "error":
-      if (frame.seq === undefined) say(frame.detail);
-      else takeChatFrame(frame);
+      if (frame.seq !== undefined) takeChatFrame(frame);
+      else takeRefusal(frame);
       break;
     default:
       if (frame.chat_id && frame.seq !== undefined && frame.turn_id) takeChatFrame(frame);
   }
+}
+
+function takeRefusal(frame) {
+  if (frame.reason === "rate_limited") setTimeout(sendAgain, 1000 * (frame.retry_after_s ?? 1)); // it does not say what it was
+  else if (frame.reason === "draining") say(frame.detail); // what is unsent is sent to the next server
+  else if (!giveBack(chats.get(frame.chat_id), frame.turn_id, frame.detail)) say(frame.detail);
+}
+
+// A message that the server will not have goes back to where it was written, if nothing else is written there by now.
+function giveBack(chat, turnId, why) {
+  const turn = chat?.refuse(turnId);
+  if (!turn) return false;
+  if (chat === current && !at("composer-text").value && attachments.empty) {
+    at("composer-text").value = turn.text;
+    attachments.putBack(turn.files);
+    fit();
+  }
+  say(`Not sent: ${why}`);
+  changed(chat);
+  return true;
+}
+
+function sendAgain() {
+  for (const chat of chats.values()) for (const turn of chat.unsent) sendTurn(chat, turn);
 }
 
 function takeChatFrame(frame) {
@@ -90,7 +131,7 @@ function takeChatFrame(frame) {
   if (!chat?.attached) return;
   const turn = chat.take(frame);
   if (!turn) return;
-  if (frame.event === "user_message" && !chat.title) chat.title = turn.text.slice(0, 80);
+  if (frame.event === "user_message" && !chat.title) chat.title = (turn.text || turn.files[0]?.name || "").slice(0, 80);
   if (frame.event === "turn_end") {
     chat.unread = chat !== current || document.hidden || runtimeIsShown();
     if (chat === current) announce(turn);
@@ -165,9 +206,9 @@ function newChat() { open(name("chat").replace("chat-", "")); }
 function send() {
   const field = at("composer-text");
   const text = field.value.trim();
-  if (!text) return;
-  const turn = current.say(name("turn"), text);
-  if (!current.title) current.title = text.slice(0, 80);
+  if (attachments.busy || (!text && attachments.empty)) return;
+  const turn = current.say(name("turn"), text, attachments.take());
+  if (!current.title) current.title = (text || turn.files[0].name).slice(0, 80);
   sendTurn(current, turn);
   field.value = "";
   fit();
@@ -176,7 +217,8 @@ function send() {
 }
 
 function sendTurn(chat, turn) {
-  if (chat.attached) connection.send({ type: "message", chat_id: chat.id, turn_id: turn.id, content: turn.text });
+  const media = turn.files.map((file) => ({ data_url: file.dataUrl, name: file.name }));
+  if (chat.attached) connection.send({ type: "message", chat_id: chat.id, turn_id: turn.id, content: turn.text, ...(media.length ? { media } : {}) });
 }
 
 function stop() { if (current?.running) connection.send({ type: "cancel", chat_id: current.id }); }
@@ -203,8 +245,9 @@ function showTitle() {
 function showComposer() {
   const running = current?.running ?? false;
   at("stop").hidden = !running;
-  at("send").hidden = running && !at("composer-text").value.trim();
-  at("send").disabled = !at("composer-text").value.trim();
+  const nothing = !at("composer-text").value.trim() && attachments.empty;
+  at("send").hidden = running && nothing;
+  at("send").disabled = nothing || attachments.busy;
 }
 
 function fit() {
@@ -262,8 +305,11 @@ function announce(turn) {
 function say(text, visible = true) {
   at("announcer").textContent = text;
   if (visible) {
-    at("composer-note").textContent = text;
-    setTimeout(() => { at("composer-note").textContent = ""; }, 6000);
+    const note = at("composer-note");
+    note.textContent = text;
+    note.classList.add("said-now"); // shown on a phone, too
+    clearTimeout(noted);
+    noted = setTimeout(() => { note.textContent = ""; note.classList.remove("said-now"); }, 8000);
   }
 }
 
@@ -298,6 +344,34 @@ at("composer-text").addEventListener("input", fit);
 at("composer-text").addEventListener("keydown", (event) => {
   if (event.key === "Enter" && !event.shiftKey && !event.isComposing) { event.preventDefault(); send(); }
 });
+at("attach").addEventListener("click", () => at("files").click());
+at("files").addEventListener("change", () => {
+  attachments.add([...at("files").files]);
+  at("files").value = ""; // so that the same file can be chosen again
+  at("composer-text").focus();
+});
+document.addEventListener("paste", (event) => {
+  if (event.target === at("search") || runtimeIsShown() || !event.clipboardData?.files.length) return;
+  event.preventDefault();
+  attachments.add([...event.clipboardData.files]);
+});
+let dragged = 0; // elements under the pointer: entering a child leaves its parent
+const carriesFiles = (event) => event.dataTransfer?.types.includes("Files") && !runtimeIsShown();
+const showDrop = (by) => {
+  dragged = Math.max(0, dragged + by);
+  at("drop-limits").textContent = attachments.limitsInWords;
+  at("drop-here").hidden = dragged === 0;
+};
+document.addEventListener("dragenter", (event) => { if (carriesFiles(event)) { event.preventDefault(); showDrop(1); } });
+document.addEventListener("dragleave", (event) => { if (carriesFiles(event)) showDrop(-1); });
+document.addEventListener("dragover", (event) => { if (carriesFiles(event)) event.preventDefault(); });
+document.addEventListener("drop", (event) => {
+  if (!carriesFiles(event)) return;
+  event.preventDefault();
+  showDrop(-dragged);
+  attachments.add([...event.dataTransfer.files]);
+  at("composer-text").focus();
+});
 at("stop").addEventListener("click", stop);
 at("new-chat").addEventListener("click", newChat);
 at("open-sidebar").addEventListener("click", openSidebar);
@@ -329,6 +403,7 @@ document.addEventListener("keydown", (event) => {
   const inField = event.target.closest?.("input, textarea");
   if (document.querySelector("dialog[open]")) return;
   if (event.altKey && event.code === "KeyN") { event.preventDefault(); newChat(); }
+  else if (event.altKey && event.code === "KeyA" && !runtimeIsShown()) { event.preventDefault(); at("files").click(); }
   else if (event.altKey && event.code === "KeyR") { event.preventDefault(); toggleRuntime(); }
   else if (event.altKey && (event.key === "ArrowUp" || event.key === "ArrowDown")) { event.preventDefault(); step(event.key === "ArrowUp" ? -1 : 1); }
   else if (event.key === "Escape") {

@@ -12,6 +12,7 @@ const ALLOWED = {
   ],
   ALLOWED_ATTR: ["alt", "align", "checked", "class", "colspan", "disabled", "href", "rowspan", "src", "start", "title", "type"],
   ALLOWED_URI_REGEXP: /^(?:https?:|mailto:|#)/i,
+  ADD_URI_SAFE_ATTR: ["align", "checked", "colspan", "disabled", "rowspan", "start", "type"], // no addresses, and not tested as such
   ALLOW_DATA_ATTR: false,
   ALLOW_ARIA_ATTR: false,
   RETURN_DOM_FRAGMENT: true,

@@ -1,5 +1,6 @@
 // One turn on the screen: what was said, and the blocks of the answer, each updated in place.
 
+import { fileCard } from "./attachments.js";
 import { ICONS, icon, make, pretty, seconds } from "./elements.js";
 import { renderMarkdown } from "./markdown.js";
 
@@ -17,10 +18,11 @@ export class TurnView {
     this.turn = turn;
     this.decide = decide;
     this.said = make("p");
+    this.files = make("ul", { className: "said-files", "aria-label": "Files", hidden: true });
     this.answer = make("div", { className: "answer" });
     this.foot = make("div", { className: "turn-foot" });
     this.wait = make("div", { className: "waiting" });
-    this.element = make("article", { className: "turn" }, make("div", { className: "said" }, make("span", { className: "visually-hidden", textContent: "You said: " }), this.said), this.answer, this.wait, this.foot);
+    this.element = make("article", { className: "turn" }, make("div", { className: "said" }, make("span", { className: "visually-hidden", textContent: "You said: " }), this.files, this.said), this.answer, this.wait, this.foot);
     this.update();
   }
 
@@ -31,13 +33,21 @@ export class TurnView {
     this.element.dataset.turn = turn.id;
     this.element.dataset.state = turn.state;
     this.said.textContent = turn.text;
-    this.said.parentElement.hidden = !turn.text;
+    this.said.hidden = !turn.text;
+    this.said.parentElement.hidden = !turn.text && !turn.files.length;
+    this.#showFiles(turn);
     for (const block of turn.blocks) this.#update(block);
     const last = turn.blocks.at(-1);
     const writing = turn.state !== "ended" && last?.kind === "text" && !last.done && last.text !== "";
     this.element.classList.toggle("writing", writing);
     this.#showWaiting(turn, writing, last);
     this.#showFoot(turn);
+  }
+
+  #showFiles(turn) {
+    if (this.files.childElementCount === turn.files.length) return; // they never change
+    this.files.hidden = !turn.files.length;
+    this.files.replaceChildren(...turn.files.map((file) => make("li", {}, fileCard(file))));
   }
 
   #update(block) {
@@ -53,7 +63,7 @@ export class TurnView {
   #showWaiting(turn, writing, last) {
     const busy = last && ((last.kind === "tool" && last.phase === "started") || (last.kind === "approval" && !last.decision) || (last.kind === "reasoning" && !last.done));
     let shown = null;
-    if (turn.unsent) shown = make("p", { className: "waiting-note", textContent: "Waiting for the connection" });
+    if (turn.unsent) shown = make("p", { className: "waiting-note", textContent: document.documentElement.dataset.link === "open" ? "Sending" : "Waiting for the connection" });
     else if (turn.state === "queued" && turn.blocks.length === 0) shown = make("p", { className: "waiting-note", textContent: "Waiting for its turn" });
     else if (turn.state === "running" && !writing && !busy) shown = make("span", { className: "thinking", role: "img", "aria-label": "Working" });
     this.wait.replaceChildren(...(shown ? [shown] : []));
@@ -83,7 +93,7 @@ const MAKERS = {
     return {
       element,
       update() {
-        label.textContent = !block.done ? "Thinking" : block.endedAt ? `Thought for ${seconds(block.endedAt - block.startedAt)}` : "Thoughts";
+        label.textContent = !block.done ? "Thinking" : thoughtFor(block);
         if (thought.textContent !== block.text) thought.textContent = block.text;
       },
     };
@@ -147,6 +157,11 @@ const MAKERS = {
     return { element: make("p", { className: "block trouble", role: "alert", textContent: block.text }), update() {} };
   },
 };
+
+function thoughtFor({ startedAt, endedAt }) {
+  if (!endedAt) return "Thoughts";
+  return endedAt - startedAt < 1000 ? "Thought for a moment" : `Thought for ${seconds(endedAt - startedAt)}`;
+}
 
 function gistOf(args) {
   const first = Object.values(args)[0];
