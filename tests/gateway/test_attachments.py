@@ -95,26 +95,31 @@ def test_a_long_frame_without_files_is_refused_unread() -> None:
     assert said == read_client_frame('{"type":"message","content":"hi"}')
 
 
-@pytest.mark.slow  # those who hung up are noticed at the next ping
 async def test_only_so_many_send_long_messages_at_once_and_others_are_not_held_up() -> None:
     text = json.dumps({"content": "look", "media": [file_of(MIB)]}).encode()
     begun = b"\x81\xff" + len(text).to_bytes(8, "big") + bytes(4) + text[: MIB // 2]
+    hang_up = trio.CancelScope()
+
+    async def hold_all(stage: Stage) -> None:
+        with hang_up:
+            async with trio.open_nursery() as holders:
+                for _ in range(LONG_MESSAGES):
+                    holders.start_soon(hold, stage, begun)
+
     async with open_stage() as stage, stage.client() as waiting, stage.client() as other:
         door = door_of(stage)
-        async with trio.open_nursery() as holders:
-            for _ in range(LONG_MESSAGES):
-                holders.start_soon(hold, stage, begun)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(hold_all, stage)
             while door._places.borrowed_tokens < LONG_MESSAGES:  # noqa: ASYNC110 - the bytes are on their way
                 await trio.sleep(0.01)
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(waiting.say, text.decode())
-                while not door._places.statistics().tasks_waiting:  # noqa: ASYNC110 - as above
-                    await trio.sleep(0.01)
-                await other.say("short")
-                await other.until("turn_end", stop_reason="completed")
-                assert waiting.of("user_message") == []
-                holders.cancel_scope.cancel()
-                await waiting.until("turn_end", stop_reason="completed")
+            nursery.start_soon(waiting.say, text.decode())
+            while not door._places.statistics().tasks_waiting:  # noqa: ASYNC110 - as above
+                await trio.sleep(0.01)
+            await other.say("short")
+            await other.until("turn_end", stop_reason="completed")
+            assert waiting.of("user_message") == []
+            hang_up.cancel()
+            await waiting.until("turn_end", stop_reason="completed")
         while door._places.borrowed_tokens:  # noqa: ASYNC110 - each place is left when its message was followed
             await trio.sleep(0.01)
 
