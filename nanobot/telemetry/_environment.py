@@ -7,7 +7,6 @@ import functools
 import os
 import threading
 import time
-from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from nanobot.errors import ConfigError
@@ -149,6 +148,9 @@ def _exporters(variable: str, group: str) -> list[Any]:
     Raises:
       ConfigError: There is none of that name.
     """
+    # deferred: 20 ms, for those who export
+    from importlib.metadata import entry_points
+
     names = [name.strip() for name in os.environ.get(variable, "").split(",") if name.strip()]
     found = []
     for name in names or ["otlp"]:
