@@ -109,6 +109,35 @@ async def test_a_draining_gateway_finishes_its_turns_and_then_says_goodbye() -> 
         assert closed.value.reason.code == 1001
 
 
+async def test_an_http_request_that_is_on_its_way_when_the_gateway_ends_is_answered() -> None:
+    request = b"GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n"
+    async with open_stage() as stage:
+        port = stage.settings.http_port
+        async with (
+            await trio.open_tcp_stream("127.0.0.1", port) as used,
+            await trio.open_tcp_stream("127.0.0.1", port) as new,
+        ):
+            await used.send_all(request)
+            await until_ok(used)
+            stage.gateway.stop()
+            with pytest.raises(OSError, match="connect"):
+                while True:
+                    await (await trio.open_tcp_stream("127.0.0.1", port)).aclose()
+            for stream in (used, new):
+                await stream.send_all(request)
+            for stream in (used, new):
+                await until_ok(stream)
+
+
+async def until_ok(stream: trio.SocketStream) -> None:
+    """Read one answer to its end."""
+    got = b""
+    while not got.endswith(b'{"status":"ok"}'):
+        piece = await stream.receive_some()
+        assert piece, got
+        got += piece
+
+
 async def test_a_turn_that_outlasts_the_draining_is_cancelled_and_its_client_told() -> None:
     stalls = Answer("one two", fault=Stall(after_deltas=1))
     async with open_stage(lambda _: stalls, drain_s=0.1) as stage, stage.client() as client:
