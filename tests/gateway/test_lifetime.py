@@ -8,13 +8,16 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 import trio
 from trio_websocket import ConnectionClosed, open_websocket_url
 
+from nanobot.errors import StoreError
 from nanobot.providers import ModelRequest
+from nanobot.sessions import SessionRecord
 from nanobot.testing import Answer, Stall, scripted_server
 from tests.gateway.conftest import Client, open_stage
 from tests.sdk.test_problem import Down
@@ -53,6 +56,27 @@ async def test_a_gateway_whose_store_is_gone_is_not_ready_and_says_no_more() -> 
         assert answer.status_code == 503
         assert answer.json() == {"status": "not ready", "problem": "the store cannot be used"}
         assert (await client.get(f"{stage.page}/health")).status_code == 200
+
+
+class Gone(Down):
+    """Its sessions cannot be read either."""
+
+    def read(self, key: str, **how: Any) -> SessionRecord | None:
+        raise StoreError("cannot reach postgres.internal")
+
+
+async def test_what_a_store_says_is_for_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    async with open_stage(store=Gone()) as stage, stage.client() as client:
+        await client.say("hi")
+        turn = await client.until("error")
+        await client.until("turn_end")
+        assert "postgres.internal" in caplog.text
+        caplog.clear()
+        await client.say({"type": "list_chats"})
+        listing = await client.until("error", reason="unavailable")
+        assert "postgres.internal" in caplog.text
+    said = "The session store failed; the server's log says how."
+    assert (turn["detail"], listing["detail"]) == (said, said)
 
 
 async def test_sessions_that_nobody_uses_are_compacted_while_the_gateway_runs(home: Path) -> None:
