@@ -217,7 +217,9 @@ def test_a_secret_that_our_own_cut_of_an_error_left_a_piece_of_is_not_written(
         provider=recording, store=InMemoryStore(), workspace=tmp_path / "w", tools=[connect]
     ) as bot:
         assert bot.run_sync("Hi").content == "It failed."
-        told = bot.sessions.get("sdk:default").messages[2]["content"]
+        kept = bot.sessions.get("sdk:default")
+        assert kept is not None
+        told = kept.messages[2]["content"]
     assert told.endswith("x" + CANARY[:shown])  # the model hears what the tool said
     assert CANARY[:8] not in file.read_text()
     assert f"x{SECRET}" in file.read_text()

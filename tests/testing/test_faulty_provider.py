@@ -155,7 +155,12 @@ async def test_only_what_the_model_says_is_counted_and_a_drip_takes_its_time(
     autojump_clock: MockClock,
 ) -> None:
     answer = Answer("said", reasoning="thought", tool_calls=[("look", {})])
-    told = [UsageDelta(Usage(1, 0, 1)), TextDelta("a"), UsageDelta(Usage(1, 1, 2)), TextDelta("b")]
+    told: list[Delta] = [
+        UsageDelta(Usage(1, 0, 1)),
+        TextDelta("a"),
+        UsageDelta(Usage(1, 1, 2)),
+        TextDelta("b"),
+    ]
 
     class Inner(ScriptedProvider):
         async def open(self, request: ModelRequest) -> Any:
