@@ -18,7 +18,7 @@ from typing import Any, get_args
 
 import pytest
 import trio
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
 from nanobot.errors import ToolError
@@ -281,6 +281,10 @@ async def test_without_ripgrep_re2_takes_no_longer_for_a_pattern_that_backtracks
 
 @needs_re2
 @settings(max_examples=300)
+@example(pattern=r"\w+$", line="né", flags="")
+@example(pattern="A+", line="a", flags="i")
+@example(pattern="a+", line="a+", flags="f")
+@example(pattern="a{,2}", line="aaa", flags="")
 @given(
     pattern=st.lists(
         st.sampled_from([
