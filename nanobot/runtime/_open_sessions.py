@@ -374,7 +374,8 @@ class _Opening:
             sessions._views.pop(key, None)
             if view is None or (known != leased.position and not leased.appended):
                 view = await sessions._view_of(leased.record, leased.position)
-            pending = await sessions._pending(key)
+            # What was taken in while the message went along is said after it: the next turn stores that.
+            pending = _NOTHING if leased.appended else await sessions._pending(key)
         except BaseException:
             # Shielded, and bounded.
             await release_lease(sessions._store, leased.lease)  # noqa: ASYNC102

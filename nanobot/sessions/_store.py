@@ -103,7 +103,8 @@ class SessionStore(Protocol):
 
         Raises:
           SessionGone: The session was cleared, replaced or deleted since the lease was given.
-          SessionFenced: The lease has ended.
+          SessionFenced: The lease has ended. For this process it counts until it is given back: another process may own the
+            session by now, but of those who wait here nobody overlaps with a turn that does not know yet that it lost.
           UsageError: The metadata is not JSON, the summary covers messages that do not exist, or there is a slip for a
             session that would still not exist.
         """

@@ -253,6 +253,29 @@ async def test_a_process_that_slept_past_its_lease_writes_nothing_when_it_wakes(
             assert await contents(store, "a") == ["from the first owner", "from the second owner"]
 
 
+async def test_a_turn_that_lost_its_lease_ends_before_the_next_one_of_its_process_begins(
+    url: str,
+) -> None:
+    async with opened(url) as one, opened(url) as another:
+        given: list[Leased] = []
+
+        async def next_turn() -> None:
+            async with open_lease(one, "a") as leased:
+                given.append(leased)
+
+        async with trio.open_nursery() as nursery:
+            async with open_lease(one, "a") as lost:
+                run_sql(url, "DELETE FROM nanobot_lease")
+                nursery.start_soon(next_turn)
+                with pytest.raises(SessionFenced):
+                    await one.append(lost.lease, [UserMessage("late")])
+                for number in range(5):  # round trips of others: time enough to overtake
+                    async with open_lease(another, "a") as leased:
+                        await another.append(leased.lease, [UserMessage(str(number))])
+                assert not given
+        assert [each.position.sequence for each in given] == [5]
+
+
 @pytest.mark.slow  # it waits for leases to run out, or not to
 async def test_a_process_that_lives_keeps_its_lease_however_long_its_turn_takes(url: str) -> None:
     with child("hold", url, "a") as process:
