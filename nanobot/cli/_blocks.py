@@ -50,9 +50,9 @@ class MarkdownBlocks:
             self._fence = fence[1]
         elif fence and line.strip() == fence[1] and fence[1].startswith(self._fence):
             self._fence = ""
-        self._blank = not line.strip() and not self._fence
         if line.strip() or self._lines:
             self._lines.append(line)
+        self._blank = bool(self._lines) and not line.strip() and not self._fence
         return done
 
     def _continues(self, line: str) -> bool:

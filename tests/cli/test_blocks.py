@@ -46,6 +46,8 @@ def blocks_of(pieces: list[str]) -> list[str]:
         ("```\na\n\nb\n```\n\nend", ["```\na\n\nb\n```\n\n", "end"]),
         ("````\n```\n\n```\n````\n\nend", ["````\n```\n\n```\n````\n\n", "end"]),
         ("\n\n\n", []),
+        ("\n- a\n\n- b\n", ["- a\n\n- b\n"]),
+        ("\n\n  a", ["  a"]),
     ],
 )
 def test_a_block_ends_where_nothing_can_be_added_to_it(text: str, blocks: list[str]) -> None:
