@@ -50,6 +50,7 @@ class Tally:
     __slots__ = (
         "_current",
         "_estimate",
+        "_inside",
         "_iteration",
         "_request",
         "_started",
@@ -72,6 +73,7 @@ class Tally:
         self._iteration: int | None = None
         self._request: ModelRequest | None = None  # that has no attempt yet
         self._current: tuple[Attempt, ModelRequest] | None = None  # that has not ended
+        self._inside: dict[Tally, None] = {}  # of subagents at work; insertion-ordered
         self.attempts: list[Attempt] = []
         self.request_count = 0
         self.usage = Usage()
@@ -136,8 +138,13 @@ class Tally:
         """A new one that estimates as this one does."""
         return Tally(self._estimate)
 
+    def join(self, subagent: Tally) -> None:
+        """A subagent begins: what is written down meanwhile has what it has cost by then."""
+        self._inside[subagent] = None
+
     def include(self, subagent: Tally) -> None:
         """Count all that the run of a subagent has cost; it belongs to the run, and to no iteration."""
+        self._inside.pop(subagent, None)
         self.attempts += subagent.attempts
         self.request_count += subagent.request_count
         self.usage += subagent.usage
@@ -146,10 +153,17 @@ class Tally:
         self.subagent_usage += subagent.usage
 
     def to_ledger(self) -> Ledger:
-        """What has ended, to be written down."""
+        """What has ended, to be written down; of subagents that are at work as well."""
         current = None if self._current is None else self._current[0]
-        ended = tuple(attempt for attempt in self.attempts if attempt is not current)
-        return Ledger(ended, self.subagents, self.subagent_usage)
+        ended = [attempt for attempt in self.attempts if attempt is not current]
+        subagents, subagent_usage = self.subagents, self.subagent_usage
+        for part in [inside.to_ledger() for inside in self._inside]:
+            ended += part.attempts
+            subagents += 1 + part.subagents
+            subagent_usage = sum(
+                (one.usage for one in part.attempts if one.usage is not None), subagent_usage
+            )
+        return Ledger(tuple(ended), subagents, subagent_usage)
 
     def go_on_from(self, ledger: Ledger) -> None:
         """Begin with what an earlier run of the turn had written down."""

@@ -37,6 +37,8 @@ class Readiness(Struct, kw_only=True, rename="camel"):
       store: Where sessions are kept: `kind`, and `path` or `address`.
       tools: The names of the built-in tools that are on.
       mcp_servers: Name → `command` or address of each MCP server.
+      telemetry: Whether runs are told to OpenTelemetry.
+      captures_content: Whether what was said is told as well.
       unknown_keys: Keys of the configuration that nothing uses.
     """
 
@@ -59,6 +61,8 @@ class Readiness(Struct, kw_only=True, rename="camel"):
     store: dict[str, str] = field(default_factory=dict)
     tools: list[str] = field(default_factory=list)
     mcp_servers: dict[str, str] = field(default_factory=dict)
+    telemetry: bool = False
+    captures_content: bool = False
     unknown_keys: list[str] = field(default_factory=list)
 
 
@@ -90,6 +94,8 @@ def _fill_config(
     found.presets = [*config.model_presets]
     found.mcp_servers = {name: _place(server) for name, server in config.tools.mcp_servers.items()}
     found.tools = _tool_names(config, env)
+    found.telemetry = config.telemetry.enabled
+    found.captures_content = found.telemetry and config.telemetry.capture_content
     workspace = instance.workspace_path(config)
     found.workspace = str(workspace)
     found.workspace_exists = workspace.is_dir()

@@ -112,6 +112,10 @@ def _rows(found: Readiness) -> list[tuple[str, Text]]:
         row("tools", ", ".join(found.tools) or "none")
     for name, place in found.mcp_servers.items():
         row("mcp", name, place)
+    if found.telemetry:
+        row("telemetry", "on", "with what was said" if found.captures_content else "")
+    elif found.config_path:
+        row("telemetry", "off")
     for key in found.unknown_keys:
         row("unused key", key, "nothing reads it", style="yellow")
     if found.notice:

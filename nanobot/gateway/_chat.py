@@ -30,6 +30,7 @@ from ._server_frames import (
     UserMessage,
 )
 from ._settings import GatewaySettings
+from ._told import told
 from ._translate import TurnTranslator
 
 __all__ = ["Chat", "Watcher", "session_key"]
@@ -335,7 +336,7 @@ class Chat:
         except BotClosed:
             reason, detail = "error", "The server is shutting down."
         except NanobotError as error:
-            reason, detail = "error", str(error)
+            reason, detail = "error", told(error)
         except Exception:  # noqa: BLE001 - a tool's, a hook's or our bug must end neither the chat nor the gateway
             _log.exception("a turn of chat %s failed", self.chat_id)
             reason, detail = "error", "The turn failed because of a bug; the server's log has it."

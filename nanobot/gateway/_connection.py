@@ -67,6 +67,7 @@ from ._server_frames import (
 )
 from ._settings import GatewaySettings
 from ._sidebar import Sidebar
+from ._told import told
 from ._wire import Wire, text_frame
 
 __all__ = ["GOING_AWAY", "TOO_SLOW", "Connection", "Floor"]
@@ -327,7 +328,7 @@ class Connection:
                 turn_id = error.turn_id or None
                 self._answer(Error(error.detail, error.reason, error.chat_id, turn_id))
             except NanobotError as error:
-                self._answer(Error(str(error), "unavailable"))
+                self._answer(Error(told(error), "unavailable"))
             del message
             self._wire.message_done()
 

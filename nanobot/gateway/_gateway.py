@@ -13,13 +13,13 @@ from trio_websocket import WebSocketConnection
 
 from actors import TrioNotify
 from nanobot import Nanobot
+from nanobot._http_connections import HttpConnections
 from nanobot.runtime import LATENCY_BOUNDS_S
 
 from ._admission import Admission, Handshake
 from ._chats import Chats
 from ._connection import GOING_AWAY, Connection, new_chat_id
 from ._http import make_app
-from ._http_door import HttpDoor
 from ._media import MediaFolder
 from ._page_files import PageFile, read_page
 from ._runtime_view import shown_statistics
@@ -38,6 +38,15 @@ _LOOK_EVERY_S: Final = 1.0
 _BACKLOG: Final = 1_024
 _LEAVE_S: Final = 3.0
 """How long clients have at the end to take what is under way to them and the reason why they are closed."""
+
+_IDLE_HTTP_S: Final = 30.0
+"""How long an HTTP connection may be without a complete request head: browsers keep theirs, and open them anew."""
+
+_WRITE_WITHIN_S: Final = 20.0
+"""How long an HTTP client may take to accept the next piece of a file."""
+
+_MOST_HTTP: Final = 1_000
+"""HTTP connections at once."""
 
 
 class Gateway:
@@ -92,12 +101,24 @@ class Gateway:
             self.settings = settings.with_ports(
                 websocket_port=_port(websocket), http_port=_port(http)
             )
+            pages = self._http(page)
             async with trio.open_nursery() as everything:
-                await everything.start(partial(trio.serve_listeners, self._http(page).take, http))
-                everything.start_soon(self._look_at_runtime)
-                await self._serve_turns(everything, websocket, task_status)
-                await self._send_clients_away()
-                everything.cancel_scope.cancel()
+                try:
+                    everything.start_soon(self._look_at_runtime)
+                    async with (
+                        trio.open_nursery() as door
+                    ):  # open to the end, for whoever asks whether we are ready
+                        door.start_soon(pages.serve, http, everything)
+                        await self._serve_turns(everything, websocket, task_status)
+                        door.cancel_scope.cancel()
+                    await pages.stop_idle()
+                    with trio.move_on_after(_LEAVE_S):
+                        async with trio.open_nursery() as leaving:
+                            leaving.start_soon(self._send_clients_away)
+                            leaving.start_soon(pages.wait_closed)
+                    everything.cancel_scope.cancel()
+                finally:
+                    pages.close_all()  # before the nursery waits: hypercorn shields its writes
 
     async def _serve_turns(
         self,
@@ -127,20 +148,20 @@ class Gateway:
     async def _send_clients_away(self) -> None:
         for connection in self._connections:
             connection.leave(GOING_AWAY, "the server is shutting down")
-        with trio.move_on_after(_LEAVE_S):
-            while self._connections:
-                await self._left.notified()
+        while self._connections:
+            await self._left.notified()
 
-    def _http(self, page: dict[str, PageFile]) -> HttpDoor:
-        return HttpDoor(
-            make_app(
-                self.settings,
-                self._tokens,
-                page,
-                draining=lambda: self.draining,
-                problem=self.bot.runtime.problem,
-                now=trio.current_time,
-            )
+    def _http(self, page: dict[str, PageFile]) -> HttpConnections:
+        app = make_app(
+            self.settings,
+            self._tokens,
+            page,
+            draining=lambda: self.draining,
+            problem=self.bot.runtime.problem,
+            now=trio.current_time,
+        )
+        return HttpConnections(
+            app, _log, write_within_s=_WRITE_WITHIN_S, idle_s=_IDLE_HTTP_S, most=_MOST_HTTP
         )
 
     def _door(self) -> WebSocketDoor:

@@ -255,6 +255,7 @@ class Subagents:
         )
         subagent = _Subagent(id_, label, run, tally, awaited=awaited)
         self._alive[subagent] = None
+        self._tally.join(tally)
         if self._purse is not None:
             self._purse.join(tally)
         run.call.on_settled(lambda: self._ended(subagent))

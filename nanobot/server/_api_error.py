@@ -35,6 +35,9 @@ _PROVIDER_FAILURES: Final[dict[str, tuple[int, str]]] = {
 """By `metadata["exception_type"]`. A key of ours that the model service refuses is no 401: that would tell clients to
 change theirs."""
 
+_STORE_FAILED: Final = "The session store failed; the server's log says how."
+"""A `StoreError` names a file, or a database and its address: nothing that a client has to know."""
+
 _REASONS: Final[dict[str, tuple[int, str]]] = {
     "timeout": (504, "timeout"),
     "budget": (429, "budget_exceeded"),
@@ -128,14 +131,14 @@ def error_from_failure(
 
 
 def error_from_exception(error: Exception) -> ApiError:
-    """Translate what a run raised. The text of an unforeseen exception stays here: it may name anything."""
+    """Translate what a run raised. The text of an unforeseen exception, or a store's, stays here: it may name anything."""
     match error:
         case ApiError():
             return error
         case ConfigError():
             return ApiError(500, str(error), code="not_configured", headers=_FINAL)
         case StoreError():
-            return ApiError(500, str(error), code="store_failed", headers=_FINAL)
+            return ApiError(500, _STORE_FAILED, code="store_failed", headers=_FINAL)
         case SessionBusy():  # nothing has happened: sending it again is right
             return ApiError(429, str(error), code="session_busy", headers={"retry-after": "1"})
         case UsageError():

@@ -10,13 +10,13 @@ from typing import Final
 import trio
 
 from nanobot.agent import STREAM_EVENT_RUN_COMPLETED, STREAM_EVENT_RUN_FAILED, StreamEvent
-from nanobot.errors import NanobotError
+from nanobot.errors import NanobotError, StoreError
 from nanobot.sdk import EventReader, RunStream
 
 from ._api_error import ApiError, error_from_exception, error_from_failure
 from ._client import ClientGone
 
-__all__ = ["TERMINAL", "Following", "follow", "shutting_down"]
+__all__ = ["TERMINAL", "Following", "follow", "noted", "shutting_down"]
 
 _log = logging.getLogger("nanobot.server")
 
@@ -80,9 +80,7 @@ class Following:
         try:
             result = await self._run.wait()
         except Exception as error:  # noqa: BLE001 - a bug of ours, of a hook or of a tool: the client is told that there is one
-            if not isinstance(error, NanobotError):
-                _log.exception("a run failed unexpectedly")
-            return error_from_exception(error)
+            return noted(error)
         return error_from_failure(result.stop_reason, result.error, result.metadata)
 
 
@@ -113,6 +111,15 @@ async def follow(
         watchers.start_soon(watch, hurry, shutting_down())
         yield following
         watchers.cancel_scope.cancel()
+
+
+def noted(error: Exception) -> ApiError:
+    """What a client is told of what a run raised. The log has what it is not told."""
+    if isinstance(error, StoreError):
+        _log.error("a run failed: %s", error)
+    elif not isinstance(error, NanobotError | ApiError):
+        _log.error("a run failed unexpectedly", exc_info=error)
+    return error_from_exception(error)
 
 
 def shutting_down() -> ApiError:

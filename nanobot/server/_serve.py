@@ -9,11 +9,12 @@ from typing import Final
 
 import trio
 
+from nanobot._http_connections import HttpConnections
 from nanobot.sdk import Nanobot
 
 from ._access import check_bind
 from ._app import make_app
-from ._connections import Connections
+from ._limits import IDLE_CONNECTION_S, WRITE_WITHIN_S
 from ._service import ServerSettings, Service
 
 __all__ = ["serve"]
@@ -53,7 +54,9 @@ async def serve(
     """
     check_bind(host, settings.api_key)
     service = Service(bot, settings)
-    connections = Connections(make_app(service))
+    connections = HttpConnections(
+        make_app(service), _log, write_within_s=WRITE_WITHIN_S, idle_s=IDLE_CONNECTION_S
+    )
     listeners = await trio.open_tcp_listeners(port, host=host, backlog=_BACKLOG)
     try:
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
@@ -78,7 +81,9 @@ async def serve(
             _log.info("sessions flushed: %d", written)
 
 
-async def _drain(service: Service, connections: Connections, signals: AsyncIterator[int]) -> None:
+async def _drain(
+    service: Service, connections: HttpConnections, signals: AsyncIterator[int]
+) -> None:
     service.drain()
     await connections.stop_idle()
     _log.info("draining: %d requests are open", service.open_requests)

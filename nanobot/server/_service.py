@@ -14,9 +14,9 @@ from nanobot.config import ApiSettings
 from nanobot.sdk import Nanobot
 
 from ._admission import Admission
-from ._api_error import ApiError, error_from_exception
+from ._api_error import ApiError
 from ._client import BodyBudget, Client
-from ._following import Following, follow, shutting_down
+from ._following import Following, follow, noted, shutting_down
 from ._metrics import Metrics, exposition
 from ._question import Question
 from ._runtime_metrics import runtime_text
@@ -221,7 +221,7 @@ class Service:
                         join_deltas=True,
                     )
                 except Exception as error:
-                    raise error_from_exception(error) from error
+                    raise noted(error) from error
                 async with follow(
                     run,
                     client_gone=client.wait_gone,

@@ -278,10 +278,13 @@ def scrubbed(batches: Sequence[Sequence[Delta]], scrubber: Scrubber) -> list[lis
     for batch in batches:
         line: list[dict[str, Any]] = []
         for delta in batch:
-            stream, _ = _piece(delta)
+            stream, piece = _piece(delta)
             value = scrubber.value(delta_to_builtins(delta))
-            if stream in replaced:
+            if stream is not None:
                 name = "arguments" if isinstance(delta, ToolCallDelta) else "text"
+                # A piece ends where the service sends it: only the whole says whether that cuts a secret.
+                value[name] = piece
+            if stream in replaced:
                 value[name] = "" if stream in begun else replaced[stream]
                 begun.add(stream)
                 if name == "text" and not value[name]:

@@ -16,6 +16,10 @@ _SECRET_NAMES: Final = re.compile(r"KEY|TOKEN|SECRET|PASSW|CREDENTIAL", re.IGNOR
 _LEAST_CHARS: Final = 8
 """Values of variables that are shorter ("1", "true", "local") stand in ordinary texts."""
 
+_CUT_BEFORE: Final = re.compile(r"\Z|(?=\n\[)|(?=[ ]?…)")
+_CUT_AFTER: Final = re.compile(r"\A|(?<=\]\n)|(?<=…)|(?<=…\s)")
+"""Where a text may have been cut: at its ends, at a notice such as `[The beginning and the end of …]`, at an ellipsis."""
+
 _PATTERNS: Final = re.compile(
     r"""
       \b(?:sk|pk|rk)-[A-Za-z0-9_-]{16,}                  # OpenAI, Anthropic and many others
@@ -57,12 +61,50 @@ class Scrubber:
         # The longest first: one secret may be the beginning of another.
         longest_first = sorted(known, key=len, reverse=True)
         self._known = re.compile("|".join(map(re.escape, longest_first))) if known else None
+        self._long = [secret for secret in longest_first if len(secret) > _LEAST_CHARS]
 
     def text(self, text: str) -> str:
-        """The text without its secrets."""
+        """The text without its secrets, and without a piece of one that was cut where the text was."""
         if self._known is not None:
             text = self._known.sub(SECRET, text)
-        return _PATTERNS.sub(SECRET, text)
+        text = _PATTERNS.sub(SECRET, text)
+        return self._without_pieces(text) if self._long else text
+
+    def _without_pieces(self, text: str) -> str:
+        pieces = [
+            (start, cut.start())
+            for cut in _CUT_BEFORE.finditer(text)
+            if (start := self._begun(text, cut.start())) is not None
+        ]
+        pieces += [
+            (cut.end(), end)
+            for cut in _CUT_AFTER.finditer(text)
+            if (end := self._ended(text, cut.end())) is not None
+        ]
+        for start, end in sorted(pieces, reverse=True):
+            text = text[:start] + SECRET + text[end:]
+        return text
+
+    def _begun(self, text: str, cut: int) -> int | None:
+        """Where a secret begins of which only the beginning stands before a cut."""
+        for secret in self._long:
+            at = max(0, cut - len(secret) + 1)
+            while (at := text.find(secret[:_LEAST_CHARS], at, cut)) >= 0:
+                if secret.startswith(text[at:cut]):
+                    return at
+                at += 1
+        return None
+
+    def _ended(self, text: str, cut: int) -> int | None:
+        """Where a secret ends of which only the end stands behind a cut."""
+        for secret in self._long:
+            at = cut + len(secret) - 1
+            while (at := text.rfind(secret[-_LEAST_CHARS:], cut, at)) >= 0:
+                end = at + _LEAST_CHARS
+                if secret.endswith(text[cut:end]):
+                    return end
+                at += _LEAST_CHARS - 1
+        return None
 
     def value(self, value: Any) -> Any:
         """The same for every text in a JSON value, names of members included."""

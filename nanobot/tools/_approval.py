@@ -35,7 +35,7 @@ _log = logging.getLogger("nanobot.approval")
 _WILD: Final = frozenset("*?[")
 
 _NOBODY: Final = "it needs somebody's approval, and nobody is there to give it. Do without it, or say what you would need it for."
-_CANNOT_WAIT: Final = (
+CANNOT_WAIT: Final = (
     "it needs somebody's approval, and this run cannot wait for it. Say what you would need it for."
 )
 _DENIED: Final = (
@@ -147,7 +147,7 @@ class Approval(Struct, frozen=True, eq=False):
             case Park(expires_s=expires_s) if self.may_park:
                 return Park(self.expires_s if expires_s is None else expires_s)
             case Park():
-                return Denied(_CANNOT_WAIT)
+                return Denied(CANNOT_WAIT)
         _log.error(
             "the approver answered with %s about %s, which is neither yes nor no; it is not run",
             type(answer).__name__,

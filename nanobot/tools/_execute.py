@@ -15,7 +15,15 @@ from msgspec.structs import replace
 from nanobot.errors import ToolError, ToolTimedOut
 from nanobot.messages import TextPart, ToolCall, ToolOutcome
 
-from ._approval import NO_APPROVAL, Approval, ApprovalRequest, Decision, Denied, Park
+from ._approval import (
+    CANNOT_WAIT,
+    NO_APPROVAL,
+    Approval,
+    ApprovalRequest,
+    Decision,
+    Denied,
+    Park,
+)
 from ._arguments import decode_arguments
 from ._cross import Cross, run_here
 from ._kept_results import keep_result
@@ -213,7 +221,11 @@ async def execute(
     if prepared.needs_approval:
         approval = replace(approval, may_park=False)
         refused = await ask_about(prepared, approval, context, cross)
-        if isinstance(refused, ToolResult):
+        if isinstance(
+            refused, ParkedCall
+        ):  # not expected, and no reason to run what nobody approved
+            return denied(call, CANNOT_WAIT)
+        if refused is not None:
             return refused
     return await perform(prepared, context, cross=cross, max_result_chars=max_result_chars)
 

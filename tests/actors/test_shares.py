@@ -90,3 +90,14 @@ def test_a_ticket_arrives_once_and_there_is_a_place() -> None:
         shares.arrive("x", "b")
     with pytest.raises(ValueError, match="at least one place"):
         Shares(0)
+
+
+def test_nothing_is_kept_of_groups_that_are_gone() -> None:
+    shares: Shares[int] = Shares(2)
+    for ticket in range(100):
+        shares.arrive(ticket, f"group {ticket}")
+    shares.withdraw(99)
+    for ticket in range(99):
+        shares.leave(ticket)
+    kept = (shares._inside, shares._waiting, shares._taken, shares._queues, shares._ranks)
+    assert kept == ({}, {}, {}, {}, {})

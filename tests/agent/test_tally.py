@@ -90,3 +90,35 @@ def test_what_is_read_from_a_cache_and_written_to_it_has_its_own_price() -> None
     # no price for writing is known here: it costs what the rest of the prompt does
     assert cost_usd("openai", "gpt-4.1", usage) == pytest.approx(0.4 * 2 + 0.6 * 0.5 + 0.01 * 8)
     assert cost_usd("openrouter", "openai/gpt-4.1", usage) is None
+
+
+def test_what_is_written_down_has_what_subagents_at_work_have_cost_by_then() -> None:
+    def spends(tally: Tally, tokens: int) -> None:
+        tally.begin(REQUEST)
+        tally.answering("openai")
+        tally.end("answered", Usage(tokens, 0, tokens))
+
+    outer = Tally(estimate_by_length)
+    spends(outer, 100)
+    inside, innermost = outer.another(), outer.another()
+    outer.join(inside)
+    inside.join(innermost)
+    spends(inside, 20)
+    spends(innermost, 3)
+    inside.begin(REQUEST)
+    inside.asking("openai", REQUEST)  # under way: what it costs is not known yet
+    written = outer.to_ledger()
+    assert outer.usage.total_tokens == 100  # what the run has is counted once they end
+    gone_on = Tally(estimate_by_length)
+    gone_on.go_on_from(written)
+    assert (gone_on.usage.total_tokens, gone_on.request_count) == (123, 3)
+    assert (gone_on.subagents, gone_on.subagent_usage.total_tokens) == (2, 23)
+
+    inside.accepted()
+    inside.end("cancelled", Usage(1, 0, 1))
+    inside.include(innermost)
+    outer.include(inside)
+    assert outer.usage.total_tokens == 124
+    ended = outer.to_ledger()
+    assert (ended.subagents, ended.subagent_usage.total_tokens) == (2, 24)
+    assert sum(one.usage.total_tokens for one in ended.attempts if one.usage is not None) == 124

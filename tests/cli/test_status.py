@@ -123,3 +123,24 @@ def test_check_fails_if_the_service_does_not_take_the_key(
         assert found["ready"] is True
         assert found["check"]["ok"] is False
         assert "nanobot status" in found["check"]["do"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "shown"),
+    [
+        ({}, "off"),
+        ({"enabled": True}, "on"),
+        ({"enabled": True, "captureContent": True}, "on  with what was said"),
+        ({"captureContent": True}, "off"),
+    ],
+)
+def test_it_says_whether_runs_are_told_to_opentelemetry(
+    invoke: Invoke, configure: Configure, settings: dict[str, bool], shown: str
+) -> None:
+    configure("http://127.0.0.1:9/v1", others={"telemetry": settings})
+    answer = invoke("status")
+    (row,) = [line for line in answer.output.splitlines() if line.startswith("telemetry")]
+    assert row.removeprefix("telemetry").strip() == shown
+    found = json.loads(invoke("status", "--json").output)
+    assert found["telemetry"] is settings.get("enabled", False)
+    assert found["capturesContent"] is (shown == "on  with what was said")

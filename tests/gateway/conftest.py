@@ -15,6 +15,7 @@ from trio_websocket import WebSocketConnection, open_websocket_url
 
 from nanobot import Nanobot
 from nanobot.gateway import Gateway, GatewaySettings
+from nanobot.sessions import InMemoryStore
 from nanobot.testing import ScriptedProvider
 from nanobot.tools import Tool
 
@@ -93,11 +94,12 @@ async def open_stage(
     tools: Sequence[Tool] = (),
     settings: GatewaySettings = ANY_PORT,
     limit_s: float = LIMIT_S,
+    store: InMemoryStore | None = None,
     **changes: Any,
 ) -> AsyncIterator[Stage]:
     """Run a gateway for the length of a block; `changes` are settings."""
     provider = ScriptedProvider((lambda _: "Hello there.") if answers is None else answers)
-    async with Nanobot.from_config(provider=provider, tools=tools) as bot:
+    async with Nanobot.from_config(provider=provider, tools=tools, store=store) as bot:
         gateway = Gateway(bot, replace(settings, **changes))
         with trio.fail_after(limit_s):
             async with trio.open_nursery() as nursery:

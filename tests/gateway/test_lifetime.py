@@ -8,13 +8,16 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 import trio
 from trio_websocket import ConnectionClosed, open_websocket_url
 
+from nanobot.errors import StoreError
 from nanobot.providers import ModelRequest
+from nanobot.sessions import SessionRecord
 from nanobot.testing import Answer, Stall, scripted_server
 from tests.gateway.conftest import Client, open_stage
 from tests.sdk.test_problem import Down
@@ -53,6 +56,27 @@ async def test_a_gateway_whose_store_is_gone_is_not_ready_and_says_no_more() -> 
         assert answer.status_code == 503
         assert answer.json() == {"status": "not ready", "problem": "the store cannot be used"}
         assert (await client.get(f"{stage.page}/health")).status_code == 200
+
+
+class Gone(Down):
+    """Its sessions cannot be read either."""
+
+    def read(self, key: str, **how: Any) -> SessionRecord | None:
+        raise StoreError("cannot reach postgres.internal")
+
+
+async def test_what_a_store_says_is_for_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    async with open_stage(store=Gone()) as stage, stage.client() as client:
+        await client.say("hi")
+        turn = await client.until("error")
+        await client.until("turn_end")
+        assert "postgres.internal" in caplog.text
+        caplog.clear()
+        await client.say({"type": "list_chats"})
+        listing = await client.until("error", reason="unavailable")
+        assert "postgres.internal" in caplog.text
+    said = "The session store failed; the server's log says how."
+    assert (turn["detail"], listing["detail"]) == (said, said)
 
 
 async def test_sessions_that_nobody_uses_are_compacted_while_the_gateway_runs(home: Path) -> None:
@@ -107,6 +131,35 @@ async def test_a_draining_gateway_finishes_its_turns_and_then_says_goodbye() -> 
             await client.next()
         assert closed.value.reason is not None
         assert closed.value.reason.code == 1001
+
+
+async def test_an_http_request_that_is_on_its_way_when_the_gateway_ends_is_answered() -> None:
+    request = b"GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n"
+    async with open_stage() as stage:
+        port = stage.settings.http_port
+        async with (
+            await trio.open_tcp_stream("127.0.0.1", port) as used,
+            await trio.open_tcp_stream("127.0.0.1", port) as new,
+        ):
+            await used.send_all(request)
+            await until_ok(used)
+            stage.gateway.stop()
+            with pytest.raises(OSError, match="connect"):
+                while True:
+                    await (await trio.open_tcp_stream("127.0.0.1", port)).aclose()
+            for stream in (used, new):
+                await stream.send_all(request)
+            for stream in (used, new):
+                await until_ok(stream)
+
+
+async def until_ok(stream: trio.SocketStream) -> None:
+    """Read one answer to its end."""
+    got = b""
+    while not got.endswith(b'{"status":"ok"}'):
+        piece = await stream.receive_some()
+        assert piece, got
+        got += piece
 
 
 async def test_a_turn_that_outlasts_the_draining_is_cancelled_and_its_client_told() -> None:

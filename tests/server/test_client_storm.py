@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import random
 from functools import partial
 from pathlib import Path
@@ -11,9 +12,9 @@ import pytest
 import trio
 
 from nanobot import tool
+from nanobot._http_connections import HttpConnections
 from nanobot.server import ServerSettings, Service, make_app
 from nanobot.server._client import BodyBudget
-from nanobot.server._connections import Connections
 from nanobot.server._limits import MAX_BODIES_BYTES
 from nanobot.testing import Answer, ScriptedProvider, no_leaks
 from tests.sdk.bots import NOTHING, rest_of
@@ -41,7 +42,9 @@ async def test_whenever_clients_leave_nothing_of_them_stays(tmp_path: Path, seed
     provider = ScriptedProvider([answers(number) for number in range(2000)])
     bot = make_bot(tmp_path, provider, tools=[rest])
     service = Service(bot, ServerSettings(max_requests=20, max_per_session=4))
-    connections = Connections(make_app(service))
+    connections = HttpConnections(
+        make_app(service), logging.getLogger(__name__), write_within_s=60.0, idle_s=75.0
+    )
     async with no_leaks():
         listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
         port = listeners[0].socket.getsockname()[1]

@@ -8,6 +8,9 @@ from typing import Any
 import httpx
 import pytest
 
+from nanobot import Nanobot
+from nanobot.errors import StoreError
+from nanobot.sessions import InMemoryStore, SessionRecord
 from nanobot.testing import Answer, Cut, ScriptedProvider
 from tests.server.servers import Served, events_of, make_bot, serving
 
@@ -160,3 +163,28 @@ async def test_what_cannot_be_answered_is_refused_with_a_reason(
         error = answer.json()["error"]
         if param is not None:
             assert error["param"] == param
+
+
+class Gone(InMemoryStore):
+    def read(self, key: str, **how: Any) -> SessionRecord | None:
+        raise StoreError("cannot reach postgres.internal")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_what_a_store_says_is_for_the_log(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    *,
+    stream: bool,
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    bot = Nanobot.from_config(provider=ScriptedProvider(["Hi."]), store=Gone())
+    async with bot, serving(bot) as served:
+        body = {"input": "Hi", "store": False, "stream": stream}
+        answer = await served.client.post("/v1/responses", json=body)
+    assert answer.status_code == 500
+    error = answer.json()["error"]
+    assert error["code"] == "store_failed"
+    assert error["message"] == "The session store failed; the server's log says how."
+    assert "postgres.internal" in caplog.text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import signal
 import socket
 import subprocess
@@ -17,8 +18,8 @@ import trio
 import trio.testing
 
 from nanobot import tool
+from nanobot._http_connections import HttpConnections
 from nanobot.server import ServerSettings, serve
-from nanobot.server._connections import Connections
 from nanobot.testing import Answer, ScriptedProvider, Stall, no_leaks, scripted_server
 from tests.server.servers import chat, events_of, make_bot
 
@@ -117,7 +118,9 @@ async def test_who_waits_in_the_queue_of_a_listener_that_ends_is_let_in() -> Non
         await send({"type": "http.response.start", "status": 503, "headers": []})
         await send({"type": "http.response.body", "body": b""})
 
-    connections = Connections(app)
+    connections = HttpConnections(
+        app, logging.getLogger(__name__), write_within_s=60.0, idle_s=75.0
+    )
     listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
     address = listeners[0].socket.getsockname()
     async with trio.open_nursery() as clients:

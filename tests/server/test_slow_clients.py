@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import resource
 import subprocess
 import sys
@@ -13,10 +14,10 @@ import httpx
 import pytest
 import trio
 
+from nanobot._http_connections import HttpConnections
 from nanobot.server import Service
 from nanobot.server._app import make_app
 from nanobot.server._client import BodyBudget, Client
-from nanobot.server._connections import Connections
 from nanobot.server._service import ServerSettings
 from nanobot.testing import ScriptedProvider, scripted_server
 from tests.server.servers import chat, make_bot
@@ -115,7 +116,12 @@ async def test_all_bodies_together_have_a_bound_and_give_it_back() -> None:
 async def connections(folder: Path, *, idle_s: float) -> AsyncIterator[int]:
     """A server whose patience is short; gives its port."""
     bot = make_bot(folder, ScriptedProvider([]))
-    served = Connections(make_app(Service(bot, ServerSettings())), idle_s=idle_s)
+    served = HttpConnections(
+        make_app(Service(bot, ServerSettings())),
+        logging.getLogger(__name__),
+        write_within_s=60.0,
+        idle_s=idle_s,
+    )
     listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
     async with bot, trio.open_nursery() as nursery:
         nursery.start_soon(served.serve, listeners, nursery)  # noqa: ASYNC113 - it listens already

@@ -224,12 +224,20 @@ def test_subagents_are_inside_the_call_that_started_them(host: Host, tmp_path: P
             return "I wait."
         return Answer(tool_calls=[("spawn", {"task": "Do it."})])
 
+    class Looks(AgentHook):
+        def before_iteration(self, context: AgentHookContext) -> None:
+            """Look."""
+
     async def story() -> None:
-        async with bot_of(seen, tmp_path, answers) as bot:
+        async with bot_of(seen, tmp_path, answers, hooks=[Looks()]) as bot:
             assert (await bot.run("Hi")).content == "All done."
 
     host.run(story)
     outer, inner = seen.named(RUN)
+    looked = {
+        str((one.attributes or {})["nanobot.hook"]) for one in seen.named("hook before_iteration")
+    }
+    assert {name.rpartition(".")[2] for name in looked} == {"Looks"}  # the user's, inside as well
     assert seen.path(outer) == [RUN]
     assert seen.path(inner) == [RUN, "iteration", "execute_tool spawn", RUN]
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import trio
 
-from nanobot import Nanobot
+from nanobot import Nanobot, tool
 from nanobot.errors import ProviderError, RateLimited, UsageError
 from nanobot.messages import (
     Delta,
@@ -196,6 +196,65 @@ def test_no_secret_is_written_wherever_it_stands(
     assert SECRET in written
     replayed = told(ReplayProvider(file, secrets=[SECRETS["named"]]))
     assert replayed.count(SECRET) == len(SECRETS)
+
+
+CANARY = "canary/Zq8-Lw3-Tn6-Xv2-Rp9-Jd4-Hs7-Kf5"  # like no key that is known by its looks
+
+
+@pytest.mark.parametrize("shown", range(8, len(CANARY)))
+def test_a_secret_that_our_own_cut_of_an_error_left_a_piece_of_is_not_written(
+    tmp_path: Path, shown: int
+) -> None:
+    @tool
+    def connect() -> str:
+        """Connect."""
+        raise OSError("x" * (500 - shown) + CANARY)  # 500 characters are shown of an error
+
+    script: list[Any] = [Answer(tool_calls=[("connect", {})]), "It failed."]
+    file = tmp_path / "one.jsonl"
+    recording = RecordingProvider(ScriptedProvider(script), file, secrets=[CANARY])
+    with Nanobot.from_config(
+        provider=recording, store=InMemoryStore(), workspace=tmp_path / "w", tools=[connect]
+    ) as bot:
+        assert bot.run_sync("Hi").content == "It failed."
+        kept = bot.sessions.get("sdk:default")
+        assert kept is not None
+        told = kept.messages[2]["content"]
+    assert told.endswith("x" + CANARY[:shown])  # the model hears what the tool said
+    assert CANARY[:8] not in file.read_text()
+    assert f"x{SECRET}" in file.read_text()
+
+
+def test_both_pieces_of_a_secret_in_the_gap_of_a_long_result_are_not_written() -> None:
+    scrubber = Scrubber([CANARY], env={})
+    for head in range(8, len(CANARY)):
+        for tail in (0, 7, 8, len(CANARY) - head, len(CANARY) - 1):
+            begun, ended = CANARY[:head], CANARY[len(CANARY) - tail :]
+            gap = f"a {begun}\n[The beginning and the end of 20,000 characters.]\n{ended} z"
+            clean = scrubber.text(gap)
+            assert CANARY[:8] not in clean
+            assert CANARY[-8:] not in clean
+            assert clean.startswith(f"a {SECRET}\n[The")
+            assert clean.endswith(" z")
+    assert scrubber.text(f"{CANARY[:12]}… and …{CANARY[9:]}") == f"{SECRET}… and …{SECRET}"
+    # Fewer characters, and what only begins like a secret, stand in ordinary texts.
+    for plain in (f"the {CANARY[:7]}", f"{CANARY[:12]} and on", f"{CANARY[:12]}\nand on"):
+        assert scrubber.text(plain) == plain
+
+
+def test_a_piece_that_the_service_sends_is_no_cut(tmp_path: Path) -> None:
+    file = tmp_path / "one.jsonl"
+    said = ["the canary/Zq8", " sings"]
+    recording = RecordingProvider(ScriptedProvider([Answer(said)]), file, secrets=[CANARY])
+    with Nanobot.from_config(
+        provider=recording, store=InMemoryStore(), workspace=tmp_path / "w"
+    ) as bot:
+        assert bot.run_sync("Hi").content == "".join(said)
+    replay = ReplayProvider(file, secrets=[CANARY])
+    with Nanobot.from_config(
+        provider=replay, store=InMemoryStore(), workspace=tmp_path / "w"
+    ) as bot:
+        assert bot.run_sync("Hi").content == "".join(said)
 
 
 @pytest.mark.parametrize(

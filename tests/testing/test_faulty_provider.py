@@ -19,7 +19,14 @@ from nanobot.errors import (
     RateLimited,
     UsageError,
 )
-from nanobot.messages import TextDelta, UserMessage
+from nanobot.messages import (
+    Delta,
+    ReasoningDelta,
+    TextDelta,
+    Usage,
+    UsageDelta,
+    UserMessage,
+)
 from nanobot.providers import ModelRequest, Primed, Retrying, RetryPolicy
 from nanobot.testing import (
     Answer,
@@ -142,3 +149,77 @@ def test_a_bot_keeps_legal_histories_whatever_happens(tmp_path: Path, seed: int)
     assert snapshot is not None
     assert_legal_history(snapshot.messages)
     assert provider.struck
+
+
+async def test_only_what_the_model_says_is_counted_and_a_drip_takes_its_time(
+    autojump_clock: MockClock,
+) -> None:
+    answer = Answer("said", reasoning="thought", tool_calls=[("look", {})])
+    told: list[Delta] = [
+        UsageDelta(Usage(1, 0, 1)),
+        TextDelta("a"),
+        UsageDelta(Usage(1, 1, 2)),
+        TextDelta("b"),
+    ]
+
+    class Inner(ScriptedProvider):
+        async def open(self, request: ModelRequest) -> Any:
+            return Told()
+
+    class Told:
+        def __aiter__(self) -> Any:
+            return self
+
+        async def __anext__(self) -> list[Delta]:
+            return [told.pop(0)]
+
+        async def aclose(self) -> None:
+            """Nothing is open."""
+
+    passed: list[Delta] = []
+    with pytest.raises(ConnectionFailed):
+        async for batch in await FaultyProvider(Inner([]), [Cut(1)]).open(REQUEST):
+            passed += batch
+    assert passed == [UsageDelta(Usage(1, 0, 1)), TextDelta("a")]
+
+    began = trio.current_time()
+    stream = await FaultyProvider(ScriptedProvider([answer]), [SlowDrip(2, 5.0)]).open(REQUEST)
+    dripped = [batch[0] async for batch in stream]
+    thought = [one.text for one in dripped if isinstance(one, ReasoningDelta)]
+    assert thought == ["th", "ou", "gh", "t"]
+    assert trio.current_time() - began == 5.0 * len(dripped)
+
+
+@pytest.mark.parametrize(
+    ("fault", "told"),
+    [
+        (Cut(1), "before the answer was complete"),
+        (MalformedEvent(after_deltas=1), "not JSON"),
+        (HugeLine(2_000, after_deltas=1), "a line of 2000 bytes"),
+        (Raise(RateLimited("late", provider="p"), 1), "late"),
+    ],
+    ids=repr,
+)
+async def test_who_breaks_an_answer_off_has_closed_it_by_then(
+    autojump_clock: MockClock, fault: Any, told: str
+) -> None:
+    inner = ScriptedProvider(["one two three"])
+    stream = await FaultyProvider(inner, [fault]).open(REQUEST)
+    with pytest.raises(ProviderError, match=told):
+        async for _ in stream:
+            pass
+    assert inner.streams_open == 0
+    with pytest.raises(StopAsyncIteration):
+        await anext(stream)
+
+
+async def test_the_provider_inside_is_closed_with_it(autojump_clock: MockClock) -> None:
+    class Inside(ScriptedProvider):
+        closed = False
+
+        async def aclose(self) -> None:
+            self.closed = True
+
+    inner = Inside(["x"])
+    await FaultyProvider(inner, []).aclose()
+    assert inner.closed

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from importlib.metadata import entry_points
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -84,6 +85,46 @@ def test_the_fixtures_are_there_and_do_what_they_say(pytester: pytest.Pytester) 
         *arguments, "--nanobot-record=never", "-k", "test_cassette"
     )
     again.assert_outcomes(passed=1, deselected=7)
+
+
+BESIDE_PYTEST_TRIO = """
+import pytest
+import trio
+
+from nanobot.testing import Answer, no_leaks
+
+
+@pytest.mark.trio
+async def test_the_clock_is_the_tests(nanobot_bot, nanobot_clock):
+    bot = nanobot_bot([Answer("Hello", before_first_delta_s=3600)])
+    started = trio.current_time()
+    assert (await bot.run("Hi")).content == "Hello"
+    assert trio.current_time() - started == 3600
+
+
+@pytest.mark.trio
+async def test_beside_its_fixtures(nanobot_no_leaks, nanobot_bot, nursery):
+    async with no_leaks(), nanobot_bot(["Hello"]) as bot:
+        assert (await bot.run("Hi")).content == "Hello"
+
+
+@pytest.mark.asyncio
+async def test_asyncio_all_the_same(nanobot_bot):
+    assert (await nanobot_bot(["Hello"]).run("Hi")).content == "Hello"
+
+
+def test_sync_all_the_same(nanobot_bot):
+    assert nanobot_bot(["Hello"]).run_sync("Hi").content == "Hello"
+"""
+
+
+@pytest.mark.skipif(find_spec("pytest_trio") is None, reason="pytest-trio is not installed")
+def test_it_lives_together_with_pytest_trio(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(BESIDE_PYTEST_TRIO)
+    ran = pytester.runpytest_subprocess(
+        "-p", "no:randomly", "-p", "no:xdist", "-p", "no:cacheprovider"
+    )
+    ran.assert_outcomes(passed=4)
 
 
 def test_it_is_found_by_pytest_itself() -> None:

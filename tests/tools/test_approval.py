@@ -23,6 +23,7 @@ from nanobot.tools import (
     Approver,
     Batch,
     Denied,
+    Park,
     RunContext,
     ToolResult,
     Toolset,
@@ -400,6 +401,22 @@ class Answering:
 
     async def invoke(self, arguments: Any, context: RunContext, cross: Cross) -> str:
         return "Accepted."
+
+
+class Unheeding(Approval, frozen=True, eq=False):
+    """Parks a call whether or not it may."""
+
+    async def decide(self, request: ApprovalRequest, cross: Cross) -> Park:
+        return Park(1.0)
+
+
+async def test_a_call_outside_of_a_turn_is_not_run_if_it_is_parked_all_the_same(
+    context: RunContext,
+) -> None:
+    result = await execute(letter(), TOOLS, context, approval=Unheeding())
+    assert result.message.outcome == "denied"
+    assert "cannot wait" in str(result.message.content)
+    assert ran == []
 
 
 async def test_nobody_is_asked_whether_a_run_may_give_its_answer(context: RunContext) -> None:

@@ -135,6 +135,21 @@ async def test_each_call_is_announced_in_order_and_told_of_as_it_ends(
     ]
 
 
+async def test_only_of_calls_that_must_not_be_run_twice_is_it_noted_that_they_begin(
+    autojump_clock: MockClock, context: RunContext
+) -> None:
+    diary = Diary()
+    noted: list[int] = []
+
+    async def on_begin(index: int) -> None:
+        assert str(index) not in diary.started
+        noted.append(index)
+
+    asked = calls("read", "write", "alone", "nosuch", "write")
+    await execute_all(Batch(asked), diary.tools, context, on_begin=on_begin)
+    assert noted == [1, 4]
+
+
 async def test_a_call_that_fails_changes_nothing_for_the_others(
     autojump_clock: MockClock, context: RunContext
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from typing import Any, Final
 
 import pytest
 import trio
+from trio.testing import wait_all_tasks_blocked
 
 from nanobot.config import McpServer
 from nanobot.messages import ImagePart
@@ -27,6 +29,8 @@ CACHE: Final = (
     / "nanobot-tests"
     / "mcp-servers"
 )
+linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+
 EVERYTHING, FILES = (
     "@modelcontextprotocol/server-everything",
     "@modelcontextprotocol/server-filesystem",
@@ -139,6 +143,113 @@ async def test_a_long_operation_is_cancelled_and_the_server_goes_on(
             await texts(servers, tmp_path, name, arguments)
         assert scope.cancelled_caught
         assert await texts(servers, tmp_path, "mcp_all_echo", '{"message": "hi"}') == "Echo: hi"
+
+
+def stat(pid: int) -> list[str]:
+    """What the kernel tells of a process: state, parent, …; nothing if it is gone."""
+    try:
+        return (Path("/proc") / str(pid) / "stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return []
+
+
+def descendants() -> set[int]:
+    """Processes below this one, keepers and servers."""
+    everything = [int(path.name) for path in Path("/proc").glob("[0-9]*")]
+    parents = {pid: int(told[1]) for pid in everything if (told := stat(pid)) and told[0] != "Z"}
+    found = {os.getpid()}
+    while more := {pid for pid, parent in parents.items() if parent in found} - found:
+        found |= more
+    return found - {os.getpid()}
+
+
+def cmdline(pid: int) -> bytes:
+    try:
+        return (Path("/proc") / str(pid) / "cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
+def cpu_ticks(pid: int) -> int:
+    return sum(map(int, stat(pid)[11:13]))
+
+
+def named(program: str) -> set[int]:
+    """Those whose program is given in their arguments, but for the keeper, which has it there too."""
+    return {
+        pid
+        for pid in descendants()
+        if program.encode() in (said := cmdline(pid)) and b"_keeper" not in said
+    }
+
+
+@pytest.fixture
+def three(
+    clock: McpServer, everything: Callable[..., McpServer], node_programs: Path, tmp_path: Path
+) -> dict[str, McpServer]:
+    files = McpServer(
+        command=str(node_programs / "mcp-server-filesystem"), args=(str(tmp_path),), tool_timeout=60
+    )
+    return {"clock": clock, "all": everything(tool_timeout=60), "files": files}
+
+
+@linux
+async def test_a_server_that_is_killed_in_a_call_comes_back_and_delays_no_other(
+    three: dict[str, McpServer], tmp_path: Path
+) -> None:
+    async with no_leaks(), opened(**three) as servers:
+        await servers.ready()
+
+        async def ask_the_clock() -> None:
+            name, arguments = "mcp_clock_get_current_time", '{"timezone": "Asia/Tokyo"}'
+            said = await texts(servers, tmp_path, name, arguments)
+            assert json.loads(said)["timezone"] == "Asia/Tokyo"
+
+        async def echo() -> str:
+            return await texts(servers, tmp_path, "mcp_all_echo", '{"message": "hi"}')
+
+        lost: list[str] = []
+
+        async def call() -> None:
+            lost.append(await echo())
+
+        for _ in range(3):
+            lost.clear()
+            before = named("server-everything")
+            async with trio.open_nursery() as nursery:
+                for pid in before:
+                    os.kill(pid, signal.SIGSTOP)
+                nursery.start_soon(call)
+                await wait_all_tasks_blocked()
+                await ask_the_clock()
+                assert lost == []  # that call waits, and held nobody up
+                for pid in before:
+                    os.kill(pid, signal.SIGKILL)
+                await ask_the_clock()
+            assert "was lost during this call" in lost[0]
+            with trio.fail_after(120):
+                while (said := await echo()) != "Echo: hi":
+                    assert said.startswith("Error"), said
+            assert named("server-everything").isdisjoint(before)
+
+
+@linux
+async def test_three_servers_that_nobody_asks_cost_nothing_and_leave_nothing(
+    three: dict[str, McpServer],
+) -> None:
+    async with opened(**three) as servers:
+        await servers.ready()
+        ours = [os.getpid(), *(pid for pid in descendants() if b"_keeper" in cmdline(pid))]
+        assert len(ours) == 4
+        began = {pid: cpu_ticks(pid) for pid in ours}
+        await trio.sleep(10)
+        used_s = sum(cpu_ticks(pid) - began[pid] for pid in ours) / os.sysconf("SC_CLK_TCK")
+        assert used_s < 0.01 * 10
+        theirs = descendants()
+        assert len(theirs) >= 6
+        await servers.aclose()
+        assert theirs.isdisjoint(descendants())
+        assert not any(stat(pid) and stat(pid)[0] != "Z" for pid in theirs)
 
 
 async def listening(port: int) -> None:

@@ -1,4 +1,4 @@
-"""Connections of clients: taken in, spoken to by hypercorn, and ended for certain."""
+"""HTTP connections of clients: taken in, spoken to by hypercorn, and ended for certain."""
 
 from __future__ import annotations
 
@@ -14,39 +14,41 @@ from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.utils import wrap_app
 from starlette.types import ASGIApp
 
-from ._limits import IDLE_CONNECTION_S, WRITE_WITHIN_S
-
-__all__ = ["Connections"]
-
-_log = logging.getLogger("nanobot.server")
+__all__ = ["HttpConnections"]
 
 _ON_ITS_WAY_S: Final = 0.5
 """How long a request may be on its way that was sent while its connection still seemed to be wanted: a trip through the
-network, and what a busy machine adds to it. It is answered, with 503, so that its client may safely ask somebody else."""
+network, and what a busy machine adds to it. It is answered, so that its client is left in no doubt."""
 
 
-class Connections:
+class HttpConnections:
     """Serves an ASGI application over HTTP/1.1, with hypercorn's Trio protocol.
 
     Hypercorn's own `serve` is not used, for three things that it cannot do: a client that does not read is cut off after
-    a while, not waited for (hypercorn shields its writes from cancellation, also while it shuts down); a bug that one
-    connection meets does not end all others; connections that are left at the end are closed, come what may.
+    a while, not waited for (hypercorn shields its writes from cancellation, also while it shuts down); what one
+    connection meets, be it a bug or a WebSocket's handshake with rubbish behind it, does not end all others; connections
+    that are left at the end are closed, come what may.
 
     Args:
       app: The application.
+      log: Where failures are told.
       write_within_s: Seconds that a client may take to accept the next piece of an answer.
       idle_s: Seconds that a connection may be without a complete request head.
+      most: How many connections there may be: past it the oldest is closed, so that many that say nothing on purpose
+        cannot keep out one that means it. None is no limit.
     """
 
     def __init__(
         self,
         app: ASGIApp,
+        log: logging.Logger,
         *,
-        write_within_s: float = WRITE_WITHIN_S,
-        idle_s: float = IDLE_CONNECTION_S,
+        write_within_s: float,
+        idle_s: float,
+        most: int | None = None,
     ) -> None:
         self._config = Config()
-        self._config.errorlog = _log
+        self._config.errorlog = log
         self._config.keep_alive_timeout = idle_s
         self._config.keep_alive_max_requests = (
             1_000_000_000  # nothing grows with the number of requests
@@ -54,8 +56,10 @@ class Connections:
         self._config.include_server_header = False
         self._app: Any = wrap_app(app, 0, "asgi")  # type: ignore[arg-type]  # Starlette's types are not hypercorn's
         self._context = WorkerContext(None)
+        self._log = log
         self._write_within_s = write_within_s
-        self._open: set[_ClientStream] = set()
+        self._most = most
+        self._open: dict[_ClientStream, None] = {}
         self._closed = trio.Event()
 
     @property
@@ -105,13 +109,17 @@ class Connections:
 
     async def _speak(self, stream: trio.SocketStream) -> None:
         client = _ClientStream(stream, self._write_within_s)
-        self._open.add(client)
+        self._open[client] = None
+        if self._most is not None and len(self._open) > self._most:
+            next(iter(self._open)).abort()
         try:
             await _Server(self._app, self._config, self._context, {}, client).run()  # type: ignore[arg-type]  # as above
-        except Exception:  # noqa: BLE001 - one client's connection, whatever went wrong with it, is not the others'
-            _log.exception("a connection failed")
+        except Exception as error:  # noqa: BLE001 - one client's connection, whatever went wrong with it, is not the others'
+            # Bytes of anybody can do this, so it takes one line of the log. What the application raises is told before.
+            self._log.warning("a connection failed: %r", error)
+            self._log.debug("a connection failed", exc_info=True)
         finally:
-            self._open.discard(client)
+            del self._open[client]
             self._closed.set()
             client.abort()
 
