@@ -35,6 +35,7 @@ from nanobot.providers._select import ModelSelection
 from nanobot.sessions import Compaction
 from nanobot.telemetry import Telemetry
 
+from ._history_view import HistoryView
 from ._open_sessions import OpenSession
 
 __all__ = ["Compactor"]
@@ -90,12 +91,16 @@ class Compactor:
         self._purse = purse
         self._telemetry = telemetry
 
+    def is_due(self, history: HistoryView) -> bool:
+        """Whether a history is to be compacted before a turn."""
+        if self._room is None or not overflows(history.tokens, self._room):
+            return False
+        return not history.unsummarizable or history.tokens >= _GROWN * history.unsummarizable
+
     async def before_turn(self, session: OpenSession) -> None:
         """Compact a session whose history no longer fits. If that fails, the turn goes on with what does fit."""
         history = session.history()
-        if self._room is None or not overflows(history.tokens, self._room):
-            return
-        if history.unsummarizable and history.tokens < _GROWN * history.unsummarizable:
+        if not self.is_due(history):
             return
         try:
             await self.compact(session)

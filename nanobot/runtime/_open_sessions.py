@@ -9,12 +9,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 import trio
+from msgspec import Struct
 from msgspec.structs import replace
 
 from nanobot.agent import OpenTurn, open_turn_from_bytes, settled
 from nanobot.context import TextCounter
 from nanobot.errors import StoreError
-from nanobot.messages import Message, repair
+from nanobot.messages import Message, UserMessage, repair
 from nanobot.sessions import (
     Compaction,
     Lease,
@@ -30,7 +31,7 @@ from nanobot.sessions._rows import json_bytes
 
 from ._history_view import HistoryView, count_shown_ahead
 
-__all__ = ["OPEN_TURN", "OpenSession", "OpenSessions", "SessionOutOfReach"]
+__all__ = ["OPEN_TURN", "Ahead", "OpenSession", "OpenSessions", "SessionOutOfReach"]
 
 OPEN_TURN = "turn"
 """The name of the slip that has the open turn of a session."""
@@ -39,6 +40,18 @@ _log = logging.getLogger("nanobot.sessions")
 
 _NOTHING = Pending()
 _NOWHERE = Position(0, 0, 0)
+
+
+class Ahead(Struct, frozen=True):
+    """A message that may be stored with a lease.
+
+    Attributes:
+      position: Where the session stood when the turn was prepared.
+      message: The user's message.
+    """
+
+    position: Position
+    message: UserMessage
 
 
 class OpenSession:
@@ -58,6 +71,7 @@ class OpenSession:
         slip: bytes | None = None,
         *,
         writes_after_turn: bool = True,
+        ahead: Position | None = None,
     ) -> None:
         self._store = store
         self._lease = lease
@@ -67,6 +81,7 @@ class OpenSession:
         self._slip = slip
         self._writes_after_turn = writes_after_turn
         self._released = False
+        self._ahead = ahead
 
     @property
     def key(self) -> str:
@@ -82,6 +97,11 @@ class OpenSession:
     def has_pending(self) -> bool:
         """Whether something waits to be stored by the next write."""
         return self._pending is not _NOTHING
+
+    @property
+    def is_ahead(self) -> bool:
+        """Whether the user's message is stored already, and waits to be recorded."""
+        return self._ahead is not None
 
     @property
     def view(self) -> HistoryView:
@@ -110,6 +130,11 @@ class OpenSession:
         self, messages: Sequence[Message], open_turn: OpenTurn | None = None, *, last: bool = False
     ) -> None:
         """Store what was said; see `Journal.record`."""
+        if self._ahead is not None:  # what comes first is what came along with the lease
+            await count_shown_ahead(messages, self._view.count)
+            self._view.extend(messages, self._ahead)
+            self._ahead = None
+            return
         release = last and not self._writes_after_turn
         if open_turn is None and self._slip is None:
             await self.write(messages, release=release)
@@ -237,10 +262,20 @@ class OpenSessions:
         return _Opening(self, key)
 
     def open_if_possible(
-        self, key: str
+        self, key: str, ahead: Ahead | None = None
     ) -> AbstractAsyncContextManager[OpenSession | SessionOutOfReach]:
-        """As `open`, but if the store fails to give the session, the turn goes on without one, with what history there is."""
-        return _OpeningIfPossible(self, key)
+        """As `open`, but if the store fails to give the session, the turn goes on without one, with what history there is.
+
+        Args:
+          key: The session.
+          ahead: What the turn will record first. It is stored with the lease if nothing came between; `OpenSession.is_ahead`
+            tells.
+        """
+        return _OpeningIfPossible(self, key, ahead)
+
+    def known(self, key: str) -> HistoryView | None:
+        """The history of a session that no run has open, if it is remembered and nothing is pending. Not to be changed."""
+        return None if key in self.unsaved else self._views.get(key)
 
     @asynccontextmanager
     async def peek(self, key: str) -> AsyncIterator[HistoryView]:
@@ -317,23 +352,30 @@ class OpenSessions:
 class _Opening:
     """The block of `OpenSessions.open`. A class, for each turn has one, and a generator would cost as much as the lease."""
 
-    __slots__ = ("_key", "_session", "_sessions")
+    __slots__ = ("_ahead", "_key", "_session", "_sessions")
 
-    def __init__(self, sessions: OpenSessions, key: str) -> None:
+    def __init__(self, sessions: OpenSessions, key: str, ahead: Ahead | None = None) -> None:
         self._sessions = sessions
         self._key = key
+        self._ahead = ahead
         self._session: OpenSession | None = None
 
     async def __aenter__(self) -> OpenSession:
         sessions, key = self._sessions, self._key
         view = sessions._views.get(key)
         known = None if view is None else view.position
-        leased = await sessions._store.acquire_lease(key, covered=0, unless_at=known)
+        ahead, messages = self._ahead, list[Message]()
+        if ahead is not None and ahead.position == known and key not in sessions.unsaved:
+            messages.append(ahead.message)
+        leased = await sessions._store.acquire_lease(
+            key, covered=0, unless_at=known, messages=messages
+        )
         try:
             sessions._views.pop(key, None)
-            if view is None or known != leased.position:
+            if view is None or (known != leased.position and not leased.appended):
                 view = await sessions._view_of(leased.record, leased.position)
-            pending = await sessions._pending(key)
+            # What was taken in while the message went along is said after it: the next turn stores that.
+            pending = _NOTHING if leased.appended else await sessions._pending(key)
         except BaseException:
             # Shielded, and bounded.
             await release_lease(sessions._store, leased.lease)  # noqa: ASYNC102
@@ -347,6 +389,7 @@ class _Opening:
             pending,
             slip,
             writes_after_turn=sessions._writes_after_turn,
+            ahead=leased.position if leased.appended else None,
         )
         return self._session
 
@@ -362,10 +405,10 @@ class _OpeningIfPossible:
 
     __slots__ = ("_key", "_opening", "_sessions")
 
-    def __init__(self, sessions: OpenSessions, key: str) -> None:
+    def __init__(self, sessions: OpenSessions, key: str, ahead: Ahead | None) -> None:
         self._sessions = sessions
         self._key = key
-        self._opening = _Opening(sessions, key)
+        self._opening = _Opening(sessions, key, ahead)
 
     async def __aenter__(self) -> OpenSession | SessionOutOfReach:
         try:

@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any, Final
 
 import trio
+from msgspec import Struct
 from msgspec.structs import replace
 
 from actors import Home, Host, call_host
@@ -60,7 +61,7 @@ from ._history_view import HistoryView
 from ._idle_sessions import IdleSessions
 from ._ingest import ingest
 from ._offered import OfferedTools
-from ._open_sessions import OpenSession, OpenSessions, SessionOutOfReach
+from ._open_sessions import Ahead, OpenSession, OpenSessions, SessionOutOfReach
 from ._providers import Providers
 from ._request import RunRequest
 from ._resume import options_of, turn_to_resume
@@ -185,29 +186,36 @@ class TurnMaker:
         said = None if request.resumes else await self._said(request, now)
         tally = lineage.tally or Tally(estimate_by_length)
         run.partial = lambda: _cancelled_before_turn(tally)
-        async with self._session(request) as session:
+        prompt = self._prompt(selection)
+        user = None if said is None else with_turn_note(said, _note(request, prompt, now))
+        frame = partial(self._frame, prompt, request.session_key, selection, user, toolset)
+        ahead = framed = known_at = None
+        known = self._known(request)
+        if user is not None and known is not None:
+            known_at, framed = known.position, await frame(known)
+            ahead = Ahead(known_at, user)
+            if self._compactor(provider, selection, framed.tokens, framed.count, tally).is_due(
+                known
+            ):
+                ahead = None
+        async with self._session(request, ahead) as session:
             spent = await self._spent(request, session)
             state = await self._open_turn(request, session, spent)
             if request.resumes and state is not None:
                 tally.go_on_from(state.spent)
-            prompt = self._prompt(selection)
-            user = None if said is None else with_turn_note(said, _note(request, prompt, now))
-            count = await self._counter()
-            opening = shown_messages(await prompt.text(), (), user)
-            before_user = len(opening) if user is None else len(opening) - 1
-            opening[before_user:before_user] = self._recent(
-                prompt, request.session_key, selection, session
-            )
-            await count_ahead(opening, count)
-            fixed_tokens = messages_tokens(opening, count) + self.tools.tokens_of(toolset, count)
+            view = session if isinstance(session, HistoryView) else session.view
+            if framed is None or view is not known or view.position != known_at:
+                framed = await frame(view)
             purse = lineage.purse
             if not lineage.depth:
                 purse = self._purse(request, selection, spent, tally)
-            compactor = self._compactor(provider, selection, fixed_tokens, count, tally, purse)
+            compactor = self._compactor(
+                provider, selection, framed.tokens, framed.count, tally, purse
+            )
             limits = self._limits_for(request, trio.current_time() - started)
             match session:
                 case OpenSession():
-                    if not request.resumes:  # a turn is compacted as a whole
+                    if not (request.resumes or session.is_ahead):  # a turn is compacted as a whole
                         limits = await _compacted(compactor, session, limits)
                     history = session.history()
                 case SessionOutOfReach():
@@ -245,7 +253,7 @@ class TurnMaker:
                         temperature=selection.temperature,
                         reasoning_effort=selection.reasoning_effort,
                     ),
-                    messages=_shown(history, opening, user, compactor.budget),
+                    messages=_shown(history, framed.opening, user, compactor.budget),
                     toolset=toolset
                     if self._telemetry is None
                     else traced(toolset, self._telemetry),
@@ -284,7 +292,7 @@ class TurnMaker:
                         await note_spending(session, spent, tally)  # noqa: ASYNC102
             only_one = len(tally.attempts) == requests + 1 and not tally.estimated
             if only_one and tally.attempts[-1].model == selection.model:
-                estimated = min(history.tokens, compactor.budget) + fixed_tokens
+                estimated = min(history.tokens, compactor.budget) + framed.tokens
                 self._learn(selection.model, estimated, tally.usage.prompt_tokens - counted)
             return result
 
@@ -353,8 +361,35 @@ class TurnMaker:
                 session, max_suffix
             )
 
+    def _known(self, request: RunRequest) -> HistoryView | None:
+        """The session's history, if the user's message is the first thing that its turn would write there and it is known
+        before the session is opened.
+        """
+        resumable = self._resumable if request.resumable is None else request.resumable
+        keeps_more = resumable or self._budgets.session is not None
+        if keeps_more or request.ephemeral or request.history is not None:
+            return None
+        return self.sessions.known(request.session_key)
+
+    async def _frame(
+        self,
+        prompt: SystemPrompt,
+        key: str,
+        selection: ModelSelection,
+        user: UserMessage | None,
+        toolset: Toolset,
+        view: HistoryView,
+    ) -> _Frame:
+        count = await self._counter()
+        opening = shown_messages(await prompt.text(), (), user)
+        before_user = len(opening) if user is None else len(opening) - 1
+        opening[before_user:before_user] = _recent(prompt, key, selection, view)
+        await count_ahead(opening, count)
+        tokens = messages_tokens(opening, count) + self.tools.tokens_of(toolset, count)
+        return _Frame(opening, tokens, count)
+
     def _session(
-        self, request: RunRequest
+        self, request: RunRequest, ahead: Ahead | None
     ) -> AbstractAsyncContextManager[OpenSession | SessionOutOfReach | HistoryView]:
         """The session, to be written to; only what is in it, or what was given in its place, if the run is ephemeral."""
         key = request.session_key
@@ -362,24 +397,9 @@ class TurnMaker:
             return self.sessions.open(key)
         if request.history is not None:
             return self.sessions.given(request.history)
-        return self.sessions.peek(key) if request.ephemeral else self.sessions.open_if_possible(key)
-
-    def _recent(
-        self,
-        prompt: SystemPrompt,
-        key: str,
-        selection: ModelSelection,
-        session: OpenSession | SessionOutOfReach | HistoryView,
-    ) -> list[Message]:
-        """What the session is shown of the workspace's history, before its own."""
-        view = session if isinstance(session, HistoryView) else session.view
-        text = recent_history(
-            prompt.history,
-            key,
-            known="" if view.compaction is None else view.compaction.summary,
-            limit_tokens=recent_history_tokens(selection.context_window_tokens),
-        )
-        return [UserMessage(text)] if text else []
+        if request.ephemeral:
+            return self.sessions.peek(key)
+        return self.sessions.open_if_possible(key, ahead)
 
     async def _spent(
         self, request: RunRequest, session: OpenSession | SessionOutOfReach | HistoryView
@@ -540,6 +560,33 @@ def _note(request: RunRequest, prompt: SystemPrompt, now: datetime) -> str:
         sender_id=request.sender_id,
         compact=prompt.profile.compact_note,
     )
+
+
+class _Frame(Struct, frozen=True):
+    """What a turn's first request has around the history.
+
+    Attributes:
+      opening: The system prompt, what is shown of the workspace's history, and the user's message if there is one.
+      tokens: What they and the tools cost.
+      count: What counted them.
+    """
+
+    opening: list[Message]
+    tokens: int
+    count: TextCounter
+
+
+def _recent(
+    prompt: SystemPrompt, key: str, selection: ModelSelection, view: HistoryView
+) -> list[Message]:
+    """What the session is shown of the workspace's history, before its own."""
+    text = recent_history(
+        prompt.history,
+        key,
+        known="" if view.compaction is None else view.compaction.summary,
+        limit_tokens=recent_history_tokens(selection.context_window_tokens),
+    )
+    return [UserMessage(text)] if text else []
 
 
 def _shown(

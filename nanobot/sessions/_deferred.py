@@ -64,10 +64,13 @@ class DeferredStore:
         last: int | None = None,
         covered: int | None = None,
         unless_at: Position | None = None,
+        messages: Sequence[Message] = (),
     ) -> Leased:
         """See `SessionStore.acquire_lease`."""
         store = await self._store_soon()
-        return await store.acquire_lease(key, last=last, covered=covered, unless_at=unless_at)
+        return await store.acquire_lease(
+            key, last=last, covered=covered, unless_at=unless_at, messages=messages
+        )
 
     async def release_lease(self, lease: Lease) -> None:
         """See `SessionStore.release_lease`."""

@@ -87,6 +87,7 @@ class InMemoryStore:
         last: int | None = None,
         covered: int | None = None,
         unless_at: Position | None = None,
+        messages: Sequence[Message] = (),
     ) -> Leased:
         """See `SessionStore.acquire_lease`."""
         refuse_negative(last, covered)
@@ -97,7 +98,7 @@ class InMemoryStore:
             await waiter.wait()
             with _LOCK:
                 self._refuse_if_closed()
-                return self._lease(key, waiter, last, covered, unless_at)
+                return self._lease(key, waiter, last, covered, unless_at, messages)
         except (
             BaseException
         ):  # Cancelled, KeyboardInterrupt, or closed: out of the queue either way
@@ -287,6 +288,7 @@ class InMemoryStore:
         last: int | None,
         covered: int | None,
         unless_at: Position | None,
+        messages: Sequence[Message],
     ) -> Leased:
         session = self._sessions.get(key)
         epoch = session.epoch if session else next(self._numbers)
@@ -295,7 +297,11 @@ class InMemoryStore:
         known = session is None or position == unless_at
         record = None if known else self._record(key, last, covered)
         self._tenancies[key] = _Tenancy(lease, waiter)
-        return Leased(lease, position, record, {} if session is None else session.slips)
+        slips = {} if session is None else session.slips
+        appended = bool(messages) and session is not None and position == unless_at and not slips
+        if appended:
+            position = self._add(key, epoch, messages, None, None)
+        return Leased(lease, position, record, slips, appended=appended)
 
     def _end(self, lease: Lease) -> None:
         tenancy = self._tenancies.get(lease.key)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
@@ -10,6 +10,7 @@ import trio
 from msgspec import Struct
 
 from nanobot.errors import StoreError
+from nanobot.messages import Message
 
 from ._record import Position, SessionRecord
 
@@ -59,13 +60,15 @@ class Leased(Struct, frozen=True):
     """A lease, and where its session stands.
 
     `record` is None if the session does not exist (`position.sequence` and `position.version` are 0 then), or if it is
-    still where the caller said that its copy is. `slips` are those that lie beside the session, by name.
+    still where the caller said that its copy is. `slips` are those that lie beside the session, by name. `appended` tells
+    whether the messages that came with the request were stored; the position is that behind them then.
     """
 
     lease: Lease
     position: Position
     record: SessionRecord | None
     slips: Mapping[str, bytes] = {}
+    appended: bool = False
 
 
 @asynccontextmanager
@@ -76,12 +79,15 @@ async def open_lease(
     last: int | None = None,
     covered: int | None = None,
     unless_at: Position | None = None,
+    messages: Sequence[Message] = (),
 ) -> AsyncIterator[Leased]:
     """Hold a session's lease for the length of a block; the parameters are those of `SessionStore.acquire_lease`.
 
     The lease is given back on every way out, also when cancelled, within five seconds.
     """
-    leased = await store.acquire_lease(key, last=last, covered=covered, unless_at=unless_at)
+    leased = await store.acquire_lease(
+        key, last=last, covered=covered, unless_at=unless_at, messages=messages
+    )
     try:
         yield leased
     finally:

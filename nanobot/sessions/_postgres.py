@@ -42,8 +42,12 @@ _LONG_ANSWER_S: Final = 120.0
 _LEAVE_TIMEOUT_S: Final = 5.0
 
 _ACQUIRE: Final = (
-    "SELECT * FROM nanobot_acquire(%b, %b, %b, %b::bigint, %b::bigint * interval '1 ms', "
-    "%b::integer, %b::integer, %b::bigint, %b::bigint)"
+    "SELECT NULL::text, a.* FROM nanobot_acquire(%b, %b, %b, %b::bigint, %b::bigint * interval '1 ms', "
+    "%b::integer, %b::integer, %b::bigint, %b::bigint) a"
+)
+_ACQUIRE_AND_WRITE: Final = (
+    "SELECT * FROM nanobot_acquire_and_write(%b, %b, %b, %b::bigint, %b::bigint * interval '1 ms', %b::integer, %b::integer, "
+    "%b::bigint, %b::bigint, %b::bigint, %b::integer, %b, %b::bytea[], %b::text[], %b)"
 )
 _APPEND: Final = (
     "SELECT * FROM nanobot_append(%b, %b, %b, %b::bigint, %b::bigint, %b::integer, %b::bigint, %b, %b::bytea[], %b::text[], "
@@ -146,15 +150,19 @@ class PostgresStore:
         last: int | None = None,
         covered: int | None = None,
         unless_at: Position | None = None,
+        messages: Sequence[Message] = (),
     ) -> Leased:
-        """See `SessionStore.acquire_lease`."""
+        """See `SessionStore.acquire_lease`. With messages, too, it takes one round trip."""
         refuse_negative(last, covered)
+        addition = None
+        if messages and unless_at is not None:
+            addition = Addition.of(messages, None, None)
         self._refuse_if_closed()
         row = KeyRow.of(key)
         waiter = self._desk.tenancies.enter(key)
         try:
             await waiter.wait()
-            return await self._granted(key, row, waiter, last, covered, unless_at)
+            return await self._granted(key, row, waiter, last, covered, unless_at, addition)
         except BaseException:
             self._desk.tenancies.leave(key, waiter)
             raise
@@ -399,6 +407,7 @@ class PostgresStore:
         last: int | None,
         covered: int | None,
         unless_at: Position | None,
+        addition: Addition | None,
     ) -> Leased:
         self._begin_to_beat()
         bell = self._desk.wait(row.digest, key)
@@ -410,7 +419,7 @@ class PostgresStore:
                 asking = True
                 try:
                     leased = await self._in_thread(
-                        attempt.make, last, covered, unless_at, abandon=True
+                        attempt.make, last, covered, unless_at, addition, abandon=addition is None
                     )
                 except BaseException:
                     attempt.abandon()
@@ -425,22 +434,34 @@ class PostgresStore:
                 self._listener.leave(row)
 
     def _ask(
-        self, row: KeyRow, last: int | None, covered: int | None, unless_at: Position | None
+        self,
+        row: KeyRow,
+        last: int | None,
+        covered: int | None,
+        unless_at: Position | None,
+        addition: Addition | None,
     ) -> tuple[Any, ...]:
         """Ask the database for a lease, in one round trip."""
+        first = next(self._desk.attempts)
 
-        def work(connection: Connection, _again: bool) -> tuple[Any, ...]:
-            values = (
+        def work(connection: Connection, again: bool) -> tuple[Any, ...]:
+            values: tuple[Any, ...] = (
                 *row[:2],
                 self._desk.owner,
-                next(self._desk.attempts),  # another one each time it is sent
+                next(self._desk.attempts) if again else first,  # another one each time it is sent
                 round(self._lease_timeout_s * 1000),
                 last,
                 covered,
                 None if unless_at is None else unless_at.epoch,
                 None if unless_at is None else unless_at.version,
             )
-            answer = connection.cursor(binary=True).execute(_ACQUIRE, values).fetchone()
+            statement = _ACQUIRE
+            if addition is not None:
+                assert unless_at is not None
+                statement = _ACQUIRE_AND_WRITE
+                added = (row.key, addition.bodies, addition.words, addition.preview)
+                values = (*values, first, unless_at.sequence, *added)
+            answer = connection.cursor(binary=True).execute(statement, values).fetchone()
             assert answer is not None  # a function returns a row
             return answer
 
@@ -579,11 +600,22 @@ class _Attempt:
         self._lease: Lease | None = None
 
     def make(
-        self, last: int | None, covered: int | None, unless_at: Position | None
+        self,
+        last: int | None,
+        covered: int | None,
+        unless_at: Position | None,
+        addition: Addition | None,
     ) -> Leased | None:
         """Ask; returns None if others have the session, or are first."""
         store = self._store
-        token, lease_epoch, names, bodies, *stored = store._ask(self._row, last, covered, unless_at)
+        status, token, lease_epoch, names, bodies, *stored = store._ask(
+            self._row, last, covered, unless_at, addition
+        )
+        if status == "unknown":
+            raise UncertainWrite(
+                f"session {self._key!r:.200}: others have written to it since this write was first sent, which may or may"
+                " not have been stored"
+            )
         if token is None:
             return None
         lease = Lease(self._key, token, lease_epoch)
@@ -598,7 +630,8 @@ class _Attempt:
             self._lease = lease
             store._desk.begin(self._row, lease, position, self._waiter)
         record = None if stored[-1] is None else StoredSession(*stored).record(self._key)
-        return Leased(lease, position, record, dict(zip(names or (), bodies or (), strict=True)))
+        slips = dict(zip(names or (), bodies or (), strict=True))
+        return Leased(lease, position, record, slips, appended=status == "done")
 
     def abandon(self) -> None:
         """Give back what there is, or will be."""

@@ -76,6 +76,7 @@ class _Granted(Struct, frozen=True):
     position: Position
     stored: StoredSession | None = None
     slips: Mapping[str, bytes] = {}
+    appended: int = 0
 
 
 class SqliteStore:
@@ -179,9 +180,11 @@ class SqliteStore:
         last: int | None = None,
         covered: int | None = None,
         unless_at: Position | None = None,
+        messages: Sequence[Message] = (),
     ) -> Leased:
         """See `SessionStore.acquire_lease`."""
         refuse_negative(last, covered)
+        addition = Addition.of(messages, None, None)
         self._refuse_if_closed()
         row = row_from_key(key)
         waiter = self._tenancies.enter(key)
@@ -189,12 +192,17 @@ class SqliteStore:
             await waiter.wait()
             if not self._importer.finished:
                 await trio.to_thread.run_sync(self._importer.bring, key, abandon_on_cancel=True)
+
+            def begin(given: _Granted) -> None:
+                self._tenancies.begin(Lease(key, given.token, given.epoch), waiter)
+                if given.appended:
+                    self._books.indexer.note(given.appended)
+
             granted = await LeaseRequest(
                 row,
-                partial(self._grant, row, last, covered, unless_at),
-                after=lambda given: self._tenancies.begin(
-                    Lease(key, given.token, given.epoch), waiter
-                ),
+                partial(self._grant, row, last, covered, unless_at, addition),
+                after=begin,
+                writes=not addition.empty,
             ).answer(self._writer.post)
         except (
             BaseException
@@ -424,6 +432,7 @@ class SqliteStore:
         last: int | None,
         covered: int | None,
         unless_at: Position | None,
+        addition: Addition,
         transaction: Transaction,
     ) -> _Granted:
         session = find(transaction, key)
@@ -435,7 +444,10 @@ class SqliteStore:
             return _Granted(token, epoch, position)
         slips = read_slips(transaction, session)
         if position == unless_at:
-            return _Granted(token, epoch, position, slips=slips)
+            if slips or addition.empty:
+                return _Granted(token, epoch, position, slips=slips)
+            position = add(transaction, key, session, epoch, addition, self._books.now())
+            return _Granted(token, epoch, position, appended=len(addition.bodies))
         stored = read_session(transaction.connection, key, last, covered, at_most=_READ_ALONG)
         return _Granted(token, epoch, position, stored, slips)
 
@@ -476,7 +488,8 @@ class SqliteStore:
             position = granted.position if record is None else record.position
             return Leased(lease, position, record, granted.slips)
         record = self._record(lease.key, granted.stored)
-        return Leased(lease, granted.position, record, granted.slips)
+        appended = granted.appended > 0
+        return Leased(lease, granted.position, record, granted.slips, appended=appended)
 
     def _record(self, key: str, stored: StoredSession | None) -> SessionRecord | None:
         """Decode a session, in the thread of whoever asked."""

@@ -50,8 +50,9 @@ class LeaseRequest(Request[T], Generic[T]):
         work: Callable[[Transaction], T],
         *,
         after: Callable[[T], None],
+        writes: bool = False,
     ) -> None:
-        super().__init__(work, durable=False, after=after)  # a lease does not outlive a power cut
+        super().__init__(work, durable=writes, after=after)  # a lease does not outlive a power cut
         self.key = key
         self.since = time.monotonic()
 

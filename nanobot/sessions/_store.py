@@ -56,6 +56,7 @@ class SessionStore(Protocol):
         last: int | None = None,
         covered: int | None = None,
         unless_at: Position | None = None,
+        messages: Sequence[Message] = (),
     ) -> Leased:
         """Wait until the session is free, in order of arrival, and own it; creates nothing that others can see.
 
@@ -64,8 +65,10 @@ class SessionStore(Protocol):
           last: As for `read`.
           covered: As for `read`.
           unless_at: Where the caller's own copy stands. If the session stands there still, it is not read again.
+          messages: To be appended with the lease if the session stands at `unless_at` still and has no slips;
+            `Leased.appended` tells whether that was so.
 
-        A cancelled wait leaves the queue.
+        A cancelled wait leaves the queue. Cancelled with messages, it has written nothing, or returns.
         """
         ...
 
@@ -100,7 +103,8 @@ class SessionStore(Protocol):
 
         Raises:
           SessionGone: The session was cleared, replaced or deleted since the lease was given.
-          SessionFenced: The lease has ended.
+          SessionFenced: The lease has ended. For this process it counts until it is given back: another process may own the
+            session by now, but of those who wait here nobody overlaps with a turn that does not know yet that it lost.
           UsageError: The metadata is not JSON, the summary covers messages that do not exist, or there is a slip for a
             session that would still not exist.
         """

@@ -10,9 +10,9 @@ from typing import Any
 import trio
 
 from nanobot import Nanobot
-from nanobot.messages import Message
+from nanobot.messages import AssistantMessage, Message, UserMessage
 from nanobot.providers import ModelRequest
-from nanobot.sessions import Compaction, InMemoryStore, Lease, Position
+from nanobot.sessions import Compaction, InMemoryStore, Lease, Leased, Position
 from nanobot.testing import ScriptedProvider
 
 
@@ -22,6 +22,21 @@ class Watched(InMemoryStore):
     def __init__(self) -> None:
         super().__init__()
         self.asked: list[str] = []
+
+    async def acquire_lease(
+        self,
+        key: str,
+        *,
+        last: int | None = None,
+        covered: int | None = None,
+        unless_at: Position | None = None,
+        messages: Sequence[Message] = (),
+    ) -> Leased:
+        leased = await super().acquire_lease(
+            key, last=last, covered=covered, unless_at=unless_at, messages=messages
+        )
+        self.asked.append("lease with message" if leased.appended else "lease")
+        return leased
 
     async def append(
         self,
@@ -62,20 +77,58 @@ def make(folder: Path, store: Watched, script: Any, **sessions: Any) -> Nanobot:
 
 
 async def test_a_turn_writes_twice_and_asks_for_nothing_more(tmp_path: Path) -> None:
+    """In a session that is known, the first of the two goes along with the lease."""
     store = Watched()
-    async with make(tmp_path, store, ["one", "two"]) as bot:
+    async with make(tmp_path, store, ["one", "two", "three"]) as bot:
         await bot.run("1")
         await bot.run("2")
-    assert store.asked == ["append", "last append"] * 2
+        await bot.run("3")
+    assert store.asked == [
+        "lease",
+        "append",
+        "last append",
+        *["lease with message", "last append"] * 2,
+    ]
+    assert said(store) == ["1", "one", "2", "two", "3", "three"]
+
+
+async def test_the_message_is_a_write_of_its_own_where_something_comes_before_it(
+    tmp_path: Path,
+) -> None:
+    store = Watched()
+    three = ["lease", "append", "last append"]
+    async with make(tmp_path, store, ["one", "two", "three", "four"]) as bot:
+        await bot.run("1")
+        store.extend("sdk:default", [UserMessage("elsewhere"), AssistantMessage("done")])
+        await bot.run("2")
+        assert store.asked == three * 2
+        await bot.run("3", resumable=True)
+        assert store.asked == three * 3
+        await bot.sessions.ingest(
+            "sdk:default",
+            [{"role": "user", "content": "taken in"}, {"role": "assistant", "content": "seen"}],
+            save=False,
+        )
+        await bot.run("4")
+        assert store.asked[-3:] == three
+    expected = ["1", "one", "elsewhere", "done", "2", "two", "3", "three"]
+    assert said(store) == [*expected, "taken in", "seen", "4", "four"]
+
+
+def said(store: Watched) -> list[Any]:
+    record = store.read("sdk:default")
+    assert record is not None
+    return [message.content for message in record.messages]
 
 
 async def test_where_the_spending_is_written_down_afterwards_the_lease_is_kept(
     tmp_path: Path,
 ) -> None:
     store = Watched()
-    async with make(tmp_path, store, ["one"], maxBudget={"tokens": 1_000_000}) as bot:
+    async with make(tmp_path, store, ["one", "two"], maxBudget={"tokens": 1_000_000}) as bot:
         assert (await bot.run("1")).metadata.get("persisted") is None
-    assert store.asked == ["append", "append", "append", "release"]
+        await bot.run("2")
+    assert store.asked == ["lease", "append", "append", "append", "release"] * 2
 
 
 async def test_a_cancelled_turn_gives_it_back(tmp_path: Path) -> None:

@@ -24,10 +24,10 @@ def url() -> Iterator[str]:
         yield url
 
 
-async def test_a_run_takes_three_round_trips_and_none_behind_its_back(
+async def test_a_run_takes_two_round_trips_and_none_behind_its_back(
     url: str, tmp_path: Path
 ) -> None:
-    """The lease with what is new, the user's message, and the answer with the lease given back."""
+    """The lease with the user's message, and the answer with the lease given back."""
     (tmp_path / "config.json").write_text(
         '{"providers": {"scripted": {"apiBase": "http://127.0.0.1:9/v1"}}}'
     )
@@ -45,4 +45,4 @@ async def test_a_run_takes_three_round_trips_and_none_behind_its_back(
                 await until(url, "SELECT count(*) FROM nanobot_lease", 0)
                 if not turn:  # connections and tables
                     proxy.round_trips = 0
-            assert proxy.round_trips == 3 * TURNS
+            assert proxy.round_trips == 2 * TURNS

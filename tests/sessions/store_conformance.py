@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, TypeAlias
 
 import pytest
@@ -80,6 +81,11 @@ async def write(store: SessionStore, key: str, messages: list[Message], **more: 
 
 def keys_of(store: SessionStore) -> list[str]:
     return [info.key for info in store.list_sessions()]
+
+
+def position_of(store: SessionStore, key: str) -> Position | None:
+    record = store.read(key)
+    return None if record is None else record.position
 
 
 class StoreConformance:
@@ -294,6 +300,69 @@ class StoreConformance:
             async with open_lease(store, "a", unless_at=moved) as leased:
                 assert leased.position != moved
                 assert leased.record is None
+
+    # --- messages that go along with a lease
+
+    async def test_messages_go_along_with_a_lease_where_the_session_stands_as_expected(
+        self, open_store: OpenStore
+    ) -> None:
+        async with open_store() as store:
+            position = await write(store, "a", numbered(1, 2), metadata={"title": "x"})
+            async with open_lease(
+                store, "a", unless_at=position, messages=numbered(3, 4)
+            ) as leased:
+                assert leased.appended
+                assert leased.record is None
+                assert leased.position == position_of(store, "a")
+                assert leased.position.sequence == 4
+                assert await store.append(leased.lease, numbered(5, 5)) == position_of(store, "a")
+            record = store.read("a")
+            assert record is not None
+            assert list(record.messages) == numbered(1, 5)
+            assert record.metadata == {"title": "x"}
+
+    async def test_messages_do_not_go_along_where_anything_came_between(
+        self, open_store: OpenStore
+    ) -> None:
+        async def goes_along(unless_at: Position | None) -> bool:
+            async with open_lease(
+                store, "a", unless_at=unless_at, messages=numbered(9, 9)
+            ) as leased:
+                assert leased.position == (position_of(store, "a") or leased.position)
+                return leased.appended
+
+        async with open_store() as store:
+            first = await write(store, "a", numbered(1, 1))
+            assert not await goes_along(None)
+            second = await write(store, "a", numbered(2, 2))
+            assert not await goes_along(first)
+            await write(store, "a", [], slips={"turn": b"left"})
+            assert position_of(store, "a") == second
+            assert not await goes_along(second)
+            await write(store, "a", [], slips={"turn": None})
+            store.clear("a")
+            assert not await goes_along(second)
+            store.delete("a")
+            assert not await goes_along(second)
+            assert store.read("a") is None
+
+    async def test_messages_that_wait_for_a_lease_in_vain_are_not_written(
+        self, open_store: OpenStore
+    ) -> None:
+        async with open_store() as store:
+            position = await write(store, "a", numbered(1, 1))
+            async with open_lease(store, "a"), trio.open_nursery() as nursery:
+                nursery.start_soon(
+                    partial(store.acquire_lease, "a", unless_at=position, messages=numbered(2, 2))
+                )
+                await trio.testing.wait_all_tasks_blocked()
+                nursery.cancel_scope.cancel()
+            assert position_of(store, "a") == position
+            returned = False
+            with trio.move_on_after(0):
+                async with open_lease(store, "a", unless_at=position, messages=numbered(2, 2)):
+                    returned = True
+            assert (position_of(store, "a") != position) is returned
 
     # --- listing
 

@@ -21,9 +21,11 @@ from tests.sessions.postgres_server import new_schema, run_sql
 from tests.sessions.store_conformance import OpenStore, StoreConformance
 
 # After psycopg was looked for: without it these tests skip.
+import psycopg  # isort: skip
 from nanobot.sessions import _postgres_schema  # isort: skip
 from nanobot.sessions._postgres import PostgresStore  # isort: skip
 from nanobot.sessions._postgres_address import Address  # isort: skip
+from nanobot.sessions._postgres_rows import KeyRow  # isort: skip
 from nanobot.sessions._postgres_schema import SCHEMA  # isort: skip
 
 
@@ -117,6 +119,25 @@ async def test_of_a_session_that_is_over_no_row_is_left(url: str) -> None:
     await store.aclose()
     for table, rows in (("session", 1), ("message", 0), ("slip", 0), ("lease", 0), ("owner", 0)):
         assert run_sql(url, f"SELECT count(*) FROM nanobot_{table}") == [(rows,)], table
+
+
+@pytest.mark.parametrize("setting", ["on", "off"])
+async def test_messages_that_go_along_with_a_lease_wait_for_the_disk_as_others_do(
+    url: str, setting: str
+) -> None:
+    """A lease alone need not outlive a crash of the server."""
+    store = PostgresStore(url)
+    async with open_lease(store, "a") as leased:
+        known = await store.append(leased.lease, [UserMessage("x")], release=True)
+    await store.aclose()
+    row = KeyRow.of("a")
+    acquire = "SELECT o_status FROM nanobot_acquire_and_write(%s, %s, 1, 1, '2 s', NULL, NULL, %s, %s, 1, %s, %s, %s, %s, '')"
+    values = (known.epoch, known.version, known.sequence, row.key, [b"{}"], ["x"])
+    with psycopg.connect(url) as connection:
+        connection.execute(f"SET LOCAL synchronous_commit = {setting}")
+        assert connection.execute(acquire, (*row[:2], *values)).fetchone() == ("done",)
+        assert connection.execute("SHOW synchronous_commit").fetchone() == (setting,)
+        connection.rollback()
 
 
 def test_two_schemas_of_one_database_are_two_sets_of_sessions(url: str) -> None:

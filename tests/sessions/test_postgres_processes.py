@@ -19,7 +19,7 @@ import trio
 
 from nanobot.errors import StoreError
 from nanobot.messages import AssistantMessage, Message, UserMessage
-from nanobot.sessions import Lease, SessionFenced, open_lease
+from nanobot.sessions import Lease, Leased, SessionFenced, open_lease
 from tests.sessions.loopback_proxy import open_proxy
 from tests.sessions.postgres_cluster import open_cluster
 from tests.sessions.postgres_server import new_schema, run_sql, until
@@ -253,6 +253,29 @@ async def test_a_process_that_slept_past_its_lease_writes_nothing_when_it_wakes(
             assert await contents(store, "a") == ["from the first owner", "from the second owner"]
 
 
+async def test_a_turn_that_lost_its_lease_ends_before_the_next_one_of_its_process_begins(
+    url: str,
+) -> None:
+    async with opened(url) as one, opened(url) as another:
+        given: list[Leased] = []
+
+        async def next_turn() -> None:
+            async with open_lease(one, "a") as leased:
+                given.append(leased)
+
+        async with trio.open_nursery() as nursery:
+            async with open_lease(one, "a") as lost:
+                run_sql(url, "DELETE FROM nanobot_lease")
+                nursery.start_soon(next_turn)
+                with pytest.raises(SessionFenced):
+                    await one.append(lost.lease, [UserMessage("late")])
+                for number in range(5):  # round trips of others: time enough to overtake
+                    async with open_lease(another, "a") as leased:
+                        await another.append(leased.lease, [UserMessage(str(number))])
+                assert not given
+        assert [each.position.sequence for each in given] == [5]
+
+
 @pytest.mark.slow  # it waits for leases to run out, or not to
 async def test_a_process_that_lives_keeps_its_lease_however_long_its_turn_takes(url: str) -> None:
     with child("hold", url, "a") as process:
@@ -408,6 +431,83 @@ async def test_a_write_whose_answer_is_lost_is_written_once(url: str) -> None:
                             proxy.cut()
                             await let_go()
             assert await contents(store, key) == ["release False", "release True"]
+
+
+async def test_a_lease_whose_answer_is_lost_has_its_messages_once(url: str) -> None:
+    """The server has them, the connection goes before it can say so, and the request is sent again."""
+    with open_proxy(url) as (proxy, through):
+        async with opened(through) as store:
+            key = secrets.token_hex()  # its lock is nobody else's in this database
+            async with open_lease(store, key) as leased:
+                known = await store.append(leased.lease, [UserMessage("x")], release=True)
+            async with locked(url, key) as let_go, trio.open_nursery() as nursery:
+
+                async def turn() -> None:
+                    async with open_lease(
+                        store, key, unless_at=known, messages=[UserMessage("once")]
+                    ) as leased:
+                        assert leased.appended
+                        assert leased.record is None
+                        assert leased.position.sequence == 2
+                        await store.append(leased.lease, [AssistantMessage("answer")])
+
+                nursery.start_soon(turn)
+                await until(url, in_line(key), 1)
+                proxy.cut()
+                await until(url, in_line(key), 2)
+                await let_go()
+            assert await contents(store, key) == ["x", "once", "answer"]
+
+
+async def test_messages_of_a_lost_answer_are_said_to_be_unknown_if_somebody_wrote_since(
+    url: str,
+) -> None:
+    with open_proxy(url) as (proxy, through):
+        async with opened(through) as store, opened(url) as another:
+            key = secrets.token_hex()
+            async with open_lease(store, key) as leased:
+                known = await store.append(leased.lease, [UserMessage("x")], release=True)
+
+            async def turn() -> None:
+                with pytest.raises(StoreError, match=r"may or may not"):
+                    await store.acquire_lease(key, unless_at=known, messages=[UserMessage("lost")])
+
+            async with locked(url, key) as let_go, trio.open_nursery() as nursery:
+                nursery.start_soon(turn)
+                await until(url, in_line(key), 1)
+                replace = partial(another.replace, key, [UserMessage("instead")])
+                nursery.start_soon(trio.to_thread.run_sync, replace)
+                await until(url, in_line(key), 2)
+                proxy.cut()
+                await until(url, in_line(key), 3)  # sent again, behind the other two
+                await let_go()
+            async with open_lease(store, key) as leased:
+                await store.append(leased.lease, [UserMessage("well again")])
+            assert await contents(store, key) == ["instead", "well again"]
+
+
+async def test_a_lease_that_is_cancelled_when_its_messages_are_on_the_way_is_given(
+    url: str,
+) -> None:
+    async with opened(url) as store:
+        key = secrets.token_hex()
+        async with open_lease(store, key) as leased:
+            known = await store.append(leased.lease, [UserMessage("x")], release=True)
+        given: list[Leased] = []
+        async with locked(url, key) as let_go, trio.open_nursery() as nursery:
+
+            async def turn() -> None:
+                messages: list[Message] = [UserMessage("once")]
+                given.append(await store.acquire_lease(key, unless_at=known, messages=messages))
+
+            nursery.start_soon(turn)
+            await until(url, in_line(key), 1)
+            nursery.cancel_scope.cancel()
+            with trio.CancelScope(shield=True):
+                await let_go()
+        assert [each.appended for each in given] == [True]
+        await store.append(given[0].lease, [AssistantMessage("answer")], release=True)
+        assert await contents(store, key) == ["x", "once", "answer"]
 
 
 async def test_a_request_for_a_lease_that_comes_late_does_nothing(url: str) -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from nanobot.errors import InvalidArgument
 from nanobot.messages import AssistantMessage, Message, TextPart, UserMessage
-from nanobot.sessions import InMemoryStore, SearchableStore
+from nanobot.sessions import InMemoryStore, SearchableStore, open_lease
 from nanobot.sessions._sqlite import SqliteStore
 
 
@@ -58,6 +58,18 @@ def indexed(store: SearchableStore) -> None:
         indexer = store._books.indexer
         while indexer.enabled and store._writer.started and indexer.due_in_s() is not None:
             time.sleep(0.01)
+
+
+async def test_what_was_stored_with_a_lease_is_found(store: SearchableStore) -> None:
+    store.replace("a", [UserMessage("one")])
+    record = store.read("a")
+    assert record is not None
+    async with open_lease(
+        store, "a", unless_at=record.position, messages=[UserMessage("two")]
+    ) as leased:
+        assert leased.appended
+    indexed(store)
+    assert [(hit.key, hit.sequence) for hit in store.search("two")] == [("a", 2)]
 
 
 @pytest.mark.parametrize("wait", [False, True])
