@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from inspect import cleandoc
 from pathlib import Path
 from typing import Any
 
@@ -65,14 +66,14 @@ def _section(name: str, path: str, root: dict[str, Any], done: set[str]) -> Iter
         )
     if path:
         yield f"## `{path}`\n"
-        yield f"{schema['description']}\n"
+        yield f"{cleandoc(schema['description'])}\n"
     if rows:
         yield "| key | value | default | |\n|---|---|---|---|"
         yield from rows
         yield ""
     for below, where in inner:
         if below in done and below != "ModelPreset":
-            yield f"## `{where}`\n\n{root['$defs'][below]['description']}\n"
+            yield f"## `{where}`\n\n{cleandoc(root['$defs'][below]['description'])}\n"
         else:
             yield from _section(below, where, root, done)
 

@@ -20,6 +20,9 @@ _DECLARED_WITHIN: Final = 1024
 _MEANT: Final = {"iso-8859-1": "cp1252", "latin1": "cp1252", "us-ascii": "cp1252"}
 """What pages mean by some names. Source: Encoding Standard, "Names and labels"."""
 
+_NONE_OF_PAGES: Final = frozenset({"idna", "punycode", "unicode-escape", "raw-unicode-escape"})
+"""Codecs of Python for something else than pages; some read nearly anything, as nothing."""
+
 Resolve: TypeAlias = Callable[[str, int], Awaitable[list[str]]]
 """Finds the addresses of a host, as text. Raises `OSError`."""
 
@@ -62,6 +65,8 @@ class Fetched(Struct, frozen=True):
             p.partition("=")[2] for p in parameters if p.strip().lower().startswith("charset=")
         ]
         name = names[0].strip("\"' ").lower() if names else self._declared
+        if name.replace("_", "-") in _NONE_OF_PAGES:
+            name = ""
         try:
             return self.body.decode(_MEANT.get(name, name) or "utf-8", "replace")
         except (

@@ -30,10 +30,12 @@ class Hanging(InMemoryStore):
     def __init__(self) -> None:
         super().__init__()
         self.asked = 0
+        self.began = threading.Event()
         self.go = threading.Event()
 
     def list_sessions(self, *, limit: int | None = None) -> tuple[SessionInfo, ...]:
         self.asked += 1
+        self.began.set()
         self.go.wait(20)
         return ()
 
@@ -69,6 +71,7 @@ async def test_a_store_that_hangs_is_told_and_holds_one_thread_however_often_it_
     async with bot_with(store) as bot:
         for _ in range(3):
             assert await bot.runtime.problem() == "the store cannot be used"
+        await trio.to_thread.run_sync(store.began.wait)  # Trio's time does not wait for threads
         assert store.asked == 1
         store.go.set()
         while await bot.runtime.problem():
