@@ -715,8 +715,13 @@ def test_a_store_that_fails_says_so_and_the_answer_is_still_returned(host: Host)
         async with bot:
             await bot.run("one", session_key="a")
             store = bot._store
-            append = store.append
+            append, acquire = store.append, store.acquire_lease
+
+            async def full_too(key: str, **more: Any) -> Any:
+                return await (full if more.get("messages") else acquire)(key, **more)
+
             store.append = full  # type: ignore[method-assign]  # a disk that is full
+            store.acquire_lease = full_too  # type: ignore[method-assign]
             result = await bot.run("two", session_key="a")
             assert (result.content, result.metadata["persisted"]) == ("ok", False)
             with pytest.raises(StoreError, match="no space left"):
@@ -724,6 +729,7 @@ def test_a_store_that_fails_says_so_and_the_answer_is_still_returned(host: Host)
             await bot.sessions.ingest("a", HELLO, save=False)
             await bot.run("three", session_key="a")
             store.append = append  # type: ignore[method-assign]
+            store.acquire_lease = acquire  # type: ignore[method-assign]
             await bot.run("four", session_key="a")
             assert shown(provider.requests[-1]) == ["one", "ok", "hello", "hi there", "four"]
             assert said(bot, "a") == ["one", "ok", "hello", "hi there", "four", "ok"]

@@ -44,7 +44,8 @@ def test_a_configuration_that_is_not_there_is_named(tmp_path: Path) -> None:
 def test_a_missing_extra_says_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in [name for name in sys.modules if name.startswith("nanobot.server")]:
+    ours = ("nanobot.server", "nanobot._http_connections")
+    for name in [name for name in sys.modules if name.startswith(ours)]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.delattr("nanobot.server", raising=False)
     monkeypatch.setitem(sys.modules, "hypercorn", None)
