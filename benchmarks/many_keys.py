@@ -11,8 +11,8 @@ and writes do not wait for the disk (`sessions.durability: "fast"`).
 
 What may grow up to a bound is memory that is not ours to give back: SQLite's page caches (2 MB for each connection), and what the
 allocator keeps of the time when most sessions were alive. `kept_sessions` is what the store says was written, `not_kept` how
-many runs said that theirs was not: a turn gives a write five seconds, which is one on this clock, and a machine that is busy with
-other things may take longer.
+many runs said that theirs was not: a turn gives a write a minute, which is twelve seconds on this clock, and a busy machine
+may take longer.
 """
 
 from __future__ import annotations
