@@ -70,7 +70,7 @@ def test_the_extra_all_names_every_ability_that_needs_no_compiler(project: dict[
     extras: dict[str, list[str]] = project["optional-dependencies"]
     (everything,) = extras["all"]
     named = set(re.findall(r"[a-z]+", everything.partition("[")[2]))
-    assert named == set(extras) - {"all", "check", "dev", "local", "peers", "re2", "test"}
+    assert named == set(extras) - {"all", "check", "dev", "local", "peers", "test"}
 
 
 def test_the_command_nanobot_starts_the_command_line() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
 import json
 import os
@@ -18,7 +17,7 @@ from typing import Any, get_args
 
 import pytest
 import trio
-from hypothesis import HealthCheck, assume, example, given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nanobot.errors import ToolError
@@ -26,15 +25,11 @@ from nanobot.messages import ToolCall
 from nanobot.tools import RunContext, ToolResult, Toolset, Workspace, execute
 from nanobot.tools._threads import FILE_THREADS
 from nanobot.tools.builtin import _line_matcher, builtin_tools, grep
-from nanobot.tools.builtin._line_matcher import _find, _find_with_re
+from nanobot.tools.builtin._line_matcher import _start
 from nanobot.tools.builtin._matcher import Query, find_ripgrep, open_matcher
 from nanobot.tools.builtin.grep import OutputMode, Page, Texts, searched
 
 RIPGREP = shutil.which("rg")
-
-needs_re2 = pytest.mark.skipif(
-    importlib.util.find_spec("re2") is None, reason="needs the extra `re2`"
-)
 
 
 @pytest.fixture(params=["python", "ripgrep"])
@@ -263,15 +258,14 @@ async def test_a_pattern_that_backtracks_for_ever_is_stopped_with_a_clear_word(
     threads = threading.active_count()
     started = time.perf_counter()
     with pytest.raises(ToolError, match=r"takes longer than 5\S* s (.|\n)*\(a\+\)\+"):
-        await lines(context, None, r"(?=a)(a+)+$")  # RE2 does not look ahead
+        await lines(context, None, r"(?=a)(a+)+$")  # only `re` looks ahead
     assert 4 < time.perf_counter() - started < 15
     assert threading.active_count() <= threads + FILE_THREADS
     assert children() == []
 
 
-@needs_re2
 @pytest.mark.parametrize("pattern", CATASTROPHES)
-async def test_without_ripgrep_re2_takes_no_longer_for_a_pattern_that_backtracks(
+async def test_without_ripgrep_a_pattern_that_backtracks_takes_no_longer(
     pattern: str, context: RunContext, root: Path
 ) -> None:
     # `re` would be stopped with an error, at the latest after the hundredth line.
@@ -279,50 +273,37 @@ async def test_without_ripgrep_re2_takes_no_longer_for_a_pattern_that_backtracks
     assert await lines(context, None, pattern, "count") == ["No matches found."]
 
 
-@needs_re2
-@settings(max_examples=300)
-@example(pattern=r"\w+$", line="né", flags="")
-@example(pattern="A+", line="a", flags="i")
-@example(pattern="a+", line="a+", flags="f")
-@example(pattern="a{,2}", line="aaa", flags="")
-@given(
-    pattern=st.lists(
-        st.sampled_from([
-            *("a", "b", "é", "B", "1", "_", ".", "^", "$", "|", "(a|b)", "(?:)", "[^a]", "[a-bé]", r"\."),
-            *(r"\w", r"\W", r"\d", r"\D", r"\s", r"\S", r"\b", r"[\w-]", r"[^\s]", "(?=b)"),
-            *("*", "+", "?", "*?", "{2}", "{,2}", "{1,}"),
-        ]),
-        min_size=1, max_size=6,
-    ).map("".join),
-    line=st.text(alphabet="abAB1_.-{,2} é\u00a0字٣\t\r", max_size=12),
-    flags=st.sampled_from(["", "i", "f", "if"]),
-)  # fmt: skip
-def test_with_re2_python_finds_what_it_finds_without(pattern: str, line: str, flags: str) -> None:
-    try:
-        expected = _find_with_re(flags, pattern)
-    except re.error:
-        assume(False)
-    assert _find(flags, pattern)(line.encode()) == expected(line.encode())
+def test_the_program_needs_nothing_but_the_file_beside_it(tmp_path: Path) -> None:
+    folder = Path(_line_matcher.__file__).parent
+    for name in ("_line_matcher.py", "_linear_regex.py"):
+        shutil.copy(folder / name, tmp_path)
+    ran = subprocess.run(
+        [
+            sys.executable,
+            *("-I", "-S", str(tmp_path / "_line_matcher.py"), "end", "i", r"É\b|(a+)+c"),
+        ],
+        input="né\naac\nx\nend\n".encode(),
+        capture_output=True,
+        check=True,
+    )
+    assert ran.stdout.decode().splitlines() == ["1:2:0:", "2:1:4:", "4:1:10:"]
 
 
-@needs_re2
-async def test_re2_takes_what_python_refuses_and_ripgrep_does_not(
-    context: RunContext, root: Path
+@pytest.mark.parametrize(
+    ("pattern", "flags", "linear"),
+    [
+        ("class Foo", "", False),
+        ("a+b", "", True),
+        ("a+b", "f", False),  # a text, which has nothing to try again
+        ("[ab]" * 60, "", True),
+        ("a" * 300, "f", True),
+        ("(?=a)b+", "", False),
+    ],
+)
+def test_each_pattern_goes_to_the_engine_that_suits_it(
+    pattern: str, flags: str, linear: bool
 ) -> None:
-    fill(root, a_txt="1 2\n字 2\n")
-    assert await lines(context, None, r"^\pL\s\d\z") == ["a.txt", "> 2| 字 2"]
-
-
-def test_without_re2_python_finds_the_same() -> None:
-    program = Path(_line_matcher.__file__).with_name("_line_matcher.py")
-    for site in ([], ["-S"]):  # RE2 is not seen without the folder of installed packages
-        ran = subprocess.run(
-            [sys.executable, "-I", *site, str(program), "end", "i", r"É\b|(a+)+c"],
-            input="né\naac\nx\nend\n".encode(),
-            capture_output=True,
-            check=True,
-        )
-        assert ran.stdout.decode().splitlines() == ["1:2:0:", "2:1:4:", "4:1:10:"]
+    assert (getattr(_start(flags, pattern), "__self__", None) is not None) is linear
 
 
 def children() -> list[str]:

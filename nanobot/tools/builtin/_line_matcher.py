@@ -1,8 +1,8 @@
 """Tells which lines of its standard input match: a program of its own, for Python's `re` can run for ever.
 
 Nothing stops `re` in a thread; a process can be killed, and ends by itself when it has used up its limits, even if
-nobody is left to kill it. RE2, if it is installed, needs time in proportion to the line, and is asked where `re` may
-need more and both mean the same. Imports nothing else but the standard library. Started as
+nobody is left to kill it. `re` is asked where it has nothing to try again, or where only it knows the pattern, such as
+one that looks ahead; for all others there is `_linear_regex`. Imports only the standard library and that file. Started as
 
     python -I _line_matcher.py MARK FLAGS PATTERN
 
@@ -13,31 +13,38 @@ byte where the line begins, from 0. A line that equals MARK is answered at once,
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import sys
 from collections.abc import Callable
-from typing import TypeAlias
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
 
-try:
-    import re2
-    from re2 import Options  # another package of that name has none
-except ImportError:
-    re2 = None
+if TYPE_CHECKING or __package__:
+    from ._linear_regex import LinearRegex, NotRegular
+else:  # a program, and -I keeps its folder out of the search path
+    _beside = Path(__file__).with_name("_linear_regex.py")
+    _spec = importlib.util.spec_from_file_location("_linear_regex", _beside)
+    assert _spec is not None
+    assert _spec.loader is not None
+    _module = importlib.util.module_from_spec(_spec)
+    _spec.loader.exec_module(_module)
+    LinearRegex, NotRegular = _module.LinearRegex, _module.NotRegular
 
 Find: TypeAlias = Callable[[bytes], int | None]
 """The byte of a line where the first match begins."""
+
+Start: TypeAlias = Callable[[str], int | None]
+"""The character of a line where the first match begins."""
 
 _CPU_S = 120
 _MEMORY = 2 * 1024 * 1024 * 1024
 
 _BACKTRACKS = re.compile(r"[*+?{|]")
-"""Without these there is nothing to try again, and `re` takes a sixth of RE2's 2 µs a line."""
+"""Without these there is nothing to try again, and `re` takes 0.1 µs a line where the other takes 1.7."""
 
-_KNOWS_ASCII = re.compile(r"\\[bBdDsSwW]")
-"""What is a letter, a digit or a blank: RE2 only asks that of ASCII, `re` and ripgrep of all characters."""
-
-_MEANS_ANOTHER = re.compile(r"\{,")
-"""`a{,3}` is at most three times a letter; to RE2 it is those five characters."""
+_SHORT = 200
+"""Characters of a pattern. `re` compares all of a longer one at each place of a line that almost matches."""
 
 
 def main(mark: bytes, flags: str, pattern: str) -> int:
@@ -62,52 +69,35 @@ def main(mark: bytes, flags: str, pattern: str) -> int:
 
 
 def _find(flags: str, pattern: str) -> Find:
-    linear = None if "f" in flags else _find_with_re2(flags, pattern)
-    try:
-        backtracking = _find_with_re(flags, pattern)
-    except (re.error, RecursionError, OverflowError):
-        if linear is None:
-            raise
-        return linear  # such as \pL, which ripgrep knows too
-    if linear is None or not _BACKTRACKS.search(pattern):
-        return backtracking
-    if not _KNOWS_ASCII.search(pattern):
-        return linear
-    return lambda line: linear(line) if line.isascii() else backtracking(line)
-
-
-def _find_with_re(flags: str, pattern: str) -> Find:
-    search = re.compile(
-        re.escape(pattern) if "f" in flags else pattern, re.IGNORECASE if "i" in flags else 0
-    ).search
+    start = _start(flags, pattern)
 
     def find(line: bytes) -> int | None:
         text = line.decode("utf-8", "surrogateescape")
-        found = search(text)
+        found = start(text)
         if found is None:
             return None
-        return len(text[: found.start()].encode("utf-8", "surrogateescape"))
+        return len(text[:found].encode("utf-8", "surrogateescape"))
 
     return find
 
 
-def _find_with_re2(flags: str, pattern: str) -> Find | None:
-    """None if RE2 is not there, or does not take the pattern: one that looks ahead, say."""
-    if re2 is None or _MEANS_ANOTHER.search(pattern):
-        return None
-    options = Options()
-    options.case_sensitive = "i" not in flags
-    options.log_errors = False
-    try:
-        search = re2.compile(pattern.encode(), options).search
-    except re2.error:
-        return None
+def _start(flags: str, pattern: str) -> Start:
+    options = re.IGNORECASE if "i" in flags else re.NOFLAG
+    quick = len(pattern) <= _SHORT and ("f" in flags or not _BACKTRACKS.search(pattern))
+    if "f" in flags:
+        pattern = re.escape(pattern)
+    search = re.compile(pattern, options).search
+    if not quick:
+        try:
+            return LinearRegex(pattern, options).start
+        except NotRegular:
+            pass  # `re` may take for ever; whoever started this process kills it then
 
-    def find(line: bytes) -> int | None:
-        found = search(line)
+    def start(text: str) -> int | None:
+        found = search(text)
         return None if found is None else found.start()
 
-    return find
+    return start
 
 
 def _limit() -> None:

@@ -1,8 +1,8 @@
 """A program that tells which of the lines it is sent match: ripgrep, or Python where there is none.
 
-Both read lines from a pipe and open nothing, so what they see is what the workspace opened for them. ripgrep needs
-time in proportion to the text, whatever the pattern, and so does RE2, which Python asks if the extra `re2` is installed.
-Python's `re` may need for ever, so it runs where it can be killed: each piece of text has a deadline.
+Both read lines from a pipe and open nothing, so what they see is what the workspace opened for them. Both need time in
+proportion to the text, whatever the pattern, unless it is one that only Python's `re` knows. That may need for ever, so
+it runs where it can be killed: each piece of text has a deadline.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _AT_ONCE: Final = 4
 """Searches of one Trio run that have a program at the same time; others wait. More would only share the processors."""
 
 _SLOWEST_S: Final = 5.0
-"""Seconds for one piece of text, and one more for each 2 MB. ripgrep and `re` need 0.03 s for 2 MB if all is well, RE2 0.2 s."""
+"""Seconds for one piece of text, and one more for each 2 MB. ripgrep needs 0.03 s for 2 MB if all is well, Python 0.2 s."""
 
 _BYTES_PER_S: Final = 2_000_000
 
