@@ -12,7 +12,7 @@ from nanobot.errors import ConnectionFailed, ProviderError, ProviderTimeout, Tim
 from ._endpoint import Timeouts
 from ._exchange import Exchange
 from ._http_errors import chained, without_secrets
-from ._transport_errors import TransportError
+from ._transport_errors import TransportError, TransportTimeout
 
 __all__ = ["AnswerBody"]
 
@@ -90,14 +90,13 @@ class AnswerBody:
         if deadline >= self._deadline:
             phase, limit_s, deadline = "request", limits.request_s, self._deadline
         try:
-            with trio.CancelScope(deadline=deadline) as scope:
-                received = await exchange.read()
+            received = await exchange.read(deadline)
+        except TransportTimeout:
+            failure = self._timed_out(phase, limit_s)
         except TransportError as exc:
             failure = self._failed(exc)
         if failure is not None:
             raise failure
-        if scope.cancelled_caught:
-            raise self._timed_out(phase, limit_s)
         self.bytes_read += len(received)
         return received
 
@@ -111,9 +110,9 @@ class AnswerBody:
         if exchange.complete:
             return
         try:
-            with trio.move_on_after(_END_WITHIN_S):
-                while await exchange.read():
-                    pass
+            deadline = trio.current_time() + _END_WITHIN_S
+            while await exchange.read(deadline):
+                pass
         except TransportError:
             pass  # what was asked for is here
         finally:

@@ -10,8 +10,16 @@ from msgspec import Struct
 
 from ._address import Origin
 from ._connection import HTTPConnection
+from ._deadlines import Deadlines
 from ._http1 import ResponseHead
-from ._transport_errors import ConnectionBroken, NotHTTP, Phase, TransportClosed, TransportError
+from ._transport_errors import (
+    ConnectionBroken,
+    NotHTTP,
+    Phase,
+    TransportClosed,
+    TransportError,
+    TransportTimeout,
+)
 
 __all__ = ["NO_LIMITS", "Exchange", "ExchangeLimits", "Keeper"]
 
@@ -25,6 +33,12 @@ class ExchangeLimits(Struct, frozen=True):
     read_s: float | None = None
     deadline: float = math.inf
 
+    def until(self, limit_s: float | None) -> float:
+        """The Trio time by which something must be done that may take so long from now."""
+        if limit_s is None:
+            return self.deadline
+        return min(self.deadline, trio.current_time() + limit_s)
+
 
 NO_LIMITS: Final = ExchangeLimits()
 
@@ -34,9 +48,11 @@ class Keeper(Protocol):
 
     Attributes:
       closed: Whether it keeps none any more.
+      deadlines: Those of the exchanges.
     """
 
     closed: bool
+    deadlines: Deadlines
 
     def take_back(self, exchange: Exchange, connection: HTTPConnection | None) -> None:
         """Forget an exchange; keep its connection if one is handed over."""
@@ -52,10 +68,12 @@ class Exchange:
     Attributes:
       complete: Whether the body was read to its end.
       connection: None before there is one, and after the end.
+      deadline: The Trio time at which the connection is closed, because somebody has waited for it too long.
+      expired: Whether it was.
       head: Status and headers of the response.
       origin: Whom it is with: scheme, host, port.
       phase: What it is doing, or was doing last, before the head of the response was there.
-      scope: Bounds it until then.
+      scope: Bounds connecting.
       sent_at: The Trio time at which its connection was there and sending began.
     """
 
@@ -65,6 +83,8 @@ class Exchange:
         "_pool",
         "complete",
         "connection",
+        "deadline",
+        "expired",
         "head",
         "origin",
         "phase",
@@ -83,19 +103,36 @@ class Exchange:
         self.phase: Phase = "read"
         self.connection: HTTPConnection | None = None
         self.scope: trio.CancelScope | None = None
+        self.deadline = math.inf
+        self.expired = False
         self.sent_at = 0.0
 
-    def bounded(self, limits: ExchangeLimits) -> trio.CancelScope:
-        """The scope of everything up to the head of the response, bounded for a connection that is there already."""
-        self.scope = trio.CancelScope(deadline=_deadline(limits.read_s, limits))
-        return self.scope
-
-    def enter(self, phase: Phase, limit_s: float | None, limits: ExchangeLimits) -> None:
-        """Do the next thing, for so long."""
-        changes = self.phase != phase
+    def enter(self, phase: Phase, deadline: float) -> None:
+        """Do the next thing on the connection, until then."""
+        if self.expired:
+            return  # in the phase before
         self.phase = phase
-        if changes and self.scope is not None:
-            self.scope.deadline = _deadline(limit_s, limits)
+        self.deadline = deadline
+        self._pool.deadlines.note(deadline)
+
+    def expire(self) -> None:
+        """Close the connection, because the deadline has passed: whoever waits for it is told."""
+        self.deadline = math.inf
+        self.expired = True
+        if self.connection is not None:
+            self.connection.close()
+
+    def timed_out(self) -> TransportTimeout:
+        """What is raised when a deadline has passed."""
+        match self.phase:
+            case "connect":
+                host = self.origin[1].decode("ascii")
+                message = f"no connection to {host} in time"
+            case "write":
+                message = "the server did not accept the request in time"
+            case "read":
+                message = "the server did not answer in time"
+        return TransportTimeout(message, phase=self.phase)
 
     def read_nowait(self) -> bytes:
         """Return what of the body came with the head, the first time; b"" if nothing did, and later.
@@ -116,10 +153,11 @@ class Exchange:
             self._give_back(connection)
         return received
 
-    async def read(self) -> bytes:
+    async def read(self, deadline: float = math.inf) -> bytes:
         """Return what one network read brought of the body, or b"" at its end.
 
         Raises:
+          TransportTimeout: Nothing came until `deadline`, a Trio time; the connection is closed.
           TransportClosed: The pool was closed.
           ConnectionBroken: The connection broke, or `discard` was called.
           NotHTTP: The server hung up halfway, or what it sent is not HTTP.
@@ -135,16 +173,21 @@ class Exchange:
             if self._pool.closed:
                 raise TransportClosed
             raise ConnectionBroken("the response was closed before its end")
+        self.deadline = deadline
+        self._pool.deadlines.note(deadline)
         try:
             received = await connection.receive_body()
         except TransportError as exc:
             self.discard()
             if self._pool.closed:
                 raise TransportClosed from exc
+            if self.expired:
+                raise self.timed_out() from None
             raise
         except BaseException:
             self.discard()
             raise
+        self.deadline = math.inf  # nobody waits
         if connection.complete:
             self._give_back(connection)
         return received
@@ -167,14 +210,8 @@ class Exchange:
             return
         self._ended = True
         self.connection = None
-        if not self._pool.closed and connection.start_next_exchange():
+        if not (self._pool.closed or self.expired) and connection.start_next_exchange():
             self._pool.take_back(self, connection)
         else:
             connection.close()
             self._pool.take_back(self, None)
-
-
-def _deadline(limit_s: float | None, limits: ExchangeLimits) -> float:
-    if limit_s is None:
-        return limits.deadline
-    return min(limits.deadline, trio.current_time() + limit_s)

@@ -2,12 +2,13 @@
 
 httpcore's pool walks all its connections and all its waiting requests at every event, so 1,000 requests that
 each take one second at once need 25 s; here a request takes the connection that was given back last, or opens
-one. Nor are there objects around a request or a response: a head that does not change is encoded once, one scope bounds
-everything up to the head of the response, and what came with that is at hand without another await.
+one. Nor are there objects around a request or a response: a head that does not change is encoded once, one task looks after
+all deadlines, and what came with the head of a response is at hand without another await.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import ssl
 from base64 import b64encode
@@ -20,6 +21,7 @@ from msgspec import Struct
 
 from ._address import DEFAULT_PORTS, Origin, address_from_url
 from ._connection import HTTPConnection, HTTPProxy, open_connection
+from ._deadlines import Deadlines
 from ._exchange import NO_LIMITS, Exchange, ExchangeLimits
 from ._request_head import RequestHead
 from ._transport_errors import (
@@ -27,7 +29,6 @@ from ._transport_errors import (
     NotHTTP,
     TransportClosed,
     TransportError,
-    TransportTimeout,
 )
 from ._trust import usual_authorities
 
@@ -107,6 +108,7 @@ class ConnectionPool:
         self._free: dict[Origin, deque[HTTPConnection]] = {}  # the right end was used last
         self._idle = 0
         self._in_flight: set[Exchange] = set()
+        self.deadlines = Deadlines(self._in_flight)
         self._created = 0
         self.closed = False
         self._connecting = 0
@@ -135,19 +137,18 @@ class ConnectionPool:
         exchange = Exchange(self, head.origin)
         self._in_flight.add(exchange)
         try:
-            with exchange.bounded(limits) as scope:
-                await self._exchange_heads(exchange, head, body, limits)
-            exchange.scope = None
-            if scope.cancelled_caught:
-                raise TransportClosed if self.closed else _timed_out(exchange)
+            await self._exchange_heads(exchange, head, body, limits)
         except TransportError as exc:
             exchange.discard()
             if self.closed and not isinstance(exc, TransportClosed):
                 raise TransportClosed from exc
+            if exchange.expired:
+                raise exchange.timed_out() from None
             raise
         except BaseException:
             exchange.discard()
             raise
+        exchange.deadline = math.inf
         return exchange
 
     async def aclose(self) -> None:
@@ -165,6 +166,7 @@ class ConnectionPool:
             if self._sweep_scope is not None:
                 self._sweep_scope.cancel()
                 await self._swept.wait()
+            await self.deadlines.aclose()
         await trio.lowlevel.checkpoint()
 
     def statistics(self) -> PoolStatistics:
@@ -205,6 +207,7 @@ class ConnectionPool:
         """
         return (
             not connection.answered
+            and not exchange.expired
             and trio.current_time() - exchange.sent_at <= _STALE_WITHIN_S
             and not self.closed
         )
@@ -219,19 +222,26 @@ class ConnectionPool:
         proxy = self._proxy
         tls = self._tls_context() if scheme == b"https" else None
         proxy_tls = self._tls_context() if proxy is not None and proxy.scheme == "https" else None
-        exchange.enter("connect", limits.connect_s, limits)
+        exchange.phase, exchange.deadline = "connect", math.inf
+        connection = None
         self._connecting += 1
         try:
-            connection = await open_connection(
-                raw_host.decode("ascii"), port, tls=tls, proxy=proxy, proxy_tls=proxy_tls
-            )
+            # Names are looked up and handshakes made here, by others' code: only a scope ends that.
+            with trio.CancelScope(deadline=limits.until(limits.connect_s)) as exchange.scope:
+                connection = await open_connection(
+                    raw_host.decode("ascii"), port, tls=tls, proxy=proxy, proxy_tls=proxy_tls
+                )
         finally:
+            exchange.scope = None
             self._connecting -= 1
             if self.closed and not self._connecting:
                 self._none_connecting.set()
-        if self.closed:  # `aclose` could not reach a connection that was just being made
-            connection.close()
+        if self.closed:
+            if connection is not None:  # `aclose` could not reach it: it was just being made
+                connection.close()
             raise TransportClosed
+        if connection is None:
+            raise exchange.timed_out()
         self._created += 1
         exchange.connection = connection
         return connection
@@ -247,13 +257,13 @@ class ConnectionPool:
         exchange.sent_at = trio.current_time()
         encoded = head.encoded(body, connection.forward_headers)
         if len(body) <= _ONE_WRITE_BYTES:  # which takes no time
-            exchange.enter("read", limits.read_s, limits)
+            exchange.enter("read", limits.until(limits.read_s))
             await connection.send(encoded + body)
         else:
-            exchange.enter("write", limits.write_s, limits)
+            exchange.enter("write", limits.until(limits.write_s))
             await connection.send(encoded)
             await connection.send(body)
-            exchange.enter("read", limits.read_s, limits)
+            exchange.enter("read", limits.until(limits.read_s))
         exchange.head = await connection.receive_head(bodyless=head.bodyless)
 
     def take_back(self, exchange: Exchange, connection: HTTPConnection | None) -> None:
@@ -333,18 +343,6 @@ class ConnectionPool:
             self._close_idle(before=float("inf"))  # some are left if the run ends without `aclose`
             self._sweep_scope = None
             self._swept.set()
-
-
-def _timed_out(exchange: Exchange) -> TransportTimeout:
-    match exchange.phase:
-        case "connect":
-            host = exchange.origin[1].decode("ascii")
-            message = f"no connection to {host} in time"
-        case "write":
-            message = "the server did not accept the request in time"
-        case "read":
-            message = "the server did not answer in time"
-    return TransportTimeout(message, phase=exchange.phase)
 
 
 def _proxy_from_url(proxy: str) -> HTTPProxy:

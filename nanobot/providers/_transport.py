@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from typing import Final
@@ -83,12 +84,12 @@ class _Body(httpx.AsyncByteStream):
         return self  # a class and not an async generator: nothing is left suspended when a reader stops early
 
     async def __anext__(self) -> bytes:
-        received = b""
-        with trio.move_on_after(float("inf") if self._limit_s is None else self._limit_s) as scope:
+        deadline = math.inf if self._limit_s is None else trio.current_time() + self._limit_s
+        try:
             with _as_httpx_says():
-                received = await self._exchange.read()
-        if scope.cancelled_caught:
-            raise httpx.ReadTimeout(f"the server was silent for {self._limit_s:g} s")
+                received = await self._exchange.read(deadline)
+        except httpx.ReadTimeout:
+            raise httpx.ReadTimeout(f"the server was silent for {self._limit_s:g} s") from None
         if not received:
             raise StopAsyncIteration
         return received
