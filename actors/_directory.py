@@ -10,6 +10,7 @@ from typing import Generic, TypeVar
 import trio
 
 from ._errors import MailboxClosed
+from ._idle_clock import IdleClock
 from ._mailbox import Mailbox
 from ._restart import GiveUp, Restart, RestartHistory, RestartPolicy
 
@@ -57,6 +58,7 @@ class Directory(Generic[K, M]):
         self._on_undelivered = on_undelivered
         self._capacity = capacity
         self._idle_s = idle_s
+        self._clock = IdleClock(idle_s)
         self._policy = policy or RestartPolicy()
         self._mailboxes: dict[K, Mailbox[M]] = {}
         self._closed = False
@@ -83,13 +85,14 @@ class Directory(Generic[K, M]):
         if mailbox is None:
             if self._closed:
                 raise MailboxClosed("this directory is closed")
-            mailbox = Mailbox(capacity=self._capacity, idle_s=self._idle_s)
+            mailbox = Mailbox(capacity=self._capacity, idle_s=self._idle_s, clock=self._clock)
             mailbox.post_nowait(message, urgent=urgent, first=first)
             try:
                 self._context.run(self._nursery.start_soon, self._live, key, mailbox)
             except RuntimeError:
                 raise MailboxClosed("the nursery of this directory has ended") from None
             self._mailboxes[key] = mailbox
+            self._context.run(self._clock.start_soon, self._nursery, self._mailboxes)
         else:
             mailbox.post_nowait(message, urgent=urgent, first=first)
 
@@ -121,6 +124,8 @@ class Directory(Generic[K, M]):
                 await trio.lowlevel.checkpoint()  # for a behavior that returns without reading
         finally:
             del self._mailboxes[key]
+            if not self._mailboxes:
+                self._clock.look()
             for message in mailbox.close():
                 self._return(message, reason)
             del reason  # its traceback refers to this frame

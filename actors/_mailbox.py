@@ -9,6 +9,7 @@ from typing import Generic, TypeVar
 import trio
 
 from ._errors import MailboxClosed, MailboxFull
+from ._idle_clock import IdleClock
 from ._notify import TrioNotify
 
 __all__ = ["Mailbox"]
@@ -24,14 +25,21 @@ class Mailbox(Generic[M]):
 
     Iterating gives messages until the mailbox was empty for `idle_s` seconds, or was closed. Between the test that finds
     it empty and the end of the iteration there is no checkpoint: an actor that leaves its loop has missed nothing so far.
+    The mailboxes of a directory share its `clock`, which then counts the seconds; one without takes a deadline per wait.
 
     Raises:
       ValueError: `capacity` or `idle_s` is negative, or no number.
     """
 
-    __slots__ = ("_closed", "_lane", "_notify", "_urgent", "capacity", "idle_s")
+    __slots__ = ("_clock", "_closed", "_lane", "_notify", "_urgent", "capacity", "idle_s")
 
-    def __init__(self, *, capacity: float = float("inf"), idle_s: float = float("inf")) -> None:
+    def __init__(
+        self,
+        *,
+        capacity: float = float("inf"),
+        idle_s: float = float("inf"),
+        clock: IdleClock | None = None,
+    ) -> None:
         if not (capacity >= 0 and idle_s >= 0):
             raise ValueError(f"not a mailbox: capacity={capacity}, idle_s={idle_s}")
         self.capacity = capacity
@@ -39,6 +47,7 @@ class Mailbox(Generic[M]):
         self._lane: deque[M] = deque()
         self._urgent: list[M] = []  # rarely used and short, and an empty deque takes 700 bytes more
         self._notify = TrioNotify()
+        self._clock = clock
         self._closed = False
 
     def __len__(self) -> int:
@@ -122,13 +131,21 @@ class Mailbox(Generic[M]):
     def __aiter__(self) -> Mailbox[M]:
         return self
 
+    @trio.lowlevel.enable_ki_protection  # Ctrl-C in the middle would leave on the clock a wait that nobody ends
     async def __anext__(self) -> M:
-        if not self and not self._closed:
+        if self._lane or self._urgent or self._closed:
+            await trio.lowlevel.checkpoint()
+        elif (clock := self._clock) is None:
             with trio.move_on_after(self.idle_s):
-                while not self and not self._closed:
+                while not (self._lane or self._urgent or self._closed):
                     await self._notify.notified()
         else:
-            await trio.lowlevel.checkpoint()
+            clock.begin(notify := self._notify)
+            try:
+                while not (self._lane or self._urgent or self._closed or notify in clock.expired):
+                    await notify.notified()
+            finally:
+                clock.end(notify)
         try:
             return self.get_nowait()
         except trio.WouldBlock:
