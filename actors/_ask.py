@@ -32,11 +32,22 @@ async def ask(home: Home, call: Call[T], submit: Callable[[Call[Any]], object]) 
     Raises:
       HomeGone: The home's run has ended, before or during the call. Otherwise what the call raises.
     """
-    await _see_through(home, call, submit)
+    host = current_host(home)
+    notify = host.make_notify()
+    waiter = _Waiter(home, call, notify.notify, host)
+    try:
+        waiter.begin(submit)
+        await host.wait_until(waiter.is_over, notify, on_cancel=waiter.cancel)
+    finally:
+        waiter.leave()
     try:
         return call.result()
     finally:
-        del call, submit  # an error's traceback refers to this frame, and the call to the error
+        del (
+            call,
+            submit,
+            waiter,
+        )  # an error's traceback refers to this frame, and the call to the error
 
 
 def ask_sync(
@@ -110,19 +121,6 @@ def cancel_soon(home: Home, call: Call[T]) -> None:
         pass
 
 
-async def _see_through(home: Home, call: Call[T], submit: Callable[[Call[Any]], object]) -> None:
-    host = current_host(home)
-    notify = host.make_notify()
-    waiter = _Waiter(home, call, notify.notify, host)
-    try:
-        waiter.begin(submit)
-        await host.wait_until(
-            lambda: call.settled, notify, on_cancel=lambda: cancel_soon(home, call)
-        )
-    finally:
-        waiter.leave()
-
-
 def _see_through_sync(
     home: Home, call: Call[T], submit: Callable[[Call[Any]], object], host: SyncHost
 ) -> None:
@@ -130,7 +128,7 @@ def _see_through_sync(
     waiter = _Waiter(home, call, host.notify)
     try:
         waiter.begin(submit)
-        host.wait_until(lambda: call.settled, on_cancel=lambda: cancel_soon(home, call))
+        host.wait_until(waiter.is_over, on_cancel=waiter.cancel)
     finally:
         if not call.settled:  # Ctrl-C, twice or between two lines: nobody waits any more
             cancel_soon(home, call)
@@ -179,6 +177,14 @@ class _Waiter(Generic[T]):
             self._home.forget(self)
             self._call._home_gone()
         return not self._call.settled
+
+    def is_over(self) -> bool:
+        """Whether there is nothing to wait for."""
+        return self._call.settled
+
+    def cancel(self) -> None:
+        """Have the call end soon."""
+        cancel_soon(self._home, self._call)
 
     def leave(self) -> None:
         """Wait no more."""

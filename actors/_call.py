@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import contextvars
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from types import TracebackType
-from typing import Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 import trio
 
 from ._cancelled import split_cancelled
 from ._errors import CallCancelled, HomeGone, Stopped
+from ._within import within
 
 __all__ = ["Call", "CallState"]
 
@@ -29,8 +30,8 @@ class Call(Generic[T]):
     All methods belong to the engine's Trio run, but anybody may read `settled` and, once that is true, `result()`.
 
     Args:
-      body: Called without arguments; what it returns or raises is the result. It runs in the task that awaits `run()`:
-        who wants it in `context` starts that task there, as in `call.context.run(nursery.start_soon, call.run)`.
+      body: Called without arguments; what it returns or raises is the result. It runs in a copy of `context`, in the task that
+        awaits `run()`.
       context: The caller's contextvars. A copy is taken if none is given.
 
     `body` and `context` are dropped when the call settles.
@@ -48,7 +49,10 @@ class Call(Generic[T]):
     )
 
     def __init__(
-        self, body: Callable[[], Awaitable[T]], *, context: contextvars.Context | None = None
+        self,
+        body: Callable[[], Coroutine[Any, Any, T]],
+        *,
+        context: contextvars.Context | None = None,
     ) -> None:
         self.body = body
         self.context = contextvars.copy_context() if context is None else context
@@ -122,13 +126,16 @@ class Call(Generic[T]):
 
     @trio.lowlevel.enable_ki_protection  # Ctrl-C belongs to the main task, not to whoever runs when it strikes
     async def run(self) -> None:
-        """Run the body in the current task and settle with its result. Raises only the task's own cancellation."""
+        """Run the body in the current task, but with the caller's contextvars, and settle with its result.
+
+        Raises only the task's own cancellation.
+        """
         if self.state != "waiting":
             return
         self.state = "running"
         try:
             with self._scope:
-                value = await self.body()
+                value = await within(self.context.copy(), self.body)
                 self.settle(value)
             self.fail(CallCancelled("cancelled"))  # only if the scope caught its own cancellation
         except trio.Cancelled:

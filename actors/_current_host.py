@@ -29,7 +29,11 @@ def current_host(home: Home) -> AsyncHost:
     """
     if trio.lowlevel.in_trio_task():
         token = trio.lowlevel.current_trio_token()
-        return TrioHost(token, local=token is home.token)
+        if token is not home.token:
+            return TrioHost(token, local=False)
+        if home.local_host is None:
+            home.local_host = TrioHost(token, local=True)
+        return home.local_host
     if "asyncio" in sys.modules:
         # deferred: a Trio program pays nothing for asyncio; where it is not imported no loop of it can be running
         from ._host_asyncio import AsyncioHost

@@ -10,7 +10,7 @@ import os
 import sys
 import threading
 from collections.abc import Awaitable, Callable
-from typing import TypeVarTuple, Unpack
+from typing import TYPE_CHECKING, TypeVarTuple, Unpack
 
 import trio
 
@@ -18,6 +18,9 @@ from ._cancelled import split_cancelled
 from ._errors import HomeGone
 from ._run_ended import post_unless_ended, run_ended
 from ._watch import watch_here
+
+if TYPE_CHECKING:
+    from ._host_trio import TrioHost
 
 __all__ = ["Home", "in_living_home", "shared_home", "trio_home"]
 
@@ -37,6 +40,8 @@ class Home:
         self._forks = _forks
         self._ended = False
         self._at_end: dict[object, Callable[[], None]] = {}
+        self.local_host: TrioHost | None = None
+        """The host of callers who live here too, once there was one."""
 
     @property
     def token(self) -> trio.lowlevel.TrioToken:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextvars
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from actors import Call, CreditStream, Hold
@@ -68,7 +69,7 @@ class Run:
     def __init__(
         self,
         session_key: str,
-        body: Callable[[Run], Awaitable[RunResult[Any]]],
+        body: Callable[[Run], Coroutine[Any, Any, RunResult[Any]]],
         *,
         exclusive: bool = False,
         stream: CreditStream[StreamEvent] | None = None,
@@ -89,14 +90,14 @@ class Run:
         self.said = said
         self.replaced = False
         self.host: Run | None = None
-        self.events = None if stream is None else RunEvents(stream, lambda: self.waiters > 0)
+        self.events = None if stream is None else RunEvents(stream, self._is_awaited)
         self.parent: Run | None = CURRENT_RUN.get()
         self.children: set[Run] = set()
         self.hold: Hold | None = None
         self.place: Place | None = None
         self.partial: Callable[[], RunResult[Any]] | None = None
         self.waiters = 0
-        self.call: Call[RunResult[Any]] = Call(lambda: body(self), context=context)
+        self.call: Call[RunResult[Any]] = Call(partial(body, self), context=context)
         context.run(CURRENT_RUN.set, self)
         if self.events is not None:
             self.call.on_settled(self._end_events)
@@ -110,6 +111,9 @@ class Run:
     def settled(self) -> bool:
         """Whether it has its result."""
         return self.call.settled
+
+    def _is_awaited(self) -> bool:
+        return self.waiters > 0
 
     def _end_events(self) -> None:
         if self.events is not None:

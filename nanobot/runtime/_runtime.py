@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
 from typing import Any
 
 import trio
@@ -186,7 +187,7 @@ class Runtime:
         elif self._nursery is None:
             self._companions.append(call)
         else:
-            call.context.run(self._nursery.start_soon, call.run)
+            self._nursery.start_soon(call.run)
 
     def request_close(self, drain_s: float = 0.0) -> None:
         """Take no more runs; give the live ones `drain_s` seconds, then cancel them. `end` tells when that is done.
@@ -242,7 +243,7 @@ class Runtime:
                         self._post(run, self._directory)
                 companions, self._companions = self._companions, []
                 for call in companions:
-                    call.context.run(nursery.start_soon, call.run)
+                    nursery.start_soon(call.run)
                 try:
                     await self._serve_until_closed()
                 finally:
@@ -285,7 +286,7 @@ class Runtime:
             assert mailbox is not None
             self._make_way(run.session_key, mailbox)
         self._live[run] = None
-        run.call.on_settled(lambda: self._settled(run))
+        run.call.on_settled(partial(Runtime._settled, self, run))
         if parent is not None and parent.hold is not None and nested:
             parent.children.add(run)
             run.hold = hold = parent.hold.share()

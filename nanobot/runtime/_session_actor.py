@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Coroutine
+from typing import Any
 
 import trio
 
@@ -15,7 +17,7 @@ __all__ = ["SessionActor"]
 
 
 class SessionActor:
-    """Takes runs from the mailbox; for each waits for a place and for the lock, then runs it and waits for its end.
+    """Takes runs from the mailbox; for each waits for a place and for the lock, then runs it.
 
     The order is always the same, head of the mailbox first, then the place, then the lock, so that two sessions cannot wait
     for each other. Only turns take places; where `admission` is None there is room for all.
@@ -31,53 +33,56 @@ class SessionActor:
         self._mailbox = mailbox
         self._lock = lock
         self._admission = admission
+        self._waits = False
         self.head: Run | None = None
         self.occupant: Run | None = None
 
     async def serve(self) -> None:
         """Run turns until the mailbox was idle for its time. Cancellation ends the turn that is running first."""
-        async with trio.open_nursery() as turns:
-            async for run in self._mailbox:
-                if run.settled:
-                    continue  # it was cancelled while it waited
+        async for run in self._mailbox:
+            if not run.settled:  # else it was cancelled while it waited
                 self.head = run
-                if run.hold is not None:
-                    await self._turn(run, turns)
-                elif self._admission is None or run.on_busy is None:
-                    await self._admit(run, turns)
-                else:
-                    await self._admit_in_turn(self._admission, run, turns)
+                await self._seen_to(run)
                 self.head = None
+            del run  # with it goes all that its turn had: an idle session should be small
 
-    async def _admit_in_turn(self, admission: Admission, run: Run, turns: trio.Nursery) -> None:
+    def _seen_to(self, run: Run) -> Coroutine[Any, Any, None]:
+        if run.hold is not None:
+            return self._turn(run)
+        if self._admission is None or run.on_busy is None:
+            return self._admit(run)
+        return self._admit_in_turn(self._admission, run)
+
+    async def _admit_in_turn(self, admission: Admission, run: Run) -> None:
         tenant = (run.session_key,) if run.tenant is None else run.tenant
-        place = run.place = admission.request(tenant, self._mailbox.notify)
+        place = run.place = admission.request(tenant, self._granted)
         try:
             if not place.granted:
                 run.call.on_settled(self._mailbox.notify)
                 run.awaits_place = True
-                await self._wait_for(place, run, turns)
+                await self._wait_for(place, run)
                 run.awaits_place = False
             if not run.settled:
-                await self._admit(run, turns)
+                await self._admit(run)
         finally:
             place.release()
 
-    async def _admit(self, run: Run, turns: trio.Nursery) -> None:
-        hold = self._lock.request(exclusive=run.exclusive, on_grant=self._mailbox.notify)
+    async def _admit(self, run: Run) -> None:
+        hold = self._lock.request(exclusive=run.exclusive, on_grant=self._granted)
         try:
             if not hold.granted:
                 run.call.on_settled(self._mailbox.notify)
                 run.waiting_since = run.asked_for_lock_at = time.monotonic()
-                await self._wait_for(hold, run, turns)
+                await self._wait_for(hold, run)
                 run.waiting_since = None
             if not run.settled:
                 run.hold = hold
-                await self._turn(run, turns)
+                await self._turn(run)
         finally:
             hold.release()
 
-    async def _wait_for(self, entry: Hold | Place, run: Run, turns: trio.Nursery) -> None:
+    async def _wait_for(self, entry: Hold | Place, run: Run) -> None:
+        self._waits = True
         while not (entry.granted or run.settled):
             try:
                 nested = self._mailbox.get_urgent_nowait()
@@ -85,21 +90,16 @@ class SessionActor:
                 await self._mailbox.notified()
             else:
                 if not nested.settled:
-                    await self._turn(nested, turns)
+                    await self._turn(nested)
+        self._waits = False
 
-    async def _turn(self, run: Run, turns: trio.Nursery) -> None:
+    def _granted(self) -> None:
+        if self._waits:  # not if it was there at once: the mailbox would wake for nothing
+            self._mailbox.notify()
+
+    async def _turn(self, run: Run) -> None:
         self.occupant = run
         try:
-            run.call.context.run(turns.start_soon, run.call.run)
-            run.call.on_settled(self._mailbox.notify)
-            try:
-                while not run.settled:
-                    await self._mailbox.notified()
-            except trio.Cancelled:
-                # The turn is being cancelled too. Its lock and its place are given up when it has ended, not before.
-                with trio.CancelScope(shield=True):
-                    while not run.settled:
-                        await self._mailbox.notified()
-                raise
+            await run.call.run()
         finally:
             self.occupant = None

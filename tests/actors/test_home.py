@@ -42,7 +42,7 @@ async def answer() -> int:
 
 
 def submit(call: Call[Any]) -> None:
-    trio.lowlevel.spawn_system_task(call.run, context=call.context)
+    trio.lowlevel.spawn_system_task(call.run)
 
 
 def forget(call: Call[Any]) -> None:

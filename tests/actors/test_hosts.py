@@ -39,7 +39,7 @@ color: contextvars.ContextVar[str] = contextvars.ContextVar("color", default="no
 
 def submit(call: Call[Any]) -> None:
     """The smallest engine there is: each call is a task of the home."""
-    trio.lowlevel.spawn_system_task(call.run, context=call.context)
+    trio.lowlevel.spawn_system_task(call.run)
 
 
 class Steps:

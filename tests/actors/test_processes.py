@@ -15,7 +15,7 @@ import asyncio, os, signal, sys, threading, time, trio
 from actors import *
 
 def submit(call):
-    trio.lowlevel.spawn_system_task(call.run, context=call.context)
+    trio.lowlevel.spawn_system_task(call.run)
 
 async def answer():
     return 42

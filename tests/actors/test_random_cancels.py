@@ -245,7 +245,7 @@ class Errand:
 
 
 def spawn(call: Call[Any]) -> None:
-    trio.lowlevel.spawn_system_task(call.run, context=call.context)
+    trio.lowlevel.spawn_system_task(call.run)
 
 
 async def _by_hand() -> None:

@@ -47,7 +47,7 @@ LOOPS_SEEN: list[asyncio.AbstractEventLoop] = []
 
 
 def submit(call: Call[Any]) -> None:
-    trio.lowlevel.spawn_system_task(call.run, context=call.context)
+    trio.lowlevel.spawn_system_task(call.run)
 
 
 async def answer() -> int:
@@ -537,7 +537,7 @@ def test_an_interpreter_that_exits_under_live_calls_lets_their_finally_blocks_ru
         entered = threading.Event()
 
         def submit(call):
-            trio.lowlevel.spawn_system_task(call.run, context=call.context)
+            trio.lowlevel.spawn_system_task(call.run)
 
         async def hold():
             entered.set()
@@ -576,7 +576,7 @@ def test_cells_of_a_notebook_share_a_home() -> None:
             run("""
         import asyncio, trio
         from actors import Call, ask, current_home
-        def submit(call): trio.lowlevel.spawn_system_task(call.run, context=call.context)
+        def submit(call): trio.lowlevel.spawn_system_task(call.run)
         async def answer(): return 42
         home = current_home()
         print(await ask(home, Call(answer), submit), end="")

@@ -12,11 +12,13 @@ import sys
 from collections import Counter
 from itertools import count
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
 import trio
 
+from actors._within import within
 from nanobot import Nanobot
 from nanobot.messages import ToolMessage, messages_from_openai
 from nanobot.testing import Answer, ScriptedProvider, assert_legal_history
@@ -68,21 +70,40 @@ def tasks_of_runs() -> list[trio.lowlevel.Task]:
     while left:
         task, inside = left.pop()
         if task is not None:
-            inside = inside or task.name.endswith("Call.run")
+            inside = inside or any(
+                frame.f_code.co_qualname == "Call.run" for frame in frames_of(task)
+            )
             if inside:
                 found.append(task)
             left += [(child, inside) for each in task.child_nurseries for child in each.child_tasks]
     return found
 
 
-def place_of(task: trio.lowlevel.Task) -> Place:
+def frames_of(task: trio.lowlevel.Task) -> list[FrameType]:
+    """What the task is in, outermost first."""
+    frames = []
     awaited: Any = task.coro
-    lines = []
     while awaited is not None:
-        frame = getattr(awaited, "cr_frame", None) or getattr(awaited, "ag_frame", None)
-        if frame is not None and "site-packages" not in frame.f_code.co_filename:
-            lines.append((Path(frame.f_code.co_filename).name, frame.f_lineno))
-        awaited = getattr(awaited, "cr_await", None) or getattr(awaited, "ag_await", None)
+        prefix = next(
+            (each for each in ("cr", "ag", "gi") if hasattr(awaited, f"{each}_frame")), None
+        )
+        frame = None if prefix is None else getattr(awaited, f"{prefix}_frame")
+        if frame is None:
+            break
+        frames.append(frame)
+        if frame.f_code is within.__code__:  # it steps what it awaits by hand
+            awaited = frame.f_locals["coroutine"]
+        else:
+            awaited = getattr(awaited, "gi_yieldfrom" if prefix == "gi" else f"{prefix}_await")
+    return frames
+
+
+def place_of(task: trio.lowlevel.Task) -> Place:
+    lines = [
+        (Path(frame.f_code.co_filename).name, frame.f_lineno)
+        for frame in frames_of(task)
+        if "site-packages" not in frame.f_code.co_filename
+    ]
     return tuple(lines[-3:])
 
 
