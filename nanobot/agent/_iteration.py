@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from random import getrandbits
-from typing import Final
+from typing import Any, Final
 
 from nanobot.errors import MalformedStream, ProviderError
 from nanobot.messages import (
@@ -24,7 +24,7 @@ from nanobot.messages import (
 from nanobot.providers import DeltaStream, ModelRequest
 
 from ._attempt import Outcome
-from ._budget import BudgetSpent
+from ._budget import BudgetSpent, Purse
 from ._ending import TurnStopped
 from ._events import (
     STREAM_EVENT_REASONING_COMPLETED,
@@ -55,6 +55,9 @@ _IN_WORDS: Final = UserMessage("Your reply was empty. Answer in words now, witho
 _GO_ON: Final = UserMessage(
     "Your answer hit its length limit. Go on exactly where it broke off: repeat nothing, and do not mention the break."
 )
+
+_NOTHING_YET: Final = Assembler()
+"""What an iteration has before it asks. Never fed."""
 
 
 class Iteration:
@@ -98,7 +101,7 @@ class Iteration:
         self._tally = tally
         self._hooks = hooks
         self._emit = parts.emit if parts.emit.wanted else None
-        self._assembler = Assembler()
+        self._assembler = _NOTHING_YET
         self._thinking: tuple[ThinkingBlock, ...] = ()
         self._calls: tuple[ToolCall, ...] = ()
         tally.start_iteration(index)
@@ -174,7 +177,7 @@ class Iteration:
         self.index += 1
         self.segment = Segment()
         self.round = None
-        self._calls, self._thinking, self._assembler = (), (), Assembler()
+        self._calls, self._thinking, self._assembler = (), (), _NOTHING_YET
         if self._hooks is not None:
             self._hooks.context.restart_text(self.index, self.segment)
 
@@ -217,7 +220,9 @@ class Iteration:
         )
         return (answer,) if self.round is None else (answer, *self.round.results)
 
-    async def _ask(self, extra: Sequence[Message], *, use_tools: bool) -> tuple[ToolCall, ...]:
+    def _ask(
+        self, extra: Sequence[Message], *, use_tools: bool
+    ) -> Coroutine[Any, Any, tuple[ToolCall, ...]]:
         """Send one request and take in its answer; return the calls in it."""
         self._transcript.adopt()
         shown = self._transcript.messages
@@ -230,8 +235,11 @@ class Iteration:
             output=None if self._parts.answer is None else self._parts.answer.format,
         )
         purse = self._parts.purse
-        if purse is None:
-            return await self._answer_to(request)
+        return self._answer_to(request) if purse is None else self._buy(request, purse)
+
+    async def _buy(self, request: ModelRequest, purse: Purse) -> tuple[ToolCall, ...]:
+        """Take in the answer to a request for which there is money."""
+        tally = self._tally
         try:
             request = await purse.draw(request, tally)
         except BudgetSpent as spent:
@@ -303,7 +311,10 @@ class Iteration:
         for delta in joined(batch) if self._parts.join_deltas else batch:
             if type(delta) is TextDelta:  # the frequent ones first, without pattern matching
                 if text := self.segment.next_text(delta.text):
-                    await self._tell_text(text)
+                    if self._emit is None:
+                        self.segment.text_pieces.append(text)
+                    else:
+                        await self._tell_text(text)
                     said.append(text)
             elif type(delta) is ReasoningDelta:
                 await self._tell_reasoning(delta.text)

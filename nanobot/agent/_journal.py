@@ -13,7 +13,14 @@ __all__ = ["NO_JOURNAL", "Journal"]
 
 
 class Journal(Protocol):
-    """Keeps a turn's messages. All that was recorded, in order, is at any time a history that providers accept."""
+    """Keeps a turn's messages. All that was recorded, in order, is at any time a history that providers accept.
+
+    Attributes:
+      is_ahead: Whether what is to be recorded next is stored already, so that `record` only takes note, and no time.
+    """
+
+    @property
+    def is_ahead(self) -> bool: ...
 
     async def record(
         self, messages: Sequence[Message], open_turn: OpenTurn | None = None, *, last: bool = False
@@ -36,6 +43,8 @@ class Journal(Protocol):
 
 
 class _NoJournal:
+    is_ahead = False
+
     async def record(
         self, messages: Sequence[Message], open_turn: OpenTurn | None = None, *, last: bool = False
     ) -> None:

@@ -98,7 +98,10 @@ class Turn:
             the above is done first, except that text which `finalize_content` failed on is neither kept nor shown.
         """
         try:
-            stop_reason = await self._converse_in_time()
+            timeout_s = self._parts.limits.timeout_s
+            stop_reason = await (
+                self._converse() if timeout_s is None else self._converse_in(timeout_s)
+            )
             await self._tell_hooks_of_the_end()
         except TurnStopped as stopped:
             return await self._fail(stopped.stop_reason, stopped.error, stopped.exception)
@@ -158,10 +161,11 @@ class Turn:
         result._messages_from(self._transcript.messages)
         return result
 
-    async def _converse_in_time(self) -> StopReason:
-        timeout_s = self._parts.limits.timeout_s
-        if timeout_s is None:
-            return await self._converse()
+    def result_if_cancelled(self) -> RunResult[Any]:
+        """What stands, if the turn is cancelled now and its end is not awaited."""
+        return self.result("cancelled")
+
+    async def _converse_in(self, timeout_s: float) -> StopReason:
         with trio.move_on_after(timeout_s):
             return await self._converse()
         raise TurnStopped("timeout", f"The run did not finish within {timeout_s:g} s.")
@@ -527,6 +531,10 @@ class Turn:
         journal, kept, within_s = self._parts.journal, self._kept(), self._parts.limits.store_s
         try:
             try:
+                if journal.is_ahead:
+                    await journal.record(messages, kept, last=last)
+                    self._persisted = True
+                    return
                 with trio.move_on_after(within_s) as scope:
                     await journal.record(messages, kept, last=last)
             except trio.Cancelled:  # noqa: ASYNC103 - the next checkpoint raises it again

@@ -9,7 +9,7 @@ from typing import Final
 from msgspec import Struct
 
 from nanobot.memory import HistoryEntry
-from nanobot.messages import without_surrogates
+from nanobot.messages import SystemMessage, without_surrogates
 
 from ._sections import Section, join_sections
 from ._skills import skills_text
@@ -120,7 +120,7 @@ class SystemPrompt:
         self._profile = profile
         self._files = WorkspaceFiles(workspace, confined=confined)
         self._texts: WorkspaceTexts | None = None
-        self._prompt = ""
+        self._message = SystemMessage("")
 
     @property
     def profile(self) -> PromptProfile:
@@ -132,6 +132,22 @@ class SystemPrompt:
         """The latest entries of the workspace's history, as they were when `text` was last asked for."""
         return () if self._texts is None else self._texts.history
 
+    async def message(self) -> SystemMessage | None:
+        """Return the prompt as the files are now, as a message; None if it is empty.
+
+        The same object while the files are unchanged, with all that was worked out of it.
+
+        Cancellation: as for `WorkspaceFiles.read`.
+        """
+        texts = await self._files.read()
+        if texts is not self._texts:
+            # Of the same text the same object is kept: the history is not part of it, and grows.
+            prompt = system_prompt(self._profile, self._workspace, texts)
+            if prompt != self._message.content:
+                self._message = SystemMessage(prompt)
+            self._texts = texts
+        return self._message if self._message.content else None
+
     async def text(self, more: Sequence[Section] = ()) -> str:
         """Return the prompt as the files are now: the same string object while they are unchanged.
 
@@ -140,15 +156,9 @@ class SystemPrompt:
 
         Cancellation: as for `WorkspaceFiles.read`.
         """
-        texts = await self._files.read()
-        if texts is not self._texts:
-            # Of the same text the same object is kept: the history is not part of it, and grows.
-            prompt = system_prompt(self._profile, self._workspace, texts)
-            self._prompt = self._prompt if prompt == self._prompt else prompt
-            self._texts = texts
-        if not more:
-            return self._prompt
-        return f"{self._prompt}\n\n{join_sections(more)}"
+        await self.message()
+        prompt = self._message.content
+        return f"{prompt}\n\n{join_sections(more)}" if more else prompt
 
 
 def _cut(text: str, chars: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from msgspec.structs import replace
 
@@ -17,6 +18,9 @@ from nanobot.messages import (
 )
 
 __all__ = ["shown_messages", "with_turn_note"]
+
+_NOTED: Final = "noted"
+"""Where a message keeps itself with its note."""
 
 
 def with_turn_note(message: UserMessage, note: str) -> UserMessage:
@@ -53,10 +57,17 @@ def shown_messages(
 
 
 def _noted(message: UserMessage) -> UserMessage:
-    """Put the note behind the user's words."""
+    """Put the note behind the user's words: into one and the same message for as long as this one lives."""
     note = message.metadata.get(RUNTIME_CONTEXT)
     if not isinstance(note, str):
         return message
+    kept: UserMessage | None = message.__dict__.get(_NOTED)
+    if kept is None:
+        kept = message.__dict__[_NOTED] = _with_text(message, note)
+    return kept
+
+
+def _with_text(message: UserMessage, note: str) -> UserMessage:
     metadata = {key: value for key, value in message.metadata.items() if key != RUNTIME_CONTEXT}
     if not note:
         return replace(message, metadata=metadata)

@@ -24,6 +24,7 @@ from ._statistics import (
     TurnTotals,
 )
 from ._steering import Steering
+from ._subagents import Errand
 from ._turn_maker import TurnMaker
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "OPEN_TURN",
     "REMEMBERED_OPTIONS",
     "Budgets",
+    "Errand",
     "JsonFormatter",
     "LiveRun",
     "LockState",

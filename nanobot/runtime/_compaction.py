@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
@@ -13,10 +12,8 @@ import trio
 
 from nanobot.agent import BudgetSpent, Outcome, Purse, Tally
 from nanobot.context import (
-    Calibration,
     TextCounter,
     estimate_text,
-    history_budget,
     message_tokens,
 )
 from nanobot.errors import ProviderError, RequestRejected, StoreError, UsageError
@@ -26,7 +23,6 @@ from nanobot.memory import (
     Summarizer,
     SummaryFailed,
     overflows,
-    room_for_history,
     suffix_start,
 )
 from nanobot.messages import RUNTIME_CONTEXT, Assembler, Message, UserMessage
@@ -35,15 +31,12 @@ from nanobot.providers._select import ModelSelection
 from nanobot.sessions import Compaction
 from nanobot.telemetry import Telemetry
 
-from ._history_view import HistoryView
+from ._history_room import HistoryRoom
 from ._open_sessions import OpenSession
 
 __all__ = ["Compactor"]
 
 _log = logging.getLogger("nanobot.runtime")
-
-_GROWN = 1.1
-"""How much longer a history must be than when no summary could be made of it, for another try to be worth its tokens."""
 
 
 class Compactor:
@@ -52,16 +45,12 @@ class Compactor:
     Args:
       provider: Whom to ask for summaries.
       selection: The model that reads the history, and writes the summary.
-      ratio: What share of the room for history is taken after a compaction.
-      fixed_tokens: What a request takes beside history and answer, in estimated tokens.
-      calibration: How the model's tokens differ from estimated ones.
+      room: What its requests have room for of history.
       count: Counts the tokens of a text.
       history_log: Gets the notes of each compaction.
       tally: Counts what summaries cost.
       purse: What they may cost; None is no limit.
       telemetry: Who is told of compactions; None for nobody.
-
-    `budget` is what a request has room for, in estimated tokens of history.
     """
 
     def __init__(
@@ -69,20 +58,14 @@ class Compactor:
         provider: Provider,
         selection: ModelSelection,
         *,
-        ratio: float,
-        fixed_tokens: int,
-        calibration: Calibration,
+        room: HistoryRoom,
         count: TextCounter,
         history_log: HistoryLog,
         tally: Tally,
         purse: Purse | None = None,
         telemetry: Telemetry | None = None,
     ) -> None:
-        # Everything is counted in estimated tokens, so what the model has room for is converted, not each message.
-        self._window = int(selection.context_window_tokens / calibration.ratio)
-        answer = math.ceil(selection.max_tokens / calibration.ratio)
-        self.budget = history_budget(self._window, answer, fixed_tokens=fixed_tokens)
-        self._room = room_for_history(self.budget, ratio)
+        self._room = room
         self._provider = provider
         self._selection = selection
         self._text_tokens = count
@@ -91,16 +74,10 @@ class Compactor:
         self._purse = purse
         self._telemetry = telemetry
 
-    def is_due(self, history: HistoryView) -> bool:
-        """Whether a history is to be compacted before a turn."""
-        if self._room is None or not overflows(history.tokens, self._room):
-            return False
-        return not history.unsummarizable or history.tokens >= _GROWN * history.unsummarizable
-
     async def before_turn(self, session: OpenSession) -> None:
         """Compact a session whose history no longer fits. If that fails, the turn goes on with what does fit."""
         history = session.history()
-        if not self.is_due(history):
+        if not self._room.is_outgrown(history):
             return
         try:
             await self.compact(session)
@@ -175,19 +152,19 @@ class Compactor:
 
     @property
     def _necessary_room(self) -> Room:
-        if self._room is None:
+        if self._room.room is None:
             raise UsageError(
                 f"the context window of {self._selection.display_model} has no room for history, beside"
                 " prompt, tools and answer. Configure a larger contextWindowTokens, or a smaller maxTokens."
             )
-        return self._room
+        return self._room.room
 
     def _summarizer(self) -> Summarizer:
         selection = self._selection
         return Summarizer(
             provider=_Counted(self._provider, self._tally, self._purse),
             model=selection.model,
-            window_tokens=self._window,
+            window_tokens=self._room.window,
             max_tokens=selection.max_tokens,
             temperature=selection.temperature,
             reasoning_effort=selection.reasoning_effort,

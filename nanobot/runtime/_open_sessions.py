@@ -213,7 +213,10 @@ class SessionOutOfReach:
 
     Attributes:
       view: The history as far as it is known.
+      is_ahead: See `Journal`.
     """
+
+    is_ahead = False
 
     def __init__(self, view: HistoryView, error: StoreError) -> None:
         self.view = view

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypedDict, get_args
+from typing import Any, Final, TypedDict, get_args
 
 from msgspec import Struct
 
@@ -20,6 +20,8 @@ from ._run import OnBusy
 __all__ = ["DEFAULT_SESSION_KEY", "RunOptions", "RunRequest", "check_approver", "make_request"]
 
 DEFAULT_SESSION_KEY = "sdk:default"
+
+_POLICIES: Final = get_args(OnBusy)
 
 
 class RunOptions(TypedDict, total=False):
@@ -184,8 +186,8 @@ def _check_queueing(options: RunOptions) -> None:
     if resumable and options.get("ephemeral"):
         raise InvalidArgument("a run that leaves no trace (ephemeral=True) cannot be resumable")
     on_busy = options.get("on_busy", "wait")
-    if on_busy not in get_args(OnBusy):
-        known = ", ".join(repr(policy) for policy in get_args(OnBusy))
+    if on_busy not in _POLICIES:
+        known = ", ".join(map(repr, _POLICIES))
         raise InvalidArgument(f"on_busy must be one of {known}, not {on_busy!r:.200}")
     if on_busy == "steer":
         for name in ("model", "model_preset", "ephemeral", "history"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from bisect import bisect_left
+from functools import partial
 from typing import Final, Literal, TypeAlias
 
 from msgspec import Struct
@@ -182,7 +183,7 @@ class TurnCounter:
 
     def follow(self, run: Run) -> None:
         """Count this run when it settles. To be called before it is posted; a run that is refused is no turn."""
-        run.call.on_settled(lambda: self._count(run))
+        run.call.on_settled(partial(TurnCounter._count, self, run))
 
     def _count(self, run: Run) -> None:
         if run.host is not None:

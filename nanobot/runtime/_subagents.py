@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 from uuid import uuid4
 
@@ -11,15 +11,17 @@ import trio
 from msgspec import Struct
 from msgspec.structs import replace
 
-from actors import CallCancelled, Stopped
+from actors import CallCancelled, Home, Host, Stopped
 from nanobot.agent import AgentHook, AgentHookContext, HookOutcome, HookToolCall, Purse, Tally
 from nanobot.errors import ToolError
 from nanobot.messages import Message, UserMessage
+from nanobot.providers._select import ModelSelection
+from nanobot.tools import RunContext, Workspace, bounded
 
 from ._request import RunRequest
 from ._run import Run
 
-__all__ = ["ROOT", "Lineage", "Places", "Subagents"]
+__all__ = ["ROOT", "Errand", "Lineage", "Places", "Subagents"]
 
 MOST_AT_ONCE: Final = 64
 """Subagents of one run that work or wait for a place. A model that starts more has lost count, and is told so."""
@@ -90,6 +92,26 @@ class Lineage(Struct, frozen=True, eq=False):
 ROOT: Final = Lineage()
 
 
+class Errand(Struct, frozen=True, eq=False):
+    """A turn that is to be run, with what its subagents' turns have in common with it.
+
+    Attributes:
+      request: What was asked.
+      selection: Which model answers, and how.
+      home: Where the engine lives.
+      host: Where the caller lives.
+      submit: Posts a run.
+      lineage: What it inherits if it is a subagent's.
+    """
+
+    request: RunRequest
+    selection: ModelSelection
+    home: Home
+    host: Host
+    submit: Callable[[Run], object]
+    lineage: Lineage = ROOT
+
+
 class _Report(NamedTuple):
     ok: bool
     ended: str
@@ -131,39 +153,52 @@ class Subagents:
     the reason. For the run's tools it is a `Spawner`, for its turn an `Inbox`.
 
     Args:
-      request: What was asked of the outer run.
-      lineage: The outer run's own.
-      places: How many work at the same time.
+      errand: The outer run's own.
+      at_once: How many work at the same time, if it is not a subagent's itself: those share the places of the first.
       tally: Counts what the outer run costs, and what its subagents do.
       purse: What all of them may spend together; None if nothing bounds it.
       hooks: The hooks of the outer run.
       make: Makes the run of a subagent, in the context of the caller.
-      submit: Posts a run.
-      bounded: Cuts a report that is too long, and keeps the whole of it in a file that is called by an id.
+      workspace: Where a report that is too long is kept whole.
+      max_report_chars: How long that is.
     """
+
+    __slots__ = (
+        "_alive",
+        "_arrived",
+        "_at_once",
+        "_closed",
+        "_errand",
+        "_hooks",
+        "_make",
+        "_max_report_chars",
+        "_own_places",
+        "_purse",
+        "_tally",
+        "_workspace",
+    )
 
     def __init__(
         self,
         *,
-        request: RunRequest,
-        lineage: Lineage,
-        places: Places,
+        errand: Errand,
+        at_once: int,
         tally: Tally,
         purse: Purse | None,
         hooks: Sequence[AgentHook],
-        make: Callable[[RunRequest, Lineage], Run],
-        submit: Callable[[Run], object],
-        bounded: Callable[[str, str], Awaitable[str]],
+        make: Callable[[Errand], Run],
+        workspace: Workspace,
+        max_report_chars: int,
     ) -> None:
-        self._request = request
-        self._lineage = lineage
-        self._places = places
+        self._errand = errand
+        self._at_once = at_once
+        self._own_places: Places | None = None
         self._tally = tally
         self._purse = purse
         self._hooks = tuple(hooks)
         self._make = make
-        self._submit = submit
-        self._bounded = bounded
+        self._workspace = workspace
+        self._max_report_chars = max_report_chars
         self._alive: dict[_Subagent, None] = {}  # insertion-ordered
         self._arrived: list[_Subagent] = []
         self._closed = False
@@ -198,7 +233,12 @@ class Subagents:
         while self._arrived:
             subagent = self._arrived[0]
             report = subagent.report()
-            text = await self._bounded(report.text or "(It said nothing.)", subagent.id)
+            context = RunContext(
+                confined=self._workspace, session_key=self._errand.request.session_key
+            )
+            text = await bounded(
+                report.text or "(It said nothing.)", subagent.id, context, self._max_report_chars
+            )
             shown = _REPORT.format(
                 label=subagent.label, id=subagent.id, ended=report.ended, text=text
             )
@@ -222,6 +262,15 @@ class Subagents:
         with trio.CancelScope(shield=True):
             await self.wait()
 
+    @property
+    def _places(self) -> Places:
+        """The places, made when the first subagent comes: most turns have none."""
+        if self._errand.lineage.places is not None:
+            return self._errand.lineage.places
+        if self._own_places is None:
+            self._own_places = Places(self._at_once)
+        return self._own_places
+
     def _refuse_if_too_many(self) -> None:
         if self._closed:
             raise ToolError("The run is ending; no subagent can be started any more.")
@@ -229,7 +278,7 @@ class Subagents:
             raise ToolError(
                 f"{MOST_AT_ONCE} subagents are at work or waiting; wait for their results."
             )
-        if self._lineage.depth > 0 and not self._places.free:
+        if self._errand.lineage.depth > 0 and not self._places.free:
             # It might wait for the place of a subagent that waits for it.
             raise ToolError(
                 f"All {self._places.limit} places for subagents are taken; do the task yourself."
@@ -239,9 +288,9 @@ class Subagents:
         id_ = uuid4().hex[:8]
         tally = self._tally.another()
         request = replace(
-            self._request,
+            self._errand.request,
             message=_TASK.format(task=task),
-            session_key=f"{self._request.session_key}/subagent/{id_}",
+            session_key=f"{self._errand.request.session_key}/subagent/{id_}",
             media=(),
             ephemeral=True,
             hooks=tuple(
@@ -250,16 +299,16 @@ class Subagents:
             output=None,
             timeout_s=None,  # the outer run's ends it too
         )
-        run = self._make(
-            request, Lineage(self._lineage.depth + 1, self._places, tally, self._purse)
-        )
+        depth = self._errand.lineage.depth + 1
+        lineage = Lineage(depth, self._places, tally, self._purse)
+        run = self._make(replace(self._errand, request=request, lineage=lineage))
         subagent = _Subagent(id_, label, run, tally, awaited=awaited)
         self._alive[subagent] = None
         self._tally.join(tally)
         if self._purse is not None:
             self._purse.join(tally)
         run.call.on_settled(lambda: self._ended(subagent))
-        subagent.at_once = self._places.start(run, self._submit)
+        subagent.at_once = self._places.start(run, self._errand.submit)
         return subagent
 
     def _ended(self, subagent: _Subagent) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from functools import partial
@@ -53,10 +53,11 @@ from nanobot.providers._select import ModelSelection
 from nanobot.providers._traced import TracedProvider
 from nanobot.sessions import SessionRecord, SessionStore, Unsaved
 from nanobot.telemetry import Telemetry
-from nanobot.tools import Approval, Cross, RunContext, Toolset, Workspace, bounded, run_here
+from nanobot.tools import Approval, Cross, RunContext, Toolset, Workspace, run_here
 from nanobot.tools._traced import traced
 
 from ._compaction import Compactor
+from ._history_room import HistoryRoom
 from ._history_view import HistoryView
 from ._idle_sessions import IdleSessions
 from ._ingest import ingest
@@ -69,7 +70,7 @@ from ._run import Run
 from ._run_trace import follow
 from ._spending import Budgets, Spent, note_spending, purse_of, spent_before, spent_by
 from ._steering import Steering
-from ._subagents import ROOT, Lineage, Places, Subagents
+from ._subagents import Errand, Lineage, Subagents
 from ._turn_inbox import TurnInbox
 
 __all__ = ["TurnMaker"]
@@ -154,18 +155,14 @@ class TurnMaker:
         self._steering = steering
         self._resumable = resumable
         self._telemetry = telemetry
+        self._make_subagent = self._subagent  # bound once, not in each turn
 
     async def carry_out(
         self,
+        errand: Errand,
         run: Run,
-        request: RunRequest,
-        selection: ModelSelection,
-        home: Home,
-        host: Host,
-        submit: Callable[[Run], object],
-        lineage: Lineage = ROOT,
     ) -> RunResult[Any]:
-        """Run one turn. `submit` posts the runs of its subagents; `lineage` is what it inherits if it is one itself.
+        """Run one turn.
 
         Raises:
           UsageError: A file that goes with the message cannot be read, or two tools have one name.
@@ -174,6 +171,7 @@ class TurnMaker:
             without it.
           NothingToResume: There is no turn to go on with.
         """
+        request, selection, lineage = errand.request, errand.selection, errand.lineage
         if run.trace is not None:
             run.trace.begun()
         started = trio.current_time()
@@ -185,19 +183,16 @@ class TurnMaker:
             toolset = toolset.with_tools([answer.tool])
         said = None if request.resumes else await self._said(request, now)
         tally = lineage.tally or Tally(estimate_by_length)
-        run.partial = lambda: _cancelled_before_turn(tally)
+        run.partial = partial(_cancelled_before_turn, tally)
         prompt = self._prompt(selection)
         user = None if said is None else with_turn_note(said, _note(request, prompt, now))
-        frame = partial(self._frame, prompt, request.session_key, selection, user, toolset)
         ahead = framed = known_at = None
         known = self._known(request)
         if user is not None and known is not None:
-            known_at, framed = known.position, await frame(known)
-            ahead = Ahead(known_at, user)
-            if self._compactor(provider, selection, framed.tokens, framed.count, tally).is_due(
-                known
-            ):
-                ahead = None
+            known_at = known.position
+            framed = await self._frame(errand, prompt, user, toolset, known)
+            if not framed.room.is_outgrown(known):
+                ahead = Ahead(known_at, user)
         async with self._session(request, ahead) as session:
             spent = await self._spent(request, session)
             state = await self._open_turn(request, session, spent)
@@ -205,17 +200,15 @@ class TurnMaker:
                 tally.go_on_from(state.spent)
             view = session if isinstance(session, HistoryView) else session.view
             if framed is None or view is not known or view.position != known_at:
-                framed = await frame(view)
+                framed = await self._frame(errand, prompt, user, toolset, view)
             purse = lineage.purse
             if not lineage.depth:
                 purse = self._purse(request, selection, spent, tally)
-            compactor = self._compactor(
-                provider, selection, framed.tokens, framed.count, tally, purse
-            )
             limits = self._limits_for(request, trio.current_time() - started)
             match session:
                 case OpenSession():
                     if not (request.resumes or session.is_ahead):  # a turn is compacted as a whole
+                        compactor = self._compactor(provider, selection, framed, tally, purse)
                         limits = await _compacted(compactor, session, limits)
                     history = session.history()
                 case SessionOutOfReach():
@@ -223,25 +216,15 @@ class TurnMaker:
                 case HistoryView():
                     history = session
             hooks = request.hooks if lineage.depth else (*self._hooks, *request.hooks)
-            tool_context = RunContext(
-                confined=self._workspace,
-                deps=request.deps,
-                session_key=request.session_key,
-                channel=request.channel,
-                chat_id=request.chat_id,
-                sender_id=request.sender_id,
-            )
-
             subagents = Subagents(
-                request=request,
-                lineage=lineage,
-                places=lineage.places or Places(self._max_subagents),
+                errand=errand,
+                at_once=self._max_subagents,
                 tally=tally,
                 purse=purse,
                 hooks=hooks,
-                make=self._maker_of_subagents(selection, home, host, submit),
-                submit=submit,
-                bounded=_bounded_for(tool_context, limits),
+                make=self._make_subagent,
+                workspace=self._workspace,
+                max_report_chars=limits.max_tool_result_chars,
             )
             requests, counted = len(tally.attempts), tally.usage.prompt_tokens
             turn = Turn(
@@ -253,16 +236,24 @@ class TurnMaker:
                         temperature=selection.temperature,
                         reasoning_effort=selection.reasoning_effort,
                     ),
-                    messages=_shown(history, framed.opening, user, compactor.budget),
+                    messages=_shown(history, framed.opening, user, framed.room.budget),
                     toolset=toolset
                     if self._telemetry is None
                     else traced(toolset, self._telemetry),
-                    tool_context=replace(tool_context, spawner=subagents),
+                    tool_context=RunContext(
+                        confined=self._workspace,
+                        deps=request.deps,
+                        session_key=request.session_key,
+                        channel=request.channel,
+                        chat_id=request.chat_id,
+                        sender_id=request.sender_id,
+                        spawner=subagents,
+                    ),
                     limits=limits,
                     hooks=hooks,
                     emit=run.events or NOBODY,
                     journal=NO_JOURNAL if isinstance(session, HistoryView) else session,
-                    cross=_cross(home, host, run, self._telemetry),
+                    cross=_cross(errand.home, errand.host, run, self._telemetry),
                     approval=self._approval_for(request, may_park=isinstance(session, OpenSession)),
                     # One that keeps nothing keeps nothing of what steers it.
                     inbox=subagents
@@ -280,7 +271,7 @@ class TurnMaker:
                     join_deltas=request.join_deltas,
                 )
             )
-            run.partial = lambda: turn.result("cancelled")
+            run.partial = turn.result_if_cancelled
             try:
                 result = await turn.run()
             finally:
@@ -292,7 +283,7 @@ class TurnMaker:
                         await note_spending(session, spent, tally)  # noqa: ASYNC102
             only_one = len(tally.attempts) == requests + 1 and not tally.estimated
             if only_one and tally.attempts[-1].model == selection.model:
-                estimated = min(history.tokens, compactor.budget) + framed.tokens
+                estimated = min(history.tokens, framed.room.budget) + framed.tokens
                 self._learn(selection.model, estimated, tally.usage.prompt_tokens - counted)
             return result
 
@@ -312,25 +303,12 @@ class TurnMaker:
             request.message, request.media, timestamp=now.isoformat(timespec="seconds")
         )
 
-    def _maker_of_subagents(
-        self,
-        selection: ModelSelection,
-        home: Home,
-        host: Host,
-        submit: Callable[[Run], object],
-    ) -> Callable[[RunRequest, Lineage], Run]:
-        """What makes the runs of subagents: turns like any other, with the model and the host of the run they are in."""
-
-        def make(request: RunRequest, lineage: Lineage) -> Run:
-            run = Run(
-                request.session_key,
-                lambda run: self.carry_out(run, request, selection, home, host, submit, lineage),
-            )
-            if self._telemetry is not None:
-                follow(self._telemetry, run, request, selection)
-            return run
-
-        return make
+    def _subagent(self, errand: Errand) -> Run:
+        """The run of a subagent: a turn like any other, with the model and the host of the run it is in."""
+        run = Run(errand.request.session_key, partial(self.carry_out, errand))
+        if self._telemetry is not None:
+            follow(self._telemetry, run, errand.request, errand.selection)
+        return run
 
     async def ingest(
         self,
@@ -373,20 +351,30 @@ class TurnMaker:
 
     async def _frame(
         self,
+        errand: Errand,
         prompt: SystemPrompt,
-        key: str,
-        selection: ModelSelection,
         user: UserMessage | None,
         toolset: Toolset,
         view: HistoryView,
     ) -> _Frame:
+        key, selection = errand.request.session_key, errand.selection
         count = await self._counter()
-        opening = shown_messages(await prompt.text(), (), user)
+        opening = shown_messages("", (), user)
+        if (system := await prompt.message()) is not None:
+            opening.insert(0, system)
         before_user = len(opening) if user is None else len(opening) - 1
         opening[before_user:before_user] = _recent(prompt, key, selection, view)
         await count_ahead(opening, count)
         tokens = messages_tokens(opening, count) + self.tools.tokens_of(toolset, count)
-        return _Frame(opening, tokens, count)
+        return _Frame(opening, tokens, count, self._room(selection, tokens))
+
+    def _room(self, selection: ModelSelection, fixed_tokens: int) -> HistoryRoom:
+        return HistoryRoom.of(
+            selection,
+            ratio=self._ratio,
+            fixed_tokens=fixed_tokens,
+            calibration=self._calibrations.get(selection.model, _UNCALIBRATED),
+        )
 
     def _session(
         self, request: RunRequest, ahead: Ahead | None
@@ -431,18 +419,15 @@ class TurnMaker:
         self,
         provider: Provider,
         selection: ModelSelection,
-        fixed_tokens: int,
-        count: TextCounter,
+        framed: _Frame,
         tally: Tally,
         purse: Purse | None = None,
     ) -> Compactor:
         return Compactor(
             provider,
             selection,
-            ratio=self._ratio,
-            fixed_tokens=fixed_tokens,
-            calibration=self._calibrations.get(selection.model, _UNCALIBRATED),
-            count=count,
+            room=framed.room,
+            count=framed.count,
             history_log=self._history_log,
             tally=tally,
             purse=purse,
@@ -458,11 +443,11 @@ class TurnMaker:
         count = await self._counter()
         opening = shown_messages(await self._prompt(selection).text(), ())
         tools = self.tools.tokens_of(self.tools.now, count) if selection.offers_tools else 0
+        tokens = messages_tokens(opening, count) + tools
         return self._compactor(
             self._provider(selection),
             selection,
-            messages_tokens(opening, count) + tools,
-            count,
+            _Frame(opening, tokens, count, self._room(selection, tokens)),
             Tally(estimate_by_length),
         )
 
@@ -543,15 +528,6 @@ def _typed_answer(request: RunRequest, selection: ModelSelection) -> TypedAnswer
     )
 
 
-def _bounded_for(context: RunContext, limits: Limits) -> Callable[[str, str], Awaitable[str]]:
-    """What cuts the report of a subagent that is too long, as results of tools are cut."""
-
-    async def bounded_report(text: str, name: str) -> str:
-        return str(await bounded(text, name, context, limits.max_tool_result_chars))
-
-    return bounded_report
-
-
 def _note(request: RunRequest, prompt: SystemPrompt, now: datetime) -> str:
     return turn_note(
         now=now,
@@ -569,11 +545,13 @@ class _Frame(Struct, frozen=True):
       opening: The system prompt, what is shown of the workspace's history, and the user's message if there is one.
       tokens: What they and the tools cost.
       count: What counted them.
+      room: What is left for the history.
     """
 
     opening: list[Message]
     tokens: int
     count: TextCounter
+    room: HistoryRoom
 
 
 def _recent(

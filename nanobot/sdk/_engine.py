@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, TypeVar, TypeVarTuple, Unpack
 
 import trio
@@ -79,7 +80,7 @@ class Engine:
     async def run(self, runtime: Runtime, run: Run) -> RunResult[Any]:
         """Post a run and wait for its result. A cancelled caller takes the run with it, and leaves when it has ended."""
         try:
-            await ask(runtime.home, run.call, lambda _: runtime.submit(run))
+            await ask(runtime.home, run.call, partial(_submit, runtime, run))
         except (CallCancelled, Stopped):
             pass  # told apart below
         return settled_result(run)
@@ -87,14 +88,18 @@ class Engine:
     def run_sync(self, runtime: Runtime, run: Run, host: SyncHost) -> RunResult[Any]:
         """Blocking `run`. Ctrl-C takes the run with it."""
         try:
-            ask_sync(runtime.home, run.call, lambda _: runtime.submit(run), host=host)
+            ask_sync(runtime.home, run.call, partial(_submit, runtime, run), host=host)
         except (CallCancelled, Stopped):
             pass  # told apart below
         return settled_result(run)
 
     async def look_up(self, runtime: Runtime, look: Callable[[], Awaitable[T]]) -> T:
         """Await something in the runtime's home that belongs to no session. Cancelled with its caller."""
-        return await ask(runtime.home, Call(look), _spawn)
+
+        async def body() -> T:
+            return await look()
+
+        return await ask(runtime.home, Call(body), _spawn)
 
     async def accompany(self, runtime: Runtime, call: Call[None]) -> None:
         """Have something run beside the runtime's sessions; returns when the bot is closed, or its loop has ended."""
@@ -244,6 +249,10 @@ def _do_if_alive(runtime: Runtime, function: Callable[[Unpack[Ts]], object], *ar
         runtime.home.do(function, *args)
     except HomeGone:
         pass  # whatever lived there has settled
+
+
+def _submit(runtime: Runtime, run: Run, _call: Call[Any]) -> None:
+    runtime.submit(run)
 
 
 def _spawn(call: Call[Any]) -> None:

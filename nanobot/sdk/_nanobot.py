@@ -22,6 +22,7 @@ from nanobot.providers._select import ModelSelection, select_model
 from nanobot.runtime import (
     DEFAULT_SESSION_KEY,
     OPEN_TURN,
+    Errand,
     Run,
     RunOptions,
     RunRequest,
@@ -538,17 +539,16 @@ class Nanobot:
         host: Host | None,
     ) -> Run:
         maker = self._blueprint.turn_maker(runtime)
-        body = partial(
-            maker.carry_out,
-            request=request,
-            selection=selection,
-            home=runtime.home,
-            host=current_host(runtime.home) if host is None else host,
-            submit=runtime.submit,
+        errand = Errand(
+            request,
+            selection,
+            runtime.home,
+            current_host(runtime.home) if host is None else host,
+            runtime.submit,
         )
         run = Run(
             request.session_key,
-            body,
+            partial(maker.carry_out, errand),
             exclusive=self._blueprint.overrides_are_exclusive
             and (request.model is not None or request.model_preset is not None),
             stream=stream,

@@ -261,8 +261,10 @@ def _merged(
     transaction: Transaction, row: SessionRow | None, patch: Mapping[str, Any] | None
 ) -> dict[str, Any]:
     """What the metadata will be; that which stays as it is, is not read."""
-    if row is None or patch is None:
-        return merged_metadata({}, patch or {})
+    if patch is None:
+        return {}
+    if row is None:
+        return merged_metadata({}, patch)
     return merged_metadata(metadata_from_row(_facts(transaction, row)), patch)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import trio
 
@@ -53,7 +53,7 @@ class _Gate:
     """Exists only while somebody owns the session."""
 
     owner: Waiter
-    queue: deque[Waiter] = field(default_factory=deque)
+    queue: deque[Waiter] | None = None  # most never have one, and an empty one takes 600 bytes
 
 
 class Turnstiles:
@@ -88,7 +88,10 @@ class Turnstiles:
         waiter = Waiter()
         if self.taken(key):
             waiter.woken = trio.Event()
-            self._gates[key].queue.append(waiter)
+            gate = self._gates[key]
+            if gate.queue is None:
+                gate.queue = deque()
+            gate.queue.append(waiter)
         else:
             self._gates[key] = _Gate(waiter)
         return waiter
@@ -100,7 +103,7 @@ class Turnstiles:
             return
         if gate.owner is waiter:
             self._pass_on(key, gate)
-        else:
+        elif gate.queue is not None:
             try:
                 gate.queue.remove(waiter)
             except ValueError:

@@ -29,6 +29,9 @@ class CallState(Struct, eq=False):
     cancel: CancelSignal = field(default_factory=CancelSignal)
 
 
+_NO_CALL = CallState()  # of a run between its calls: nobody changes it
+
+
 class RunContext(Struct, frozen=True, kw_only=True, eq=False):
     """What a tool may know about the run that called it.
 
@@ -59,7 +62,7 @@ class RunContext(Struct, frozen=True, kw_only=True, eq=False):
     tool_call_id: str = ""
     iteration: int = 0
     spawner: Spawner | None = None
-    _state: CallState = field(default_factory=CallState)
+    _state: CallState = field(default_factory=lambda: _NO_CALL)
 
     def __repr__(self) -> str:  # deps hold clients and keys; they must not reach a log through us
         return f"RunContext(session_key={self.session_key!r}, tool_call_id={self.tool_call_id!r})"

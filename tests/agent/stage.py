@@ -110,6 +110,8 @@ class Reader:
 class Notebook:
     """Keeps what is recorded. Takes a step before and after; raises `error` at call number `fails_at`, counted from 0."""
 
+    is_ahead = False
+
     def __init__(self, *, fails_at: int | None = None, error: Exception | None = None) -> None:
         self.messages: list[Message] = []
         self.calls = 0

@@ -9,10 +9,8 @@ import msgspec
 import pytest
 
 from nanobot import Nanobot
-from nanobot.agent import Tally, estimate_by_length
-from nanobot.context import Calibration, estimate_text, history_budget
-from nanobot.memory import HistoryLog
-from nanobot.runtime._compaction import Compactor
+from nanobot.context import Calibration, history_budget
+from nanobot.runtime._history_room import HistoryRoom
 from nanobot.testing import ScriptedProvider
 
 
@@ -29,15 +27,11 @@ def test_window_and_answer_are_both_told_in_the_tokens_that_we_count(
     bot = Nanobot.from_config(
         tmp_path / "config.json", workspace=tmp_path / "ws", provider=provider
     )
-    compactor = Compactor(
-        provider,
+    room = HistoryRoom.of(
         msgspec.structs.replace(bot._selection, context_window_tokens=20_000, max_tokens=6_000),
         ratio=0.5,
         fixed_tokens=1_000,
         calibration=Calibration(ratio, 1),
-        count=estimate_text,
-        history_log=HistoryLog(tmp_path),
-        tally=Tally(estimate_by_length),
     )
     window, answer = int(20_000 / ratio), int(6_000 / ratio)
-    assert compactor.budget == history_budget(window, answer, fixed_tokens=1_000)
+    assert room.budget == history_budget(window, answer, fixed_tokens=1_000)

@@ -217,10 +217,12 @@ class AnswerDecoder:
             text = _whole_characters(text)
             if not text:
                 return
-        if self._think is None:
-            self._tell([TextDelta(text)], deltas)
+        found: Sequence[TextDelta | ReasoningDelta]
+        found = [TextDelta(text)] if self._think is None else self._think.feed(text)
+        if self._printed_calls is None:
+            deltas += found
         else:
-            self._tell(self._think.feed(text), deltas)
+            self._tell(found, deltas)
 
     def _tell(self, found: Sequence[TextDelta | ReasoningDelta], deltas: list[Delta]) -> None:
         if self._printed_calls is None:
