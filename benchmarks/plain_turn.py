@@ -44,10 +44,15 @@ LIMITS = [
     Subject("h11 on a trio socket", "h11_trio"),
     BARE,
 ]
+IN_MANY = {"nanobot_trio", "nanobot_asyncio", "our_transport"}
+"""Who is measured past `SLOW_AT`."""
 IN_SHORT = {"httpx_default", "our_transport", "bare_socket"}
 """The limits that the short mode has time for."""
 PEER_ROUNDS = {10: 5, 100: 3, 1_000: 1}
 """Where peers are measured, and in how many rounds at most: one of them can take minutes."""
+SLOW_PEERS = {"nanobot-ai 0.2.2": 2, "nanobot-ai latest": 2}
+"""Peers that are measured at the least of these loads only, and in so many rounds: one bot has its turns one after the other,
+half a second to a second each."""
 SLOW_AT = 1_000  # httpx looks at all its connections, or all who wait for one, at each event
 
 
@@ -69,11 +74,14 @@ def subjects_of(asked: argparse.Namespace, sessions: int) -> list[Subject]:
             found = [*OURS, *(s for s in LIMITS if s.program in IN_SHORT)]
         if asked.peers and sessions in PEER_ROUNDS:
             found += [
-                msgspec.structs.replace(peer, rounds=PEER_ROUNDS[sessions])
+                msgspec.structs.replace(
+                    peer, rounds=SLOW_PEERS.get(peer.name, PEER_ROUNDS[sessions])
+                )
                 for peer in peers_installed()
+                if peer.name not in SLOW_PEERS or sessions == min(PEER_ROUNDS)
             ]
-    if sessions > SLOW_AT:
-        found = [s for s in found if not s.program.startswith(("httpx_default", "httpx_unlimited"))]
+    if sessions > SLOW_AT:  # nor has a process descriptors for the connections of all
+        found = [s for s in found if s.program in IN_MANY]
     if asked.delay:
         found = [msgspec.structs.replace(s, path=f"delay={asked.delay:g}") for s in found]
     return [s for s in found if not asked.only or any(part in s.name for part in asked.only)]
