@@ -22,13 +22,13 @@ class IdleClock:
     `expired`, and calls `end`, whatever happened.
     """
 
-    __slots__ = ("_deadlines", "_idle_s", "_look", "_parked", "_running", "expired")
+    __slots__ = ("_deadlines", "_idle_s", "_look", "_nap", "_running", "expired")
 
     def __init__(self, idle_s: float) -> None:
         self._idle_s = idle_s
         self._deadlines: OrderedDict[TrioNotify, float] = OrderedDict()
         self._look = TrioNotify()
-        self._parked = False  # it sleeps without a deadline
+        self._nap: trio.CancelScope | None = None  # while it sleeps
         self._running = False
         self.expired: set[TrioNotify] = set()
         """Who was woken because its time was over, and did not call `end` yet."""
@@ -44,15 +44,17 @@ class IdleClock:
         """
         if waiter in self._deadlines or waiter in self.expired:
             raise trio.BusyResourceError("another task is waiting here already")
-        self._deadlines[waiter] = trio.current_time() + self._idle_s
-        if self._parked:
-            self._parked = False
-            self._look.notify()
+        deadline = trio.current_time() + self._idle_s
+        if not self._deadlines and self._nap is not None:
+            self._nap.deadline = deadline
+        self._deadlines[waiter] = deadline
 
     def end(self, waiter: TrioNotify) -> None:
-        """Forget the waiter. The clock sleeps on: that it wakes once for nobody is cheaper than to wake it each time."""
+        """Forget the waiter. The clock sleeps on while there are others: to wake once for nobody is cheaper than each time."""
         if self._deadlines.pop(waiter, None) is None:
             self.expired.discard(waiter)
+        elif not self._deadlines and self._nap is not None:
+            self._nap.deadline = float("inf")  # a clock of tests would jump there
 
     def start_soon(self, nursery: trio.Nursery, living: Sized) -> None:
         """Run in this nursery while anybody is `living`, unless the clock runs already, or would have nothing to do."""
@@ -73,12 +75,12 @@ class IdleClock:
         self._running = True
         try:
             while living:
-                next_due = self._expire()
-                self._parked = next_due == float("inf")
-                with trio.CancelScope(deadline=next_due, shield=True):
+                with trio.CancelScope(deadline=self._expire(), shield=True) as self._nap:
                     await self._look.notified()
+                self._nap = None
         finally:
-            self._parked = self._running = False
+            self._nap = None
+            self._running = False
 
     def _expire(self) -> float:
         """Wake those whose time is over, and return when that of the next will be."""

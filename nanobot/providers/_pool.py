@@ -269,6 +269,8 @@ class ConnectionPool:
     def take_back(self, exchange: Exchange, connection: HTTPConnection | None) -> None:
         """Forget an exchange; keep its connection if one is handed over."""
         self._in_flight.discard(exchange)
+        if not self._in_flight:
+            self.deadlines.rest()
         if connection is not None:
             connection.expires_at = trio.current_time() + self._idle_timeout_s
             free = self._free.get(exchange.origin)

@@ -329,3 +329,25 @@ async def test_a_message_to_an_idle_actor_opens_no_scope_and_wakes_no_clock() ->
         nursery.cancel_scope.cancel()
     assert {"IdleClock.begin", "IdleClock.end", "Mailbox.get_nowait"} <= called
     assert not {"IdleClock.run", "CancelScope.__enter__"} & called
+
+
+async def test_while_nobody_is_idle_it_has_no_deadline_for_a_clock_of_tests_to_jump_to() -> None:
+    read, go_on = trio.Event(), trio.Event()
+
+    async def work(_key: str, mailbox: Mailbox[int]) -> None:
+        async for _message in mailbox:
+            read.set()
+            await go_on.wait()
+
+    async with trio.open_nursery() as nursery:
+        directory = Directory[str, int](nursery, work, on_undelivered=print, idle_s=20)
+        directory.post_nowait("a", 1)
+        await wait_all_tasks_blocked()
+        go_on.set()
+        await wait_all_tasks_blocked()
+        assert trio.lowlevel.current_statistics().seconds_to_next_deadline < 21
+        go_on = trio.Event()
+        directory.post_nowait("a", 2)
+        await wait_all_tasks_blocked()
+        assert trio.lowlevel.current_statistics().seconds_to_next_deadline == float("inf")
+        nursery.cancel_scope.cancel()

@@ -369,3 +369,18 @@ async def test_a_connection_that_was_closed_when_its_answer_had_just_come_is_not
         assert exchange.read_nowait() == b"ok"
         assert (pool.statistics().open, pool.statistics().idle) == (0, 0)
         await pool.aclose()
+
+
+async def test_at_rest_it_has_no_deadline_for_a_clock_of_tests_to_jump_to(
+    mock_clock: MockClock,
+) -> None:
+    watched: set[Bounded] = set()
+    async with looking_after(watched) as deadlines:
+        bound(deadlines, watched, 20)
+        await wait_all_tasks_blocked()
+        assert trio.lowlevel.current_statistics().seconds_to_next_deadline < 21
+        watched.clear()
+        deadlines.rest()
+        assert trio.lowlevel.current_statistics().seconds_to_next_deadline == math.inf
+        bound(deadlines, watched, 20)
+        assert trio.lowlevel.current_statistics().seconds_to_next_deadline < 21
