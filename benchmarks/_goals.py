@@ -87,7 +87,12 @@ def _turn(results: Results, subject: str, sessions: int) -> float:
 
 
 def _of_a_request(sessions: int, results: Results) -> float:
-    requests = [_turn(results, subject, sessions) for subject in BARE_HTTPX]
+    shipped, unlimited = BARE_HTTPX
+    requests = [_turn(results, shipped, sessions)]
+    try:
+        requests.append(_turn(results, unlimited, sessions))
+    except LookupError:
+        pass  # it takes ten times as long as the other
     return _turn(results, OURS, sessions) / min(requests)
 
 
