@@ -43,7 +43,7 @@ def within(
             except GeneratorExit:  # who awaits this is closed, not resumed
                 run(coroutine.close)
                 raise
-            except BaseException as error:  # noqa: BLE001 - it belongs to the coroutine
+            except BaseException as error:  # noqa: BLE001, ASYNC103 - it belongs to the coroutine
                 sent = error
                 step = coroutine.throw
     finally:
