@@ -43,11 +43,8 @@ async def ask(home: Home, call: Call[T], submit: Callable[[Call[Any]], object]) 
     try:
         return call.result()
     finally:
-        del (
-            call,
-            submit,
-            waiter,
-        )  # an error's traceback refers to this frame, and the call to the error
+        # An error's traceback refers to this frame, and the call to the error.
+        del call, submit, waiter
 
 
 def ask_sync(
@@ -130,8 +127,8 @@ def _see_through_sync(
         waiter.begin(submit)
         host.wait_until(waiter.is_over, on_cancel=waiter.cancel)
     finally:
-        if not call.settled:  # Ctrl-C, twice or between two lines: nobody waits any more
-            cancel_soon(home, call)
+        if not waiter.is_over():  # Ctrl-C, twice or between two lines: nobody waits any more
+            waiter.cancel()
         waiter.leave()
 
 

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import trio
 
 from nanobot import Nanobot
-from nanobot.messages import AssistantMessage, Message, UserMessage
+from nanobot.messages import AssistantMessage, UserMessage
 from nanobot.providers import ModelRequest
-from nanobot.sessions import Compaction, InMemoryStore, Lease, Leased, Position
+from nanobot.sessions import InMemoryStore, Lease, Leased, Position
 from nanobot.testing import ScriptedProvider
 
 
@@ -23,40 +22,14 @@ class Watched(InMemoryStore):
         super().__init__()
         self.asked: list[str] = []
 
-    async def acquire_lease(
-        self,
-        key: str,
-        *,
-        last: int | None = None,
-        covered: int | None = None,
-        unless_at: Position | None = None,
-        messages: Sequence[Message] = (),
-    ) -> Leased:
-        leased = await super().acquire_lease(
-            key, last=last, covered=covered, unless_at=unless_at, messages=messages
-        )
+    async def acquire_lease(self, *args: Any, **kwargs: Any) -> Leased:
+        leased = await super().acquire_lease(*args, **kwargs)
         self.asked.append("lease with message" if leased.appended else "lease")
         return leased
 
-    async def append(
-        self,
-        lease: Lease,
-        messages: Sequence[Message] = (),
-        *,
-        metadata: Mapping[str, Any] | None = None,
-        compaction: Compaction | None = None,
-        slips: Mapping[str, bytes | None] | None = None,
-        release: bool = False,
-    ) -> Position:
-        self.asked.append("last append" if release else "append")
-        return await super().append(
-            lease,
-            messages,
-            metadata=metadata,
-            compaction=compaction,
-            slips=slips,
-            release=release,
-        )
+    async def append(self, *args: Any, **kwargs: Any) -> Position:
+        self.asked.append("last append" if kwargs.get("release") else "append")
+        return await super().append(*args, **kwargs)
 
     async def release_lease(self, lease: Lease) -> None:
         self.asked.append("release")
