@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 import trio
@@ -102,12 +103,7 @@ def wait_settled_sync(
         return
     _refuse_to_block(home)
     waiter = _Waiter(home, call, host.notify)
-    if not waiter.follow():
-        return
-    try:
-        host.wait_until(lambda: call.settled, on_cancel=on_cancel)
-    finally:
-        waiter.leave()
+    _block(waiter, host, waiter.follow, on_cancel)
 
 
 def cancel_soon(home: Home, call: Call[T]) -> None:
@@ -123,12 +119,26 @@ def _see_through_sync(
 ) -> None:
     _refuse_to_block(home)
     waiter = _Waiter(home, call, host.notify)
+    _block(waiter, host, partial(waiter.begin, submit), waiter.cancel)
+
+
+def _block(
+    waiter: _Waiter[T],
+    host: SyncHost,
+    start: Callable[[], object],
+    on_cancel: Callable[[], object],
+) -> None:
     try:
-        waiter.begin(submit)
-        host.wait_until(waiter.is_over, on_cancel=waiter.cancel)
+        start()
+        host.wait_until(waiter.is_over, on_cancel=on_cancel)
+    except BaseException:
+        # Not over: a second Ctrl-C, after which the host is gone; or the first, before the wait had begun.
+        if not waiter.is_over():
+            on_cancel()
+            if not host.gone and waiter.follow():
+                host.wait_until(waiter.is_over, on_cancel=on_cancel)
+        raise
     finally:
-        if not waiter.is_over():  # Ctrl-C, twice or between two lines: nobody waits any more
-            waiter.cancel()
         waiter.leave()
 
 

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+from collections.abc import Iterator
 
 import pytest
 
@@ -29,20 +30,31 @@ async def hold():
 """
 
 
+started: list[subprocess.Popen[str]] = []
+
+
+@pytest.fixture(autouse=True)
+def no_program_outlives_its_test() -> Iterator[None]:
+    yield
+    while started:
+        with started.pop() as process:
+            process.kill()
+
+
 def start(program: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-W", "error", "-c", PRELUDE + textwrap.dedent(program)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
+    started.append(
+        subprocess.Popen(
+            [sys.executable, "-W", "error", "-c", PRELUDE + textwrap.dedent(program)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
     )
+    return started[-1]
 
 
 def finish(process: subprocess.Popen[str]) -> tuple[str, str]:
-    try:
-        return process.communicate(timeout=30)
-    finally:
-        process.kill()
+    return process.communicate(timeout=30)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform has no fork")
@@ -137,6 +149,40 @@ def test_a_second_ctrl_c_leaves_at_once() -> None:
     out, err = finish(process)
     assert (process.returncode, err) == (0, "")
     assert out.split() == ["interrupted"]
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_ctrl_c_between_asking_and_waiting_still_waits_for_the_end(moment: str) -> None:
+    process = start(
+        f"""
+        home = shared_home()
+        do = home.do
+        entered = threading.Event()
+        async def lingering():
+            entered.set()
+            try:
+                await trio.sleep(60)
+            finally:
+                with trio.CancelScope(shield=True):
+                    await trio.sleep(0.05)
+                    print("left", flush=True)
+        def struck(*args):
+            home.do = do
+            if {moment!r} == "after":
+                do(*args)
+                entered.wait()
+            signal.raise_signal(signal.SIGINT)
+        home.do = struck
+        try:
+            ask_sync(home, Call(lingering), submit, host=SyncHost())
+        except KeyboardInterrupt:
+            print("interrupted", flush=True)
+            os._exit(0)
+        """
+    )
+    out, err = finish(process)
+    assert (process.returncode, err) == (0, "")
+    assert out.split() == (["left"] if moment == "after" else []) + ["interrupted"]
 
 
 def test_a_crash_of_trio_itself_is_announced_and_the_next_caller_gets_a_new_run() -> None:
