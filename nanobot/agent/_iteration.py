@@ -140,7 +140,7 @@ class Iteration:
             match step:
                 case Step.CONTINUE:
                     continuations += 1
-                    self._thinking, self._assembler = self._thinking_so_far(), Assembler()
+                    self._thinking, self._assembler = self._thinking_so_far(), _NOTHING_YET
                     rest = (AssistantMessage(self.segment.text, thinking=self._thinking), _GO_ON)
                 case Step.ASK_AGAIN:
                     empty_answers += 1
@@ -252,11 +252,7 @@ class Iteration:
     async def _answer_to(self, request: ModelRequest) -> tuple[ToolCall, ...]:
         """Take in the answer to a request; return the calls in it."""
         tally, provider = self._tally, self._parts.provider
-        self._assembler = Assembler(f"{getrandbits(64):x}")
-        text_before, reasoning_before = (
-            len(self.segment.text_pieces),
-            len(self.segment.reasoning_pieces),
-        )
+        self._assembler = _NOTHING_YET
         tally.begin(request)
         try:
             stream = await provider.open(request)
@@ -267,6 +263,13 @@ class Iteration:
             tally.broken_off(provider.name)
             raise
         tally.answering(provider.name)
+        self._assembler = Assembler(
+            f"{getrandbits(64):x}"
+        )  # not while only the service works: many may wait
+        text_before, reasoning_before = (
+            len(self.segment.text_pieces),
+            len(self.segment.reasoning_pieces),
+        )
         outcome: Outcome = "cancelled"
         failure: Exception | None = None
         try:

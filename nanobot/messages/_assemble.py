@@ -45,6 +45,16 @@ class Assembler:
       finish_reason: Why the model stopped, or None if it has not said so: the answer was cut.
     """
 
+    __slots__ = (
+        "_calls",
+        "_reasoning",
+        "_seed",
+        "_text",
+        "_thinking",
+        "finish_reason",
+        "usage",
+    )
+
     def __init__(self, seed: str = "") -> None:
         self._seed = seed
         self._text: list[str] = []

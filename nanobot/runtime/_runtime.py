@@ -231,19 +231,7 @@ class Runtime:
     async def _serve(self) -> None:
         try:
             async with trio.open_nursery() as nursery:
-                self._directory = Directory(
-                    nursery, self._session, on_undelivered=_undelivered, idle_s=self._idle_s
-                )
-                self._nursery = nursery
-                if self._on_start is not None:
-                    nursery.start_soon(self._on_start)
-                early, self._early = self._early, []
-                for run in early:
-                    if not run.settled:  # else it was cancelled while it waited
-                        self._post(run, self._directory)
-                companions, self._companions = self._companions, []
-                for call in companions:
-                    nursery.start_soon(call.run)
+                self._open(nursery)
                 try:
                     await self._serve_until_closed()
                 finally:
@@ -257,6 +245,22 @@ class Runtime:
                 await self._on_stop()
             self.home.forget(self)
             self.end.settle(None)
+
+    def _open(self, nursery: trio.Nursery) -> None:
+        """Begin with what was asked for before the home came to `_serve`, whose frame lives too long to hold any of it."""
+        self._directory = Directory(
+            nursery, self._session, on_undelivered=_undelivered, idle_s=self._idle_s
+        )
+        self._nursery = nursery
+        if self._on_start is not None:
+            nursery.start_soon(self._on_start)
+        early, self._early = self._early, []
+        for run in early:
+            if not run.settled:  # else it was cancelled while it waited
+                self._post(run, self._directory)
+        companions, self._companions = self._companions, []
+        for call in companions:
+            nursery.start_soon(call.run)
 
     async def _serve_until_closed(self) -> None:
         while not self._closing:
