@@ -63,7 +63,8 @@ T = TypeVar("T")
 _READ_ALONG: Final = 64
 
 _LEASED_SESSION: Final = """
-    SELECT l.token, l.epoch, s.id, s.epoch, s.sequence, s.version, s.preview
+    SELECT l.token, l.epoch, s.id, s.epoch, s.sequence, s.version, s.preview,
+        EXISTS (SELECT 1 FROM slip WHERE session = s.id)
     FROM lease l LEFT JOIN session s ON s.key = l.key WHERE l.key = ?
 """
 

@@ -38,6 +38,10 @@ _LAST_LOOK_S: Final = 0.02
 # The database does not change when a process dies.
 _LOOK_FOR_THE_DEAD_S: Final = 0.25
 
+_HELD_AND_QUEUED: Final = """
+    SELECT (SELECT owner FROM lease WHERE key = ?1), EXISTS (SELECT 1 FROM ticket WHERE key = ?1)
+"""
+
 
 class LeaseRequest(Request[T], Generic[T]):
     """Asks for a lease; tried again until it is given."""
@@ -113,12 +117,12 @@ class LeaseDesk:
         Raises:
           NotYet: Another process has it, or was here first.
         """
-        held = transaction.one("SELECT owner FROM lease WHERE key = ?", (key,))
-        ours = (
-            held is not None and held[0] == self._me
-        )  # the queue in this process has passed it on
-        free = held is None or ours or self._is_gone(transaction, held[0])
-        first = self._first_in_line(transaction, key) if free else None
+        found = transaction.one(_HELD_AND_QUEUED, (key,))
+        assert found is not None  # it has no condition
+        owner, queued = found
+        ours = owner == self._me  # the queue in this process has passed it on
+        free = owner is None or ours or self._is_gone(transaction, owner)
+        first = self._first_in_line(transaction, key) if free and queued else None
         self._next_beat = self._next_beat or time.monotonic() + self._beat_s
         if not free or first not in (None, self._me):
             if ours:

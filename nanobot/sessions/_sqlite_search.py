@@ -30,6 +30,10 @@ _MESSAGES_AT_ONCE: Final = 300
 _QUIET_S: Final = 0.25
 _MANY: Final = 2_000
 
+_NEXT: Final = """
+    SELECT m.id, m.body FROM unindexed u JOIN message m ON m.id BETWEEN u.first AND u.last
+    ORDER BY u.first, m.id LIMIT ?
+"""
 _INDEXED: Final = """
     SELECT s.key, m.id, m.body FROM search
     JOIN message m ON m.id = search.rowid JOIN session s ON s.id = m.id >> 32
@@ -141,27 +145,19 @@ def unindex(transaction: Transaction, first: int, last: int) -> None:
 
 
 def _index_some(transaction: Transaction) -> bool:
-    """Take some messages in; returns whether there are more."""
-    ranges = transaction.execute(
-        "SELECT first, last FROM unindexed LIMIT ?", (_MESSAGES_AT_ONCE,)
-    ).fetchall()
-    room = _MESSAGES_AT_ONCE
-    for first, last in ranges:
-        end = min(last, first + room - 1)
-        rows = transaction.execute(
-            "SELECT id, body FROM message WHERE id BETWEEN ? AND ?", (first, end)
-        ).fetchall()
-        transaction.connection.executemany(
-            "INSERT INTO search (rowid, text) VALUES (?, ?)",
-            [(number, _indexed_text(body) or "") for number, body in rows],
-        )
-        transaction.execute("DELETE FROM unindexed WHERE first = ?", (first,))
-        if end < last:
-            transaction.execute("INSERT INTO unindexed VALUES (?, ?)", (end + 1, last))
-        room -= end - first + 1
-        if not room:
-            break
-    return transaction.one("SELECT 1 FROM unindexed LIMIT 1") is not None
+    """Take some messages in; returns whether there may be more."""
+    rows = transaction.execute(_NEXT, (_MESSAGES_AT_ONCE,)).fetchall()
+    transaction.connection.executemany(
+        "INSERT INTO search (rowid, text) VALUES (?, ?)",
+        [(number, _indexed_text(body) or "") for number, body in rows],
+    )
+    if len(rows) < _MESSAGES_AT_ONCE:
+        transaction.execute("DELETE FROM unindexed")
+        return False
+    last, _ = rows[-1]
+    transaction.execute("DELETE FROM unindexed WHERE first <= ?1 AND last <= ?1", (last,))
+    transaction.execute("UPDATE unindexed SET first = ?1 + 1 WHERE first <= ?1", (last,))
+    return True
 
 
 def _indexed_text(body: bytes) -> str | None:

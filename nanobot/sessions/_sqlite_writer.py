@@ -96,6 +96,7 @@ class Writer:
         self._io = threading.Lock()  # held while the connection is in use
         self._connection: sqlite3.Connection | None = None
         self._inode: Inode | None = None
+        self._syncs: bool | None = None  # as the connection was told; None if it was not
         self._synced = True
         _living.add(self)
 
@@ -309,7 +310,9 @@ class Writer:
         wake(settled)
 
     def _begin(self, connection: sqlite3.Connection, *, durable: bool) -> None:
-        connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+        if durable is not self._syncs:
+            connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+            self._syncs = durable
         deadline = time.monotonic() + self._lock_timeout_s
         pause_s = _FIRST_PAUSE_S
         while True:
@@ -335,7 +338,7 @@ class Writer:
         return self._connection
 
     def _disconnect(self) -> None:
-        connection, self._connection = self._connection, None
+        connection, self._connection, self._syncs = self._connection, None, None
         if connection is not None:
             try:
                 connection.close()

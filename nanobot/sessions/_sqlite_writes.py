@@ -38,17 +38,21 @@ __all__ = [
     "write_slips",
 ]
 
-_FIND: Final = "SELECT id, epoch, sequence, version, preview FROM session WHERE key = ?"
+_FIND: Final = """
+    SELECT id, epoch, sequence, version, preview, EXISTS (SELECT 1 FROM slip WHERE session = session.id)
+    FROM session WHERE key = ?
+"""
 
 
 class SessionRow(NamedTuple):
-    """A session as far as a write has to know it."""
+    """A session as far as a write has to know it. `has_slips`: 0 if nothing lies beside it."""
 
     id: int
     epoch: int
     sequence: int
     version: int
     preview: str
+    has_slips: int
 
 
 class Addition(Struct, frozen=True):
@@ -202,6 +206,8 @@ def remove(transaction: Transaction, key: bytes, row: SessionRow | None) -> bool
 
 def read_slips(transaction: Transaction, row: SessionRow) -> dict[str, bytes]:
     """What lies beside a session."""
+    if not row.has_slips:
+        return {}
     return dict(
         transaction.connection.execute("SELECT name, body FROM slip WHERE session = ?", (row.id,))
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,9 +17,14 @@ import trio
 from nanobot.errors import StoreError
 from nanobot.messages import AssistantMessage, Message, UserMessage
 from nanobot.sessions import Compaction, Durability, open_lease
+from nanobot.sessions._rows import message_id
 from nanobot.sessions._sqlite import SqliteStore
+from nanobot.sessions._sqlite_file import has_fts5, open_for_writing
 from nanobot.sessions._sqlite_reads import Readers, list_rows
 from nanobot.sessions._sqlite_request import Request
+from nanobot.sessions._sqlite_search import _index_some
+from nanobot.sessions._sqlite_transaction import Transaction
+from nanobot.sessions._sqlite_writes import Addition, add
 
 SAID: list[Message] = [
     *(UserMessage("one"), AssistantMessage("two")),
@@ -140,15 +145,26 @@ async def test_whether_a_write_waits_for_the_disk_is_what_was_asked_for(
 ) -> None:
     with closing(SqliteStore(path, durability=durability)) as store:
         async with open_lease(store, "a") as leased:
-            asked: list[str] = []
             connection = store._writer._connection
             assert connection is not None
+            (before,) = connection.execute("PRAGMA synchronous").fetchone()
+            asked: list[str] = []
             connection.set_trace_callback(asked.append)
             await store.append(leased.lease, SAID)
-            assert f"PRAGMA synchronous = {mode}" in asked
-            asked.clear()
+            assert modes_of_commits(asked, before) == [mode]
             store.flush()
-            assert "PRAGMA synchronous = FULL" in asked  # whatever was asked for
+            assert modes_of_commits(asked, before) == [mode, "FULL"]  # whatever was asked for
+
+
+def modes_of_commits(statements: Sequence[str], before: int) -> list[str]:
+    """In which mode each transaction was committed; `before` is SQLite's number of the mode at the start."""
+    mode, found = {1: "NORMAL", 2: "FULL"}[before], []
+    for statement in statements:
+        if statement == "COMMIT":
+            found.append(mode)
+        elif statement.startswith("PRAGMA synchronous = "):
+            mode = statement.rpartition(" ")[2]
+    return found
 
 
 def test_sessions_that_were_written_at_the_same_moment_are_listed_in_order(path: Path) -> None:
@@ -206,6 +222,38 @@ def test_no_more_is_found_than_was_asked_for_though_some_is_in_the_index_and_som
         assert len(store.search("one", 4)) == 4
         indexed(store)
     assert rows_in(path, "unindexed") == 0
+
+
+@pytest.mark.parametrize("sizes", [(301,), (299, 2, 650, 1), (1,) * 601, (300,), (600, 1)])
+def test_the_index_takes_each_message_once_however_writes_and_batches_lie(
+    path: Path, sizes: Sequence[int]
+) -> None:
+    with closing(open_for_writing(path)) as connection:
+        if not has_fts5(connection):
+            pytest.skip("this SQLite has no FTS5")
+        connection.execute("BEGIN IMMEDIATE")
+        transaction = Transaction(connection)
+        stored: list[int] = []
+        for number, size in enumerate(sizes):
+            said = Addition.of([UserMessage("word")] * size, None, None)
+            add(transaction, b"%d" % number, None, transaction.number(), said, datetime.now(UTC))
+            first = message_id(number + 1, 1)
+            stored += range(first, first + size)
+        for round_ in range(1, len(stored) // 300 + 2):
+            more = _index_some(transaction)
+            found = connection.execute("SELECT rowid FROM search WHERE search MATCH 'word'")
+            known = [row for (row,) in found]
+            ranges = connection.execute("SELECT first, last FROM unindexed").fetchall()
+            left = [one for first, last in ranges for one in range(first, last + 1)]
+            assert known + left == stored
+            assert connection.execute("SELECT count(*) FROM search_docsize").fetchone() == (
+                min(300 * round_, len(stored)),
+            )
+            if not more:
+                break
+        else:
+            pytest.fail("it does not end")
+        assert known == stored
 
 
 async def test_closing_syncs_what_was_written_before_something_that_need_not_be_synced(
