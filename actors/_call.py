@@ -35,6 +35,10 @@ class Call(Generic[T]):
       context: The caller's contextvars. A copy is taken if none is given.
 
     `body` and `context` are dropped when the call settles.
+
+    Attributes:
+      state: How far it is.
+      settled: Whether there is a result, that is, whether `state` is "settled".
     """
 
     __slots__ = (
@@ -45,6 +49,7 @@ class Call(Generic[T]):
         "_value",
         "body",
         "context",
+        "settled",
         "state",
     )
 
@@ -57,16 +62,12 @@ class Call(Generic[T]):
         self.body = body
         self.context = contextvars.copy_context() if context is None else context
         self.state: CallState = "waiting"
+        self.settled = False
         self._scope = trio.CancelScope()
         self._value: T | None = None
         self._error: BaseException | None = None
         self._traceback: TracebackType | None = None
         self._callbacks: list[Callable[[], None]] = []
-
-    @property
-    def settled(self) -> bool:
-        """Whether there is a result."""
-        return self.state == "settled"
 
     @property
     def cancel_called(self) -> bool:
@@ -75,7 +76,7 @@ class Call(Generic[T]):
 
     def result(self) -> T:
         """The value, or raises what the body raised. May be asked for any number of times once settled."""
-        if self.state != "settled":
+        if not self.settled:
             raise RuntimeError("this call has not settled yet")
         if self._error is None:
             return self._value  # type: ignore[return-value]  # settled without an error: it is a T
@@ -93,7 +94,7 @@ class Call(Generic[T]):
 
     def on_settled(self, callback: Callable[[], None]) -> None:
         """Have `callback` called when the call settles; at once if it has. What it raises is logged."""
-        if self.state == "settled":
+        if self.settled:
             _guarded(callback)
         else:
             self._callbacks.append(callback)
@@ -107,13 +108,13 @@ class Call(Generic[T]):
 
     def settle(self, value: T) -> None:
         """Give the call its value; does nothing if it is settled."""
-        if self.state != "settled":
+        if not self.settled:
             self._value = value
             self._finish()
 
     def fail(self, error: BaseException) -> None:
         """Give the call an error for its result; does nothing if it is settled."""
-        if self.state != "settled":
+        if not self.settled:
             self._error = error
             self._traceback = error.__traceback__
             self._finish()
@@ -161,6 +162,7 @@ class Call(Generic[T]):
 
     def _finish(self) -> None:
         self.state = "settled"
+        self.settled = True
         # The context usually holds whatever made this call, and the body its owner: without these two the cycle is gone
         # and memory comes back at once instead of at the next full collection.
         del self.body, self.context

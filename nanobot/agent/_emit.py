@@ -42,9 +42,7 @@ class Emit(Protocol):
 
 
 class _Nobody:
-    @property
-    def wanted(self) -> bool:
-        return False
+    wanted = False
 
     async def __call__(self, event: StreamEvent) -> None:
         return

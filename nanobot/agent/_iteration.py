@@ -311,11 +311,13 @@ class Iteration:
 
     async def _take(self, batch: Sequence[Delta]) -> None:
         said: list[str] = []
+        segment = self.segment
+        pieces = segment.text_pieces
         for delta in joined(batch) if self._parts.join_deltas else batch:
             if type(delta) is TextDelta:  # the frequent ones first, without pattern matching
-                if text := self.segment.next_text(delta.text):
+                if text := delta.text if pieces else segment.first_text(delta.text):
                     if self._emit is None:
-                        self.segment.text_pieces.append(text)
+                        pieces.append(text)
                     else:
                         await self._tell_text(text)
                     said.append(text)

@@ -35,13 +35,12 @@ class Segment:
         """The reasoning so far."""
         return "".join(self.reasoning_pieces)
 
-    def next_text(self, piece: str) -> str:
-        """What to tell readers now that the model said `piece`: that with the white space held back, or "".
+    def first_text(self, piece: str) -> str:
+        """What to tell readers first, now that the model said `piece`: that with the white space held back, or "".
 
-        Nothing counts as said until it is in `text_pieces`, where whoever told it puts it.
+        Nothing counts as said until it is in `text_pieces`, where whoever told it puts it. Once there is something, each
+        piece is told as it stands.
         """
-        if self.text_pieces:
-            return piece
         piece = self._white + piece
         if not piece or piece.isspace():
             self._white = piece

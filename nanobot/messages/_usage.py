@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from msgspec import Struct
 
 __all__ = ["Usage"]
@@ -22,6 +24,8 @@ class Usage(Struct, frozen=True, gc=False):
     cache_write_tokens: int | None = None
 
     def __add__(self, other: Usage) -> Usage:
+        if self == _NONE:  # as each sum begins
+            return other
         return Usage(
             self.prompt_tokens + other.prompt_tokens,
             self.completion_tokens + other.completion_tokens,
@@ -45,6 +49,9 @@ class Usage(Struct, frozen=True, gc=False):
         if self.cache_write_tokens is not None:
             counts["cache_write_tokens"] = self.cache_write_tokens
         return counts
+
+
+_NONE: Final = Usage()
 
 
 def _sum(one: int | None, other: int | None) -> int | None:

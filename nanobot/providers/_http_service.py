@@ -61,6 +61,7 @@ class HTTPService:
       ConfigError: The endpoint cannot be used; the text names the setting.
 
     Attributes:
+      name: The provider's name as in the configuration.
       secrets: Texts of the endpoint that must not appear in errors.
     """
 
@@ -72,6 +73,7 @@ class HTTPService:
         headers: Mapping[str, str],
         pool: ConnectionPool | None = None,
     ) -> None:
+        self.name = endpoint.name
         self._endpoint = endpoint
         address = _request_address(endpoint, path)
         self._shown_url = f"{address.scheme}://{address.netloc}{address.path}"
@@ -91,11 +93,6 @@ class HTTPService:
                 raise ConfigError(f"providers.{endpoint.name}.proxy: {exc}") from None
         self._pool = pool
         self._closed = False
-
-    @property
-    def name(self) -> str:
-        """The provider's name as in the configuration."""
-        return self._endpoint.name
 
     async def post(self, body: bytes) -> AnswerBody:
         """Send a JSON body and return the answer's once the service has accepted the request (status 2xx).

@@ -27,19 +27,18 @@ class Limited:
       provider: Whom to ask.
       limiter: Shared by all who ask with the same key.
       patience_s: For how long a request waits because the service refused another one; it fails if that would take longer.
+
+    Attributes:
+      name: The name of the provider inside.
     """
 
     def __init__(
         self, provider: Provider, limiter: Limiter, *, patience_s: float = math.inf
     ) -> None:
+        self.name = provider.name
         self._provider = provider
         self._limiter = limiter
         self._patience_s = patience_s
-
-    @property
-    def name(self) -> str:
-        """The name of the provider inside."""
-        return self._provider.name
 
     async def open(self, request: ModelRequest) -> DeltaStream:
         """Wait, then send the request; as `Provider.open`. It counts as out until its stream is closed.

@@ -22,15 +22,14 @@ class Primed:
     `Fallback`) therefore looks at `open` only. Counts of tokens alone are not words.
 
     Tells the request's watch of each attempt.
+
+    Attributes:
+      name: The name of the provider inside.
     """
 
     def __init__(self, provider: Provider) -> None:
+        self.name = provider.name
         self._provider = provider
-
-    @property
-    def name(self) -> str:
-        """The name of the provider inside."""
-        return self._provider.name
 
     async def open(self, request: ModelRequest) -> DeltaStream:
         """Send the request, and return when the answer has begun.
@@ -42,7 +41,7 @@ class Primed:
         """
         watch = request.watch
         if watch is not None:
-            watch.asking(self._provider.name, request)
+            watch.asking(self.name, request)
         usage: Usage | None = None
         try:
             stream = await self._provider.open(request)
@@ -55,7 +54,7 @@ class Primed:
                         batch = await stream.__anext__()
                     except StopAsyncIteration:
                         raise MalformedStream(
-                            "the answer stopped before it began", provider=self._provider.name
+                            "the answer stopped before it began", provider=self.name
                         ) from None
                     beginning += batch
                     if any(type(delta) is not UsageDelta for delta in batch):

@@ -13,7 +13,7 @@ PIECES = st.lists(st.text(alphabet=" \n\tab", max_size=4), max_size=12)
 def say(segment: Segment, pieces: list[str]) -> list[str]:
     told = []
     for piece in pieces:
-        if text := segment.next_text(piece):
+        if text := piece if segment.text_pieces else segment.first_text(piece):
             segment.text_pieces.append(text)
             told.append(text)
     return told

@@ -34,12 +34,16 @@ class AnthropicProvider:
 
     Raises:
       ConfigError: The endpoint cannot be used; the text names the setting.
+
+    Attributes:
+      name: The provider's name as in the configuration.
     """
 
     @forgetful
     def __init__(self, endpoint: Endpoint, *, pool: ConnectionPool | None = None) -> None:
         api_key = endpoint.api_key.strip()  # a key read from a file often ends with a line break
         credentials = {"x-api-key": api_key} if api_key else {}
+        self.name = endpoint.name
         self._endpoint = endpoint
         self._encoded = EncodedOnce(
             f"anthropic, {endpoint.name}",
@@ -52,11 +56,6 @@ class AnthropicProvider:
             headers={"anthropic-version": _VERSION, **credentials},
             pool=pool,
         )
-
-    @property
-    def name(self) -> str:
-        """The provider's name as in the configuration."""
-        return self._endpoint.name
 
     async def open(self, request: ModelRequest) -> AnswerStream:
         """Send the request and return once the service has accepted it.

@@ -89,6 +89,8 @@ class AnswerDecoder:
         self._secrets = secrets
         self._think = ThinkSplitter() if split_think_tags else None
         self._printed_calls = PrintedCalls(printed_calls_of) if printed_calls_of else None
+        # Through which most text goes as it stands: nothing else has to look at it.
+        self._as_it_stands = self._think if self._printed_calls is None else None
         self._tool_calls = ToolCallSorter()
         self._called = False  # whether a tool was called as it should be
         self._half_character = (
@@ -170,7 +172,7 @@ class AnswerDecoder:
                 provider=self._provider,
                 body_excerpt=excerpt,
             ) from None  # what decoding raises carries the whole payload
-        self._seen_halves = True
+        self._seen_halves, self._as_it_stands = True, None
         return chunk
 
     def _content(self, part: _wire.Delta, deltas: list[Delta]) -> None:
@@ -179,8 +181,13 @@ class AnswerDecoder:
             deltas.append(ReasoningDelta(_whole_characters(reasoning)))
         content = part.content
         if content:
+            think = self._as_it_stands
             if isinstance(content, str):
-                self._text(content, deltas)
+                if think is not None and think.in_text and "<" not in content:
+                    think.last_text = content
+                    deltas.append(TextDelta(content))
+                else:
+                    self._text(content, deltas)
             else:
                 self._parts(content, deltas)
         if part.refusal:

@@ -33,12 +33,16 @@ class OpenAIChatProvider:
 
     Raises:
       ConfigError: The endpoint cannot be used; the text names the setting.
+
+    Attributes:
+      name: The provider's name as in the configuration.
     """
 
     @forgetful
     def __init__(self, endpoint: Endpoint, *, pool: ConnectionPool | None = None) -> None:
         api_key = endpoint.api_key.strip()  # a key read from a file often ends with a line break
         credentials = {"authorization": f"Bearer {api_key}"} if api_key else {}
+        self.name = endpoint.name
         self._endpoint = endpoint
         call_id = call_ids_for(endpoint.quirks)
         self._encoded = EncodedOnce(
@@ -47,11 +51,6 @@ class OpenAIChatProvider:
             encode_tools,
         )
         self._service = HTTPService(endpoint, "/chat/completions", headers=credentials, pool=pool)
-
-    @property
-    def name(self) -> str:
-        """The provider's name as in the configuration."""
-        return self._endpoint.name
 
     async def open(self, request: ModelRequest) -> AnswerStream:
         """Send the request and return once the service has accepted it.

@@ -25,23 +25,25 @@ class ThinkSplitter:
     Only what might still become a tag is held back. The tags themselves, the blank space around a block of
     reasoning, and the blank space before one that opens the answer are dropped. A block that is never closed is
     reasoning to the end.
+
+    Attributes:
+      in_text: Whether a text without "<" is text as it stands. Who sees that may deliver one past `feed`, and notes it in
+        `last_text`: it is the case for nearly all pieces of nearly all answers.
+      last_text: The end of what was delivered as text.
     """
 
-    __slots__ = ("_before", "_held", "_in_text", "_skip_blank", "_started", "_thinking")
+    __slots__ = ("_held", "_skip_blank", "_started", "_thinking", "in_text", "last_text")
 
     def __init__(self) -> None:
         self._held = ""  # may be the beginning of a tag
         self._thinking = False
         self._started = False  # whether any text was delivered
         self._skip_blank = False  # right behind a tag
-        self._in_text = False  # none of these stands in the way of a text without tags
-        self._before = ""  # the last character that was delivered as text
+        self.in_text = False  # none of these stands in the way of a text without tags
+        self.last_text = ""
 
     def feed(self, text: str) -> list[TextDelta | ReasoningDelta]:
         """Take the next text and return what is certain by now, in order; nothing in it is empty."""
-        if self._in_text and "<" not in text:  # nearly always
-            self._before = text[-1:] or self._before
-            return [TextDelta(text)] if text else []
         found: list[TextDelta | ReasoningDelta] = []
         rest = self._held + text
         self._held = ""
@@ -52,7 +54,7 @@ class ThinkSplitter:
                     break
                 self._skip_blank = False
             rest = self._inside(rest, found) if self._thinking else self._outside(rest, found)
-        self._in_text = self._started and not (self._held or self._thinking or self._skip_blank)
+        self.in_text = self._started and not (self._held or self._thinking or self._skip_blank)
         return found
 
     def end(self) -> list[TextDelta | ReasoningDelta]:
@@ -79,7 +81,7 @@ class ThinkSplitter:
 
     def _outside(self, rest: str, found: list[TextDelta | ReasoningDelta]) -> str:
         at = rest.find(_OPEN)
-        while at >= 0 and (rest[at - 1] if at else self._before) in _QUOTES:
+        while at >= 0 and (rest[at - 1] if at else self.last_text[-1:]) in _QUOTES:
             at = rest.find(_OPEN, at + len(_OPEN))
         text = rest[:at] if at >= 0 else rest[: len(rest) - _beginning_of(_OPEN, rest)]
         if not self._started and len(text) <= _MOST_BLANK and not text.strip():
@@ -89,7 +91,7 @@ class ThinkSplitter:
             text = ""
         if text:
             self._started = True
-            self._before = text[-1]
+            self.last_text = text
             found.append(TextDelta(text))
         if at < 0:
             self._held = rest[len(text) :]
