@@ -168,7 +168,10 @@ class _Waiter(Generic[T]):
     def begin(self, submit: Callable[[Call[Any]], object]) -> None:
         """Have the call submitted. It settles in every case; with `HomeGone` if it is too late, which is raised too."""
         self._is_asker = True
-        self._expect_the_end()
+        if self._is_here:
+            self._submit(submit)
+            return
+        self._home.at_end(self, self._home_gone)
         try:
             self._home.do(self._submit, submit)
         except HomeGone:
@@ -177,7 +180,8 @@ class _Waiter(Generic[T]):
 
     def follow(self) -> bool:
         """Wait for a call that somebody else asked for; returns False if it has settled."""
-        self._expect_the_end()
+        if not self._is_here:
+            self._home.at_end(self, self._home_gone)
         try:
             self._home.do(self._attach)
         except HomeGone:
@@ -211,10 +215,6 @@ class _Waiter(Generic[T]):
             else:
                 self._home.forget(self)
                 self._detach()
-
-    def _expect_the_end(self) -> None:
-        if not self._is_here:
-            self._home.at_end(self, self._home_gone)
 
     def _submit(self, submit: Callable[[Call[Any]], object]) -> None:
         self._attach()

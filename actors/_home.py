@@ -33,25 +33,23 @@ class Home:
     """A Trio run, seen from outside: the caller's own, or the one in the thread that asyncio and sync callers share.
 
     All methods may be called from any thread, any loop and from `__del__`.
+
+    Attributes:
+      token: Trio's own name of the run.
+      local_host: The host of callers who live here too, once there was one.
     """
 
     def __init__(self, token: trio.lowlevel.TrioToken) -> None:
-        self._token = token
+        self.token = token
         self._forks = _forks
         self._ended = False
         self._at_end: dict[object, Callable[[], None]] = {}
         self.local_host: TrioHost | None = None
-        """The host of callers who live here too, once there was one."""
-
-    @property
-    def token(self) -> trio.lowlevel.TrioToken:
-        """Trio's own name of the run."""
-        return self._token
 
     @property
     def alive(self) -> bool:
         """Whether work can still be posted. False in a forked child, whose copy of the run has no thread."""
-        return not self._ended and not self.forked and not run_ended(self._token)
+        return not self._ended and not self.forked and not run_ended(self.token)
 
     @property
     def forked(self) -> bool:
@@ -61,7 +59,7 @@ class Home:
     @property
     def is_here(self) -> bool:
         """Whether the current task runs in this home."""
-        return trio.lowlevel.in_trio_task() and trio.lowlevel.current_trio_token() is self._token
+        return trio.lowlevel.in_trio_task() and trio.lowlevel.current_trio_token() is self.token
 
     def post(self, function: Callable[[Unpack[Ts]], object], *args: *Ts) -> None:
         """Call a sync function in the home's run soon. What it raises is logged: in Trio itself it would end the run.
@@ -71,7 +69,7 @@ class Home:
         """
         if self.forked:
             raise HomeGone("this process was forked from the one where the engine lives")
-        if self._ended or not post_unless_ended(self._token, _guarded, function, args):
+        if self._ended or not post_unless_ended(self.token, _guarded, function, args):
             raise HomeGone("the Trio run in which the engine lived has ended")
 
     def do(self, function: Callable[[Unpack[Ts]], object], *args: *Ts) -> None:

@@ -57,7 +57,8 @@ class TrioNotify:
         if self._task is not None:
             raise trio.BusyResourceError("another task is waiting here already")
 
-        self._token = trio.lowlevel.current_trio_token()
+        if self._token is None:
+            self._token = trio.lowlevel.current_trio_token()
         self._task = trio.lowlevel.current_task()
         await trio.lowlevel.wait_task_rescheduled(self._abort)
 

@@ -22,21 +22,20 @@ class Hold:
 
     A hold begins with one owner. `share()` adds one for work that outlives the first; the lock is given back when the
     last owner has called `release()`. Releasing a hold that was not granted yet withdraws it.
+
+    Attributes:
+      exclusive: Whether it shares the lock with no other hold.
+      granted: Whether the lock was ours at some time; stays true after the release.
     """
 
-    __slots__ = ("_granted", "_lock", "_on_grant", "_owners", "exclusive")
+    __slots__ = ("_lock", "_on_grant", "_owners", "exclusive", "granted")
 
     def __init__(self, lock: ReadWriteLock, exclusive: bool, on_grant: Listener) -> None:
         self._lock = lock
         self._on_grant = on_grant
         self._owners = 1
-        self._granted = False
+        self.granted = False
         self.exclusive = exclusive
-
-    @property
-    def granted(self) -> bool:
-        """Whether the lock was ours at some time; stays true after the release."""
-        return self._granted
 
     @property
     def released(self) -> bool:
@@ -127,7 +126,7 @@ class ReadWriteLock:
     @staticmethod
     def _wake(granted: tuple[Hold, ...]) -> None:
         for hold in granted:
-            hold._granted = True
+            hold.granted = True
         for hold in granted:
             if hold.released:
                 continue  # by a listener that was told before it

@@ -56,6 +56,8 @@ _IMAGE_TOKENS: Final = 1_000
 
 def estimate_text(text: str) -> int:
     """Estimate the tokens of a text from its lengths alone; costs next to nothing for ASCII, whatever its length."""
+    if text.isascii():  # a flag of the string, not a scan
+        return math.ceil(len(text) / _CHARS_PER_TOKEN)
     return math.ceil(_estimate(text, _CHARS_PER_TOKEN))
 
 
@@ -69,7 +71,9 @@ def message_tokens(message: Message, count: TextCounter = estimate_text) -> int:
         case ToolMessage(content=content):
             return _MESSAGE_TOKENS + _CALL_TOKENS + _content_tokens(content, count)
         case AssistantMessage():
-            tokens = _MESSAGE_TOKENS + count(message.content) + count(message.reasoning)
+            tokens = _MESSAGE_TOKENS + count(message.content)
+            if message.reasoning:
+                tokens += count(message.reasoning)
             for call in message.tool_calls:
                 tokens += _CALL_TOKENS + count(call.name) + _json_tokens(call.arguments, count)
             for block in message.thinking:
@@ -81,7 +85,7 @@ def message_tokens(message: Message, count: TextCounter = estimate_text) -> int:
 
 def messages_tokens(messages: Iterable[Message], count: TextCounter = estimate_text) -> int:
     """Count the tokens of several messages."""
-    return sum(message_tokens(message, count) for message in messages)
+    return sum([message_tokens(message, count) for message in messages])
 
 
 def tool_tokens(tools: Sequence[ToolSpec], count: TextCounter = estimate_text) -> int:

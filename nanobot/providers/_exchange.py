@@ -33,11 +33,9 @@ class ExchangeLimits(Struct, frozen=True):
     read_s: float | None = None
     deadline: float = math.inf
 
-    def until(self, limit_s: float | None) -> float:
+    def until(self, limit_s: float | None, now: float) -> float:
         """The Trio time by which something must be done that may take so long from now."""
-        if limit_s is None:
-            return self.deadline
-        return min(self.deadline, trio.current_time() + limit_s)
+        return self.deadline if limit_s is None else min(self.deadline, now + limit_s)
 
 
 NO_LIMITS: Final = ExchangeLimits()

@@ -227,7 +227,8 @@ class ConnectionPool:
         self._connecting += 1
         try:
             # Names are looked up and handshakes made here, by others' code: only a scope ends that.
-            with trio.CancelScope(deadline=limits.until(limits.connect_s)) as exchange.scope:
+            by = limits.until(limits.connect_s, trio.current_time())
+            with trio.CancelScope(deadline=by) as exchange.scope:
                 connection = await open_connection(
                     raw_host.decode("ascii"), port, tls=tls, proxy=proxy, proxy_tls=proxy_tls
                 )
@@ -254,16 +255,16 @@ class ConnectionPool:
         body: bytes,
         limits: ExchangeLimits,
     ) -> None:
-        exchange.sent_at = trio.current_time()
+        now = exchange.sent_at = trio.current_time()
         encoded = head.encoded(body, connection.forward_headers)
         if len(body) <= _ONE_WRITE_BYTES:  # which takes no time
-            exchange.enter("read", limits.until(limits.read_s))
+            exchange.enter("read", limits.until(limits.read_s, now))
             await connection.send(encoded + body)
         else:
-            exchange.enter("write", limits.until(limits.write_s))
+            exchange.enter("write", limits.until(limits.write_s, now))
             await connection.send(encoded)
             await connection.send(body)
-            exchange.enter("read", limits.until(limits.read_s))
+            exchange.enter("read", limits.until(limits.read_s, trio.current_time()))
         exchange.head = await connection.receive_head(bodyless=head.bodyless)
 
     def take_back(self, exchange: Exchange, connection: HTTPConnection | None) -> None:

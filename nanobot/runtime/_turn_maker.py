@@ -204,7 +204,7 @@ class TurnMaker:
             purse = lineage.purse
             if not lineage.depth:
                 purse = self._purse(request, selection, spent, tally)
-            limits = self._limits_for(request, trio.current_time() - started)
+            limits = self._limits_for(request, started)
             match session:
                 case OpenSession():
                     if not (request.resumes or session.is_ahead):  # a turn is compacted as a whole
@@ -506,14 +506,14 @@ class TurnMaker:
         known = self._calibrations.get(model, _UNCALIBRATED)
         self._calibrations[model] = known.updated(estimated=estimated, reported=reported)
 
-    def _limits_for(self, request: RunRequest, elapsed_s: float) -> Limits:
+    def _limits_for(self, request: RunRequest, started: float) -> Limits:
         if request.max_iterations is None and request.timeout_s is None:
             return self._limits
         timeout_s = request.timeout_s
         return replace(
             self._limits,
             max_iterations=request.max_iterations or self._limits.max_iterations,
-            timeout_s=timeout_s and max(timeout_s - elapsed_s, 1e-9),
+            timeout_s=timeout_s and max(started + timeout_s - trio.current_time(), 1e-9),
         )
 
 

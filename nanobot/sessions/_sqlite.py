@@ -567,13 +567,12 @@ class _Books:
             self._flushed = Transaction(connection).last_number()
             self.opened = True
 
-    def now(self) -> datetime:
-        """The time of a write."""
-        now = self._clock()
-        written_at = microseconds(now)
+    def now(self) -> int:
+        """The time of a write, in microseconds."""
+        written_at = microseconds(self._clock())
         if self._first_write is None or written_at < self._first_write:
             self._first_write = written_at
-        return now
+        return written_at
 
     def count(self, transaction: Transaction) -> _Counted:
         """How many sessions were written since the last flush."""

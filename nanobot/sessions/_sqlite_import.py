@@ -194,7 +194,7 @@ class Importer:
                 key_row,
                 row,
                 addition,
-                old.updated_at,
+                microseconds(old.updated_at),
                 created_at=microseconds(old.created_at),
             ).version
         transaction.execute(

@@ -111,10 +111,10 @@ class Request(Generic[T]):
 
     def withdraw(self) -> bool:
         """See that the request has no effect; returns False if it is too late."""
-        if self._pop():
+        if self.take():  # before the writer
             return True
         self._abandoned = True  # and if it is put back just now, one of the two sees it
-        return self._pop()
+        return self.take()
 
     # --- for the writer
 
@@ -125,12 +125,16 @@ class Request(Generic[T]):
 
     def take(self) -> bool:
         """Begin with it; returns False if it was withdrawn."""
-        return self._pop()
+        try:
+            self._claim.pop()
+        except IndexError:
+            return False
+        return True
 
     def put_back(self) -> bool:
         """Have it wait again after all; returns False if it was abandoned meanwhile, and is settled by that."""
         self._claim.append(None)
-        if not self._abandoned or not self._pop():
+        if not self._abandoned or not self.take():
             return True
         assert self._raise_cancel is not None  # only a Trio task abandons what it has posted
         self._outcome = outcome.capture(self._cancelled)
@@ -153,13 +157,6 @@ class Request(Generic[T]):
     def error(self) -> BaseException | None:
         """What it failed with, if it did."""
         return self._outcome.error if isinstance(self._outcome, outcome.Error) else None
-
-    def _pop(self) -> bool:
-        try:
-            self._claim.pop()
-        except IndexError:
-            return False
-        return True
 
     def _cancelled(self) -> T:
         assert self._raise_cancel is not None

@@ -1,9 +1,8 @@
-"""What each write does to the tables, inside a transaction."""
+"""What each write does to the tables, inside a transaction. Times are in microseconds, as in the tables."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from typing import Any, Final, NamedTuple
 
 from msgspec import Struct
@@ -18,7 +17,6 @@ from ._rows import (
     json_bytes,
     message_id,
     metadata_from_row,
-    microseconds,
 )
 from ._snapshot import preview_of, title_of
 from ._sqlite_search import unindex
@@ -108,7 +106,7 @@ def add(
     row: SessionRow | None,
     epoch: int,
     addition: Addition,
-    now: datetime,
+    written_at: int,
 ) -> Position:
     """Add to the end of a session; of one that does not exist, this is the start, with this epoch.
 
@@ -123,7 +121,6 @@ def add(
     merged = _merged(transaction, row, addition.metadata)
     # Decided; from here on it is written.
     version = transaction.number()
-    written_at = microseconds(now)
     if row is None:
         title = without_surrogates(title_of(merged))
         session = transaction.execute(
@@ -154,11 +151,11 @@ def replace(
     key: bytes,
     row: SessionRow | None,
     addition: Addition,
-    now: datetime,
+    written_at: int,
     *,
     created_at: int | None,
 ) -> Position:
-    """Make a session anew, out of this alone; `created_at` in microseconds.
+    """Make a session anew, out of this alone.
 
     Raises:
       UsageError: As from `add`.
@@ -170,13 +167,13 @@ def replace(
     whole = Addition(
         addition.bodies, addition.preview, addition.metadata or {}, addition.compaction
     )
-    position = add(transaction, key, None, epoch, whole, now)
+    position = add(transaction, key, None, epoch, whole, written_at)
     if created_at is not None:
         transaction.execute("UPDATE session SET created_at = ? WHERE key = ?", (created_at, key))
     return position
 
 
-def clear(transaction: Transaction, key: bytes, row: SessionRow | None, now: datetime) -> None:
+def clear(transaction: Transaction, key: bytes, row: SessionRow | None, written_at: int) -> None:
     """Begin a session's next life, with its metadata and nothing else. There need be no session."""
     metadata = None if row is None else _facts(transaction, row)
     # A turn that has written nothing yet shall write nothing.
@@ -190,7 +187,7 @@ def clear(transaction: Transaction, key: bytes, row: SessionRow | None, now: dat
     cleared = transaction.execute(
         "INSERT INTO session (key, epoch, sequence, version, created_at, updated_at, title, preview) "
         "VALUES (?, ?, 0, ?, ?, ?, ?, '')",
-        (key, epoch, transaction.number(), created_at, microseconds(now), title),
+        (key, epoch, transaction.number(), created_at, written_at, title),
     ).lastrowid
     transaction.execute("INSERT INTO facts (session, metadata) VALUES (?, ?)", (cleared, metadata))
 

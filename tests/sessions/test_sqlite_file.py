@@ -236,7 +236,7 @@ def test_the_index_takes_each_message_once_however_writes_and_batches_lie(
         stored: list[int] = []
         for number, size in enumerate(sizes):
             said = Addition.of([UserMessage("word")] * size, None, None)
-            add(transaction, b"%d" % number, None, transaction.number(), said, datetime.now(UTC))
+            add(transaction, b"%d" % number, None, transaction.number(), said, written_at=0)
             first = message_id(number + 1, 1)
             stored += range(first, first + size)
         for round_ in range(1, len(stored) // 300 + 2):
