@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sqlite3
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -137,6 +138,52 @@ async def test_a_write_that_fails_leaves_those_that_share_its_transaction(path: 
             record = store.read(key)
             assert record is not None
             assert len(record.messages) == 2
+
+
+@pytest.mark.parametrize("crowd", [4, 5])
+def test_after_a_crowd_a_commit_waits_for_what_comes_meanwhile(
+    path: Path, monkeypatch: pytest.MonkeyPatch, crowd: int
+) -> None:
+    with store_at(path) as store:
+        store.replace("a", SAID)
+        indexed(store)
+        writer, sleep = store._writer, time.sleep
+        together: list[Transaction] = []
+        ended = threading.Event()
+
+        def nap(seconds: float) -> None:
+            if threading.current_thread() is writer._thread:
+                writer.post(Request(together.append))
+            else:
+                sleep(seconds)
+
+        def last(transaction: Transaction) -> None:
+            """The first after the crowd, posted while that is carried out."""
+            together.append(transaction)
+
+        def one_of_the_crowd(_transaction: Transaction) -> None:
+            if not together and not posted:
+                posted.append(Request(last, after=lambda _: ended.set()))
+                writer.post(posted[0])
+
+        def holding(_transaction: Transaction) -> None:
+            held.set()
+            assert gathered.wait(10)
+
+        posted: list[Request[None]] = []
+        held, gathered = threading.Event(), threading.Event()
+        monkeypatch.setattr(time, "sleep", nap)
+        writer.post(Request(holding))
+        assert held.wait(10)
+        for _ in range(crowd):
+            writer.post(Request(one_of_the_crowd))
+        gathered.set()
+        assert ended.wait(10)
+        if crowd == 5:
+            assert len(together) == 2
+            assert together[0] is together[1]
+        else:
+            assert len(together) == 1
 
 
 @pytest.mark.parametrize(("durability", "mode"), [("commit", "FULL"), ("fast", "NORMAL")])
