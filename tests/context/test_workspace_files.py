@@ -140,12 +140,12 @@ async def test_what_is_not_a_file_is_not_opened_and_never_blocks(tmp_path: Path)
         bind(server, tmp_path / "USER.md")
         with trio.fail_after(30):
             texts = await WorkspaceFiles(tmp_path).read()
-    for text, name in (
-        (texts.agents, "AGENTS.md"),
-        (texts.soul, "SOUL.md"),
-        (texts.user, "USER.md"),
+    for text, name, kind in (
+        (texts.agents, "AGENTS.md", "a named pipe"),
+        (texts.soul, "SOUL.md", "a folder"),
+        (texts.user, "USER.md", "a socket"),
     ):
-        assert text == f"[{name} was not read: not a regular file]"
+        assert text == f"[{name} was not read: not a regular file but {kind}]"
     assert texts.skills == ()
 
 
