@@ -149,6 +149,15 @@ async def test_what_is_not_a_file_is_not_opened_and_never_blocks(tmp_path: Path)
     assert texts.skills == ()
 
 
+async def test_a_history_with_a_line_nested_without_end_is_read(tmp_path: Path) -> None:
+    (tmp_path / "memory").mkdir()
+    entry = '{"cursor": 1, "timestamp": "t", "content": "c", "kind": '
+    lines = entry + '"note"}\n' + entry + "[" * 10_000 + "\n"
+    (tmp_path / "memory" / "history.jsonl").write_text(lines)
+    texts = await WorkspaceFiles(tmp_path).read()
+    assert [kept.kind for kept in texts.history] == ["note"]
+
+
 async def test_a_link_inside_the_workspace_is_followed_and_one_out_of_it_only_if_allowed(
     tmp_path: Path,
 ) -> None:
