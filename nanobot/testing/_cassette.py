@@ -15,6 +15,7 @@ import msgspec
 from msgspec import Struct, field
 
 import nanobot.errors
+from nanobot._regular_file import read_regular
 from nanobot.errors import ProviderError, ProviderTimeout, UsageError
 from nanobot.messages import (
     AssistantMessage,
@@ -116,13 +117,19 @@ class Cassette:
 
         Raises:
           FileNotFoundError: It is not there.
-          UsageError: It is no cassette; names the line.
+          UsageError: It cannot be read, or is no cassette; names the line.
         """
+        try:
+            content = read_regular(path)
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise UsageError(f"{path} cannot be read: {error.strerror or error}") from error
         exchanges = []
-        for number, line in enumerate(path.read_bytes().splitlines(), start=1):
+        for number, line in enumerate(content.splitlines(), start=1):
             try:
                 exchanges.append(msgspec.json.decode(line, type=Exchange))
-            except msgspec.MsgspecError as error:
+            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
                 raise UsageError(
                     f"{path}, line {number}, is no recorded exchange: {error}"
                 ) from error
