@@ -42,23 +42,18 @@ _MAKERS: Final[dict[str, Callable[[Path], None]]] = {
     "a device": _device,
 }
 
-_only_where_there_are_pipes = pytest.mark.skipif(
-    not hasattr(os, "mkfifo"), reason="this system has no named pipes"
+any_special_file: Final = pytest.mark.parametrize("kind", [*_MAKERS])
+"""Run a test with each kind, as its argument `kind`."""
+
+harmless_special_file: Final = pytest.mark.parametrize(
+    "kind", [kind for kind in _MAKERS if kind != "a device"]
 )
-
-
-def any_special_file(test: Callable[..., object]) -> Callable[..., object]:
-    """Run a test with each kind, as its argument `kind`."""
-    return _only_where_there_are_pipes(pytest.mark.parametrize("kind", [*_MAKERS])(test))
-
-
-def harmless_special_file(test: Callable[..., object]) -> Callable[..., object]:
-    """As `any_special_file`, without the device: a write that replaced it would, for the superuser, replace /dev/null."""
-    kinds = [kind for kind in _MAKERS if kind != "a device"]
-    return _only_where_there_are_pipes(pytest.mark.parametrize("kind", kinds)(test))
+"""As `any_special_file`, without the device: a write that replaced it would, for the superuser, replace /dev/null."""
 
 
 def make_special(path: Path, kind: str) -> None:
-    """Put one in place."""
+    """Put one in place; skips the test where there are none."""
+    if not hasattr(os, "mkfifo"):
+        pytest.skip("this system has no named pipes")
     path.parent.mkdir(parents=True, exist_ok=True)
     _MAKERS[kind](path)
