@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import itertools
 import json
 import os
 import re
@@ -128,11 +129,14 @@ class Cassette:
         exchanges = []
         for number, line in enumerate(content.splitlines(), start=1):
             try:
-                exchanges.append(msgspec.json.decode(line, type=Exchange))
+                exchange = msgspec.json.decode(line, type=Exchange)
+                for value in itertools.chain.from_iterable(exchange.batches):
+                    delta_from_builtins(value)
             except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
                 raise UsageError(
                     f"{path}, line {number}, is no recorded exchange: {error}"
                 ) from error
+            exchanges.append(exchange)
         return cls(path, exchanges)
 
     def take(self, key: str, request: dict[str, Any]) -> Exchange:
@@ -260,9 +264,16 @@ def delta_to_builtins(delta: Delta) -> dict[str, Any]:
 
 
 def delta_from_builtins(value: dict[str, Any]) -> Delta:
-    """The reverse."""
+    """The reverse.
+
+    Raises:
+      ValidationError: It is no delta that this version knows.
+    """
     fields = {name: part for name, part in value.items() if name != "kind"}
-    delta: Delta = msgspec.convert(fields, _KINDS[value["kind"]])
+    kind = _KINDS.get(str(value.get("kind")))
+    if kind is None:
+        raise msgspec.ValidationError(f"no delta is of kind {value.get('kind')!r:.100}")
+    delta: Delta = msgspec.convert(fields, kind)
     return delta
 
 

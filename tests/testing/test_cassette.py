@@ -307,7 +307,17 @@ def test_a_file_that_is_none_is_named(tmp_path: Path) -> None:
         ReplayProvider(file)
 
 
-@pytest.mark.parametrize("line", [b'{"key": "\xff"}', b'{"request": {"a":' + b"[" * 100_000])
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'{"key": "\xff"}',
+        b'{"request": {"a":' + b"[" * 100_000,
+        b'{"key": "a", "request": {}, "batches": [[{"kind": "Song", "text": "la"}]]}',
+        b'{"key": "a", "request": {}, "batches": [[{"kind": "TextDelta", "text": 1}]]}',
+        b'{"key": "a", "request": {}, "batches": [[{}]]}',
+    ],
+    ids=range(5),
+)
 def test_a_line_that_nothing_can_read_is_named(tmp_path: Path, line: bytes) -> None:
     file = tmp_path / "one.jsonl"
     file.write_bytes(b'{"key": "a", "request": {}}\n' + line)
