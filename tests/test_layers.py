@@ -20,7 +20,17 @@ DOOR = "nanobot"  # `nanobot/__init__.py`: what users import, and no layer below
 
 LAYERS: tuple[frozenset[str], ...] = (  # from the ground up
     frozenset({"actors"}),
-    frozenset({"_collector", "_frames", "_http_connections", "_version", "errors", "messages"}),
+    frozenset(
+        {
+            "_collector",
+            "_frames",
+            "_http_connections",
+            "_regular_file",
+            "_version",
+            "errors",
+            "messages",
+        }
+    ),
     frozenset({"config", "telemetry"}),
     frozenset({"memory", "providers", "sessions", "tools"}),
     frozenset({"context"}),
@@ -56,6 +66,7 @@ OUTSIDE: dict[str, frozenset[str]] = {
     "_collector": frozenset(),
     "_version": frozenset(),
     "_frames": frozenset(),
+    "_regular_file": frozenset(),
     "_http_connections": frozenset({"hypercorn", "starlette", "trio"}),
     "errors": frozenset(),
     "messages": frozenset({"msgspec"}),

@@ -65,7 +65,7 @@ def cases_from_lines(lines: Iterable[bytes], *, place: str) -> list[Case]:
             if case.match == "regex":
                 for pattern in case.right:
                     re.compile(pattern)
-        except (msgspec.DecodeError, re.error) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, re.error) as error:
             raise Failure(
                 f"{place}, line {number}: {error}",
                 "A case has id, question and expected; messages and match are optional.",

@@ -12,6 +12,8 @@ from typing import Self
 import msgspec
 from msgspec import Struct
 
+from nanobot._regular_file import is_new_file
+
 from ._failure import Failure
 
 __all__ = ["Result", "ResultFile", "Summary", "summary_of"]
@@ -62,9 +64,13 @@ class ResultFile:
         self.path = path
         self.results: dict[str, Result] = {}
         try:
-            self._file = path.open("r+b" if path.exists() and not fresh else "w+b")
+            # Not a pipe or a device: what was written is read and cut, when a run goes on.
+            self._file = path.open("w+b" if is_new_file(path) or fresh else "r+b")
         except OSError as error:
-            raise Failure(f"{path} cannot be written: {error.strerror}.") from error
+            raise Failure(
+                f"{path} cannot be written: {error.strerror}.",
+                "Name another file with --output.",
+            ) from error
         self._read()
 
     def __enter__(self) -> Self:
@@ -97,7 +103,7 @@ class ResultFile:
                 break
             try:
                 result = _DECODER.decode(line)
-            except msgspec.DecodeError as error:
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
                 self._file.close()
                 raise Failure(
                     f"{self.path}, line {number}, is no result of an evaluation.",

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 from rich.table import Table
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from nanobot import Nanobot, SessionInfo
 
 __all__ = ["sessions"]
+
+_EXPORTED: Final = "Take what `nanobot sessions export` writes: one JSON object per line."
 
 
 @click.group()
@@ -216,16 +218,18 @@ def _read_snapshots(file: str) -> list[dict[str, Any]]:
             text = stream.read()
     except OSError as error:
         raise Failure(f"{file} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise Failure(f"{file} is no exported session: it is not UTF-8.", _EXPORTED) from error
     found = []
     for number, line in enumerate(_objects(text), start=1):
         try:
             snapshot = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             snapshot = None
         if not isinstance(snapshot, dict) or not isinstance(snapshot.get("messages"), list):
             raise Failure(
                 f"{file}, line {number}: this is no exported session.",
-                "Take what `nanobot sessions export` writes: one JSON object per line.",
+                _EXPORTED,
             )
         found.append(snapshot)
     if not found:
@@ -237,7 +241,7 @@ def _objects(text: str) -> list[str]:
     """The JSON objects of a text: one per line, or one that is laid out over many."""
     try:
         json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return [line for line in text.splitlines() if line.strip()]
     return [text]
 

@@ -7,6 +7,7 @@ import os
 import re
 from pathlib import Path
 
+from nanobot._regular_file import read_regular
 from nanobot.errors import ConfigError
 
 from ._paths import sessions_folder, state_folder, workspace_id_file
@@ -97,7 +98,7 @@ def _agreed_id(workspace: Path, fresh: str, *, unwanted: str | None) -> str:
 def _is_copy(config_path: Path, workspace: Path, held: str) -> bool:
     """Whether the workspace that this id was given to still exists somewhere else."""
     owner = _read(sessions_folder(config_path, held) / _OWNER)
-    if not owner or owner == str(workspace):
+    if not owner or owner == str(workspace) or "\0" in owner:  # which a power loss may leave
         return False
     original = Path(owner)
     if read_workspace_id(original) != held:
@@ -159,8 +160,7 @@ def _write(path: Path, text: str) -> None:
 def _read(path: Path) -> str | None:
     """The text of a marker, or None when there is none that can be read."""
     try:
-        with path.open("rb") as file:
-            content = file.read(_LONGEST_MARKER)
+        content = read_regular(path, _LONGEST_MARKER)
     except OSError:
         return None
     return content.decode("utf-8", errors="surrogateescape").strip()

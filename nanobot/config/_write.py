@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from nanobot._regular_file import is_new_file
 from nanobot.errors import ConfigError
 
 from ._load import normalized
@@ -69,6 +70,7 @@ def changed(tree: Mapping[str, Any], keys: Sequence[str], value: Any) -> dict[st
 
 
 def _replace(target: Path, content: bytes) -> None:
+    is_new_file(target)  # or a file; the superuser could replace a device as well
     target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     temporary = target.parent / f"{_prefix(target)}{os.urandom(8).hex()}.tmp"
     # Created private and exclusively: at no moment can someone else read it, or have put a link in its place.

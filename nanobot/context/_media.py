@@ -10,10 +10,9 @@ from typing import Final
 
 import trio
 
+from nanobot._regular_file import read_regular
 from nanobot.errors import UsageError
 from nanobot.messages import FilePart, ImagePart, TextPart, UserMessage, without_surrogates
-
-from ._regular_file import open_regular
 
 __all__ = ["image_type", "user_message"]
 
@@ -77,8 +76,7 @@ def _part(given: str | os.PathLike[str]) -> ImagePart | FilePart:
             raise UsageError(
                 f"media {given!r:.500} has a name that is not Unicode; rename the file"
             )
-        with open_regular(path) as file:
-            first_bytes = file.read(_SNIFFED_BYTES)
+        first_bytes = read_regular(path, _SNIFFED_BYTES)
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise UsageError(

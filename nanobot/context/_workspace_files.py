@@ -12,10 +12,10 @@ from typing import Final, Generic, TypeVar
 import trio
 from msgspec import Struct
 
+from nanobot._regular_file import file_status, open_regular
 from nanobot.memory import RECENT_BYTES, HistoryEntry, entries_in
 from nanobot.messages import without_surrogates
 
-from ._regular_file import file_status, open_regular
 from ._skills import Skill, skill_from_text
 
 __all__ = ["WorkspaceFiles", "WorkspaceTexts"]

@@ -32,12 +32,12 @@ class Sidebar:
     def read(self) -> None:
         """Take up what was kept before; what cannot be read is forgotten: a page can do without."""
         try:
-            content = (self._workspace.root / _FILE).read_bytes()
+            with self._workspace.open_read(_FILE) as file:
+                content = file.read(_MAX_BYTES + 1)
             self.state = msgspec.json.decode(content, type=dict[str, Any])
-        except FileNotFoundError:
-            pass
-        except (OSError, msgspec.DecodeError) as error:
-            _log.warning("the state of the sidebar cannot be read: %s", error)
+        except (ToolError, OSError, ValueError, RecursionError) as error:
+            if not isinstance(error.__cause__, FileNotFoundError):
+                _log.warning("the state of the sidebar cannot be read: %s", error)
 
     def keep(self, state: dict[str, Any]) -> None:
         """Replace it.

@@ -12,16 +12,20 @@ from typing import Any, BinaryIO, Final
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
+from nanobot._regular_file import is_new_file, read_regular
 from nanobot.errors import InvalidArgument, StoreError
 from nanobot.messages import without_surrogates
 
 from ._file_lock import file_lock
-from ._notes import sync_folder
+from ._notes import make_folder, sync_folder
 
 __all__ = ["CLEARED", "RECENT_BYTES", "SUMMARY", "HistoryEntry", "HistoryLog", "entries_in"]
 
 _ENTRY_CHARS: Final = 64_000
 """Longest entry. What is longer is no summary; the entry then says what it lacks."""
+
+_NO_ENTRY: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What comes of a line that cannot be read."""
 
 _TAIL_BYTES: Final = 64 * 1024  # read at once, from the end, in search of the last cursor
 
@@ -69,7 +73,7 @@ def entries_in(lines: bytes) -> tuple[HistoryEntry, ...]:
 def _kept(line: bytes) -> HistoryEntry | None:
     try:
         return _KEPT.decode(line.removeprefix(BOM_UTF8))
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except _NO_ENTRY:
         return None
 
 
@@ -122,7 +126,7 @@ class HistoryLog:
         if not isinstance(text, str) or not isinstance(session_key, str | None):
             raise InvalidArgument("a history entry is text, and its session_key a string or None")
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(self.path.parent)
             return self._append(text, session_key, SUMMARY if is_summary else _NOTE)
         except OSError as error:
             raise self._not_written(error) from error
@@ -157,7 +161,7 @@ class HistoryLog:
           StoreError: The file cannot be read.
         """
         try:
-            content = self.path.read_bytes()
+            content = read_regular(self.path)
         except (FileNotFoundError, NotADirectoryError):
             return []
         except OSError as error:
@@ -172,7 +176,7 @@ class HistoryLog:
             return self._append_locked(_cut(without_surrogates(text)), session_key, kind)
 
     def _append_locked(self, text: str, session_key: str | None, kind: str) -> int:
-        is_new = not self.path.exists()
+        is_new = is_new_file(self.path)
         with self.path.open("a+b", buffering=0) as file:
             cursor = 1 + max(_last_cursor(file), self._noted_cursor())
             entry = _Written(cursor, f"{self._now():%Y-%m-%d %H:%M}", text, kind=kind)
@@ -192,11 +196,14 @@ class HistoryLog:
         return cursor
 
     def _not_written(self, error: OSError) -> StoreError:
-        return StoreError(f"{self.path} cannot be written: {error.strerror or error}")
+        reason = error.strerror or str(error)
+        if error.filename not in (None, str(self.path)):  # one of those beside it
+            reason = f"{reason} ({error.filename})"
+        return StoreError(f"{self.path} cannot be written: {reason}")
 
     def _noted_cursor(self) -> int:
         try:
-            return max(0, int(self._cursor_path.read_bytes()))
+            return max(0, int(read_regular(self._cursor_path)))
         except (FileNotFoundError, ValueError):  # missing or torn: the file itself still tells
             return 0
 
@@ -204,7 +211,7 @@ class HistoryLog:
 def _entry(line: bytes) -> _Entry | None:
     try:
         return _DECODER.decode(line.removeprefix(BOM_UTF8))
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except _NO_ENTRY:
         return None
 
 

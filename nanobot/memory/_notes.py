@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 from pathlib import Path
 
+from nanobot._regular_file import file_status, read_regular
 from nanobot.errors import InvalidArgument, StoreError
 from nanobot.messages import without_surrogates
 
-__all__ = ["Notes"]
+__all__ = ["Notes", "make_folder", "sync_folder"]
 
 
 class Notes:
@@ -27,7 +29,7 @@ class Notes:
           StoreError: The file cannot be read.
         """
         try:
-            return self.path.read_bytes().decode("utf-8-sig", "replace")
+            return read_regular(self.path).decode("utf-8-sig", "replace")
         except (FileNotFoundError, NotADirectoryError):
             return ""
         except OSError as error:
@@ -45,7 +47,7 @@ class Notes:
         if not isinstance(text, str):
             raise InvalidArgument(f"memory is text, not {type(text).__name__}")
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(self.path.parent)
             _replace(Path(os.path.realpath(self.path)), without_surrogates(text).encode())
         except OSError as error:
             raise StoreError(f"{self.path} cannot be written: {error.strerror or error}") from error
@@ -59,12 +61,26 @@ def _replace(target: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         with contextlib.suppress(FileNotFoundError):
-            draft.chmod(stat.S_IMODE(target.stat().st_mode))
+            # Also where it is a device: as the superuser we could replace that.
+            draft.chmod(stat.S_IMODE(file_status(target).st_mode))
         draft.replace(target)
     except BaseException:
         draft.unlink(missing_ok=True)
         raise
     sync_folder(target.parent)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder, if it is not there.
+
+    Raises:
+      OSError: It cannot be made, or something else has its name.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:  # "File exists" would not say what is wrong with that
+        reason = f"{folder} is not a folder"
+        raise NotADirectoryError(errno.ENOTDIR, reason) from error
 
 
 def sync_folder(folder: Path) -> None:

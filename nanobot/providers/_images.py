@@ -13,6 +13,7 @@ from urllib.parse import unquote, unquote_to_bytes, urlsplit
 import trio
 from msgspec import Struct
 
+from nanobot._regular_file import read_regular
 from nanobot.messages import ImagePart, Message, ToolMessage, UserMessage
 
 __all__ = ["EncodedImage", "Images", "find_image", "is_web_image", "read_images", "unseen_image"]
@@ -88,10 +89,10 @@ def _read(parts: Sequence[ImagePart]) -> dict[str, EncodedImage]:
     for part in parts:
         try:
             path = Path(_local_path(part.source)).expanduser()
-            if not path.is_file() or path.stat().st_size > _MAX_IMAGE_BYTES:
-                continue
-            content = path.read_bytes()
+            content = read_regular(path, _MAX_IMAGE_BYTES + 1)
         except (OSError, ValueError, RuntimeError):  # gone, a name with a NUL, no such home
+            continue
+        if len(content) > _MAX_IMAGE_BYTES:
             continue
         media_type = part.media_type or _media_type(content, path)
         images[part.source] = EncodedImage(media_type, base64.b64encode(content).decode("ascii"))

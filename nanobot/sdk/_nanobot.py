@@ -192,7 +192,9 @@ class Nanobot:
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise ConfigError(f"The workspace {folder} cannot be made: {error.strerror}") from error
+            there = isinstance(error, FileExistsError)
+            reason = "it is there, and no folder" if there else error.strerror
+            raise ConfigError(f"The workspace {folder} cannot be made: {reason}") from error
         return cls(
             config=config,
             env=env,

@@ -6,6 +6,7 @@ import sqlite3
 from pathlib import Path
 from typing import Final
 
+from nanobot._regular_file import NotAFile
 from nanobot.errors import StoreError
 
 from ._rows import DamagedRow
@@ -41,6 +42,11 @@ def store_error(path: Path, error: Exception) -> StoreError:
         text = _explained(path, _code(error), error)
     elif isinstance(error, DamagedRow):
         text = f"the session database {path} is damaged: {error}. Clear or delete that session, or restore a backup"
+    elif isinstance(error, NotAFile):
+        text = (
+            f"sessions cannot be kept in {path}: {error.filename} is {error.strerror}; "
+            "move it away, or keep sessions elsewhere"
+        )
     else:
         text = f"sessions cannot be kept in {path}: {error}; check that its folder exists and is writable"
     told = StoreError(text)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final, TypeAlias
 from urllib.parse import quote
 
+from nanobot._regular_file import is_new_file
 from nanobot.errors import StoreError
 
 from ._sqlite_errors import is_busy
@@ -35,6 +36,8 @@ _LOCK_POLL_S: Final = 0.02
 
 # After a checkpoint the write-ahead log is reused, not shrunk. One large import shall not keep its size forever.
 _LOG_BYTES_KEPT: Final = 16 * 1024 * 1024
+
+_BESIDE: Final = ("-wal", "-shm", "-journal")  # the files that SQLite keeps beside a database
 
 # One entry per version, applied in order, forward only. What is released is never changed, only followed by another.
 #
@@ -128,9 +131,12 @@ def open_for_writing(path: Path, *, lock_timeout_s: float = LOCK_TIMEOUT_S) -> s
 
     Raises:
       StoreError: It is no session database, or one of a later version than this.
+      NotAFile: The database, or a file that SQLite keeps beside it, is something else.
       sqlite3.Error, OSError: It cannot be opened.
     """
-    if inode_of(path) is None:
+    for suffix in _BESIDE:  # SQLite would say that the disk is broken
+        is_new_file(f"{path}{suffix}")
+    if is_new_file(path):
         _make_file(path)
     deadline = time.monotonic() + lock_timeout_s
     while True:

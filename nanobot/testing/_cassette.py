@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import itertools
 import json
 import os
 import re
@@ -15,6 +16,7 @@ import msgspec
 from msgspec import Struct, field
 
 import nanobot.errors
+from nanobot._regular_file import read_regular
 from nanobot.errors import ProviderError, ProviderTimeout, UsageError
 from nanobot.messages import (
     AssistantMessage,
@@ -116,16 +118,25 @@ class Cassette:
 
         Raises:
           FileNotFoundError: It is not there.
-          UsageError: It is no cassette; names the line.
+          UsageError: It cannot be read, or is no cassette; names the line.
         """
+        try:
+            content = read_regular(path)
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise UsageError(f"{path} cannot be read: {error.strerror or error}") from error
         exchanges = []
-        for number, line in enumerate(path.read_bytes().splitlines(), start=1):
+        for number, line in enumerate(content.splitlines(), start=1):
             try:
-                exchanges.append(msgspec.json.decode(line, type=Exchange))
-            except msgspec.MsgspecError as error:
+                exchange = msgspec.json.decode(line, type=Exchange)
+                for value in itertools.chain.from_iterable(exchange.batches):
+                    delta_from_builtins(value)
+            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
                 raise UsageError(
                     f"{path}, line {number}, is no recorded exchange: {error}"
                 ) from error
+            exchanges.append(exchange)
         return cls(path, exchanges)
 
     def take(self, key: str, request: dict[str, Any]) -> Exchange:
@@ -253,9 +264,16 @@ def delta_to_builtins(delta: Delta) -> dict[str, Any]:
 
 
 def delta_from_builtins(value: dict[str, Any]) -> Delta:
-    """The reverse."""
+    """The reverse.
+
+    Raises:
+      ValidationError: It is no delta that this version knows.
+    """
     fields = {name: part for name, part in value.items() if name != "kind"}
-    delta: Delta = msgspec.convert(fields, _KINDS[value["kind"]])
+    kind = _KINDS.get(str(value.get("kind")))
+    if kind is None:
+        raise msgspec.ValidationError(f"no delta is of kind {value.get('kind')!r:.100}")
+    delta: Delta = msgspec.convert(fields, kind)
     return delta
 
 

@@ -10,6 +10,7 @@ from typing import Literal, TypeAlias
 import msgspec
 import trio
 
+from nanobot._regular_file import is_new_file
 from nanobot.errors import ProviderError, UsageError
 from nanobot.messages import Delta
 from nanobot.providers import DeltaStream, ModelRequest, Provider
@@ -84,6 +85,9 @@ class RecordingProvider:
         are offered), "settings" (temperature, limits). What was recorded with it is replayed with it.
       normalize: Changes each text of a request before it is hashed; for what is different in each run, beyond the time,
         the workspace's folder and ids of calls, which are taken care of.
+
+    Raises:
+      UsageError: The file cannot be made.
     """
 
     def __init__(
@@ -100,9 +104,15 @@ class RecordingProvider:
         self._scrubber = Scrubber(secrets)
         self._ignored = frozenset(ignore)
         self._normalize = normalize
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._path.unlink(missing_ok=True)
-        os.close(os.open(self._path, os.O_CREAT | os.O_WRONLY, 0o600))
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            is_new_file(self._path)  # or a file: nothing else is deleted
+            self._path.unlink(missing_ok=True)
+            os.close(os.open(self._path, os.O_CREAT | os.O_WRONLY, 0o600))
+        except OSError as error:
+            raise UsageError(
+                f"{self._path} cannot be written: {error.strerror or error}"
+            ) from error
 
     @property
     def name(self) -> str:
@@ -191,7 +201,7 @@ class ReplayProvider:
 
     Raises:
       FileNotFoundError: There is no cassette.
-      UsageError: It is none.
+      UsageError: It cannot be read, or is none.
 
     Attributes:
       left: Recorded exchanges that were not asked for yet.

@@ -16,6 +16,7 @@ from nanobot.cli._eval_case import Case, Match, cases_from_lines, score_of, verd
 from nanobot.cli._eval_results import Result, ResultFile, summary_of
 from nanobot.cli._failure import Failure
 from nanobot.testing import Answer, HttpResponse, RecordedRequest, scripted_server
+from tests.special_files import any_special_file, make_special
 
 from .conftest import Configure, Invoke
 from .terminal import open_pty
@@ -75,11 +76,14 @@ def test_a_judge_says_yes_or_no(reply: str, verdict: bool | None) -> None:
         ('{"id": 1, "question": "?", "expected": "(", "match": "regex"}', "line 1"),
         ('{"id": 1, "question": "?", "expected": "x"}\n' * 2, "stands twice"),
         ("\n\n", "no case"),
+        ('{"id": "\udcff", "question": "?", "expected": "x"}', "line 1"),
+        ('{"id": 1, "messages": ' + "[" * 100_000, "line 1"),
     ],
+    ids=range(7),
 )
 def test_a_file_with_a_bad_case_is_refused_before_anything_runs(text: str, said: str) -> None:
     with pytest.raises(Failure) as failure:
-        cases_from_lines(text.encode().split(b"\n"), place="cases.jsonl")
+        cases_from_lines(text.encode(errors="surrogateescape").split(b"\n"), place="cases.jsonl")
     assert said in failure.value.message
 
 
@@ -201,6 +205,23 @@ def test_a_file_that_is_no_result_file_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(Failure):
         ResultFile(path, fresh=False)
     assert path.read_text() == "Dear all,\nhello\n"
+
+
+@pytest.mark.parametrize("line", [b'{"id": "\xff", "ok": true}\n', b"[" * 100_000 + b"\n"])
+def test_a_line_that_nothing_can_read_is_named(tmp_path: Path, line: bytes) -> None:
+    path = tmp_path / "results.jsonl"
+    path.write_bytes(line)
+    with pytest.raises(Failure, match="line 1"):
+        ResultFile(path, fresh=False)
+    assert path.read_bytes() == line
+
+
+@pytest.mark.parametrize("fresh", [False, True])
+@any_special_file
+def test_results_go_only_into_a_file(tmp_path: Path, kind: str, fresh: bool) -> None:
+    make_special(tmp_path / "results.jsonl", kind)
+    with pytest.raises(Failure, match=rf"results\.jsonl cannot be written: not a .* but {kind}"):
+        ResultFile(tmp_path / "results.jsonl", fresh=fresh)
 
 
 @given(st.lists(st.sampled_from([True, False, None]), max_size=30))

@@ -145,6 +145,19 @@ def test_migrate_takes_all_sessions_to_postgres_and_says_what_is_there(
         assert "1 sessions are in both stores and differ: first." in refused.stderr
 
 
+@pytest.mark.parametrize("content", [b'{"key": "\xff"}', b"[" * 100_000, b'{"a": \0}'])
+def test_a_file_that_nothing_can_read_is_no_exported_session(
+    invoke: Invoke, tmp_path: Path, content: bytes
+) -> None:
+    file = tmp_path / "sessions.jsonl"
+    file.write_bytes(content)
+    answer = invoke("sessions", "import", str(file))
+    assert answer.exit_code == 1
+    assert str(file) in answer.stderr
+    assert "no exported session" in answer.stderr
+    assert "nanobot sessions export" in answer.stderr
+
+
 def test_migrate_without_an_address_says_what_to_set(invoke: Invoke, configure: Configure) -> None:
     configure("http://127.0.0.1:9/v1")
     answer = invoke("sessions", "migrate", "--from", "sqlite", "--to", "postgres")

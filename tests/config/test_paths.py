@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import stat
@@ -21,6 +22,7 @@ from nanobot.config import (
     workspace_path,
 )
 from nanobot.errors import ConfigError
+from tests.special_files import any_special_file, make_special
 
 
 def test_paths_follow_the_home_folder_they_are_given() -> None:
@@ -133,6 +135,25 @@ def test_an_id_that_can_neither_be_read_nor_replaced_is_done_without(instance: I
     workspace_id_file(instance.folder / "work").mkdir(parents=True)
     folder = instance.claim("work")
     assert instance.claim("work") == folder
+
+
+@any_special_file
+def test_an_id_that_is_no_file_is_not_waited_for(instance: Instance, kind: str) -> None:
+    make_special(workspace_id_file(instance.folder / "work"), kind)
+    folder = instance.claim("work")
+    assert instance.claim("work") == folder
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_a_workspace_whose_sessions_name_no_owner_keeps_them(instance: Instance) -> None:
+    folder = instance.claim("work")
+    owner = folder / ".workspace"
+    owner.write_bytes(b"\0" * 20)  # after a power loss
+    assert instance.claim("work") == folder
+    owner.unlink()
+    os.mkfifo(owner)
+    assert instance.claim("work") == folder
+    assert owner.read_text() == f"{(instance.folder / 'work').resolve()}\n"
 
 
 def test_many_that_claim_at_once_agree(instance: Instance) -> None:

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from nanobot.config import changed, config_from_tree, load_config, read_tree, write_config
 from nanobot.errors import ConfigError
+from tests.special_files import harmless_special_file, make_special
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=12)
 NAMES = TEXT.filter(bool)
@@ -150,6 +151,17 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"Cannot write .*config\.json: "):
         write_config({}, tmp_path / "config.json")
     assert list(tmp_path.glob(".config.json*")) == []
+
+
+@harmless_special_file
+def test_what_is_no_file_is_not_replaced(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "config.json"
+    make_special(path, kind)
+    before = path.stat().st_mode
+    with pytest.raises(ConfigError, match=rf"Cannot write .*config\.json: not a .* but {kind}"):
+        write_config({}, path)
+    assert path.stat().st_mode == before
+    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
 
 
 def test_changing_one_value_keeps_all_others(tmp_path: Path) -> None:

@@ -140,13 +140,22 @@ async def test_what_is_not_a_file_is_not_opened_and_never_blocks(tmp_path: Path)
         bind(server, tmp_path / "USER.md")
         with trio.fail_after(30):
             texts = await WorkspaceFiles(tmp_path).read()
-    for text, name in (
-        (texts.agents, "AGENTS.md"),
-        (texts.soul, "SOUL.md"),
-        (texts.user, "USER.md"),
+    for text, name, kind in (
+        (texts.agents, "AGENTS.md", "a named pipe"),
+        (texts.soul, "SOUL.md", "a folder"),
+        (texts.user, "USER.md", "a socket"),
     ):
-        assert text == f"[{name} was not read: not a regular file]"
+        assert text == f"[{name} was not read: not a regular file but {kind}]"
     assert texts.skills == ()
+
+
+async def test_a_history_with_a_line_nested_without_end_is_read(tmp_path: Path) -> None:
+    (tmp_path / "memory").mkdir()
+    entry = '{"cursor": 1, "timestamp": "t", "content": "c", "kind": '
+    lines = entry + '"note"}\n' + entry + "[" * 10_000 + "\n"
+    (tmp_path / "memory" / "history.jsonl").write_text(lines)
+    texts = await WorkspaceFiles(tmp_path).read()
+    assert [kept.kind for kept in texts.history] == ["note"]
 
 
 async def test_a_link_inside_the_workspace_is_followed_and_one_out_of_it_only_if_allowed(

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from nanobot.errors import InvalidArgument, StoreError
 from nanobot.memory import CLEARED, RECENT_BYTES, SUMMARY, HistoryLog, entries_in
 from tests.memory.synced import synced_sizes
+from tests.special_files import any_special_file, make_special
 
 
 def log_in(folder: Path) -> HistoryLog:
@@ -109,6 +110,46 @@ def test_what_is_no_file_needs_no_mark_and_is_not_waited_for(tmp_path: Path) -> 
     os.mkfifo(log.path)
     log.begin_anew("a")
     assert [path.name for path in tmp_path.iterdir()] == ["history.jsonl"]
+
+
+@any_special_file
+def test_what_is_no_file_is_named_and_neither_read_nor_written(tmp_path: Path, kind: str) -> None:
+    log = log_in(tmp_path)
+    make_special(log.path, kind)
+    with pytest.raises(StoreError, match=rf"history\.jsonl cannot be read: not a .* but {kind}"):
+        log.read()
+    with pytest.raises(StoreError, match=rf"history\.jsonl cannot be written: not a .* but {kind}"):
+        log.append("lost")
+
+
+@any_special_file
+def test_a_cursor_that_is_no_file_is_named_before_anything_is_written(
+    tmp_path: Path, kind: str
+) -> None:
+    log = log_in(tmp_path)
+    log.append("one")
+    (tmp_path / ".cursor").unlink()
+    make_special(tmp_path / ".cursor", kind)
+    with pytest.raises(StoreError, match=rf"cannot be written: not a .* but {kind} .*\.cursor"):
+        log.append("two")
+    assert log.read() == [entry(1, "one")]
+
+
+def test_a_folder_that_is_none_is_named(tmp_path: Path) -> None:
+    (tmp_path / "memory").write_text("x")
+    with pytest.raises(StoreError, match=r"cannot be written: .*memory is not a folder"):
+        log_in(tmp_path / "memory").append("x")
+
+
+def test_a_line_that_is_nested_without_end_is_passed_over(tmp_path: Path) -> None:
+    log = log_in(tmp_path)
+    log.append("one")
+    with log.path.open("ab") as file:
+        line = b'{"cursor": 9, "timestamp": "t", "content": "c", "kind": ' + b"[" * 100_000
+        file.write(line + b"\n")
+    assert log.append("two") == 2
+    assert [one["content"] for one in log.read()] == ["one", "two"]
+    assert [one.content for one in entries_in(log.path.read_bytes())] == ["one", "two"]
 
 
 def test_an_entry_is_on_the_disk_when_it_is_numbered(

@@ -12,6 +12,7 @@ import pytest
 from nanobot.errors import InvalidArgument, StoreError
 from nanobot.memory import Notes
 from tests.memory.synced import synced_sizes
+from tests.special_files import any_special_file, harmless_special_file, make_special
 
 
 def test_a_file_that_is_not_there_says_nothing_and_is_not_made(tmp_path: Path) -> None:
@@ -63,15 +64,34 @@ def test_a_file_keeps_its_mode_and_a_link_its_place(tmp_path: Path) -> None:
 def test_what_cannot_be_read_or_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "MEMORY.md").mkdir()
     notes = Notes(tmp_path)
-    with pytest.raises(StoreError, match=r"MEMORY\.md cannot be read: Is a directory"):
+    with pytest.raises(
+        StoreError, match=r"MEMORY\.md cannot be read: not a regular file but a folder"
+    ):
         notes.read()
     with pytest.raises(StoreError, match=r"MEMORY\.md cannot be written"):
         notes.write("x")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["MEMORY.md"]
     (tmp_path / "file").write_text("x")
-    with pytest.raises(StoreError, match=r"MEMORY\.md cannot be written"):
+    with pytest.raises(StoreError, match=r"MEMORY\.md cannot be written: .*file is not a folder"):
         Notes(tmp_path / "file").write("x")
     assert Notes(tmp_path / "file").read() == ""
+
+
+@any_special_file
+def test_what_is_no_file_is_named_and_not_waited_for(tmp_path: Path, kind: str) -> None:
+    make_special(tmp_path / "MEMORY.md", kind)
+    with pytest.raises(StoreError, match=rf"MEMORY\.md cannot be read: not a .* but {kind}"):
+        Notes(tmp_path).read()
+
+
+@harmless_special_file
+def test_what_is_no_file_is_not_replaced(tmp_path: Path, kind: str) -> None:
+    make_special(tmp_path / "MEMORY.md", kind)
+    before = (tmp_path / "MEMORY.md").stat().st_mode
+    with pytest.raises(StoreError, match=rf"MEMORY\.md cannot be written: not a .* but {kind}"):
+        Notes(tmp_path).write("x")
+    assert (tmp_path / "MEMORY.md").stat().st_mode == before
+    assert [path.name for path in tmp_path.iterdir()] == ["MEMORY.md"]
 
 
 @pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="the superuser may write anywhere")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from nanobot import Nanobot
+from nanobot.errors import ConfigError
 from nanobot.providers import ModelRequest
 from nanobot.testing import ScriptedProvider
 
@@ -121,3 +122,9 @@ def test_recent_history_is_shown_to_the_sessions_that_it_concerns(
             assert "tea" not in str(snapshot.messages)
 
     host.run(story)
+
+
+def test_a_workspace_that_is_a_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "workspace").write_text("x")
+    with pytest.raises(ConfigError, match=r"workspace cannot be made: it is there, and no folder"):
+        Nanobot.from_config(provider=ScriptedProvider([]), workspace=tmp_path / "workspace")

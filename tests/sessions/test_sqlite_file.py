@@ -26,6 +26,7 @@ from nanobot.sessions._sqlite_request import Request
 from nanobot.sessions._sqlite_search import _index_some
 from nanobot.sessions._sqlite_transaction import Transaction
 from nanobot.sessions._sqlite_writes import Addition, add
+from tests.special_files import any_special_file, make_special
 
 SAID: list[Message] = [
     *(UserMessage("one"), AssistantMessage("two")),
@@ -371,6 +372,25 @@ def test_a_file_that_cannot_be_used_is_named_and_left_as_it_is(
             assert str(path) in str(told.value)
     if spoil is not damaged:  # of which the first page is good, and says that it was opened
         assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("suffix", ["", "-wal", "-shm", "-journal"])
+@any_special_file
+def test_what_is_no_file_is_named_with_what_it_is(path: Path, suffix: str, kind: str) -> None:
+    if suffix:
+        with store_at(path) as store:
+            store.replace("a", SAID)
+    special = path.with_name(path.name + suffix)
+    make_special(special, kind)
+    with store_at(path) as store:
+        for use in (lambda: store.read("a"), lambda: store.replace("b", SAID), store.list_sessions):
+            with pytest.raises(StoreError, match=rf"not a regular file but {kind}; move") as told:
+                use()
+            assert f"{special} is" in str(told.value)
+    special.rmdir() if kind == "a folder" else special.unlink()
+    with store_at(path) as store:
+        store.replace("b", SAID)
+        assert (store.read("a") is not None) == bool(suffix)
 
 
 def spoiled(path: Path, statement: str) -> None:

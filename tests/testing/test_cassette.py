@@ -36,6 +36,7 @@ from nanobot.testing import (
 )
 from nanobot.testing._cassette import delta_from_builtins, delta_to_builtins
 from nanobot.testing._scrub import SECRET, Scrubber
+from tests.special_files import any_special_file, make_special
 
 SCRIPT: list[str | Answer | Exception] = [
     Answer("Let me look.", reasoning="Hm.", tool_calls=[("list_dir", {"path": "."})]),
@@ -304,6 +305,42 @@ def test_a_file_that_is_none_is_named(tmp_path: Path) -> None:
     file.write_text('{"key": "a", "request": {}}\n{"key": 1}\n')
     with pytest.raises(UsageError, match="line 2"):
         ReplayProvider(file)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'{"key": "\xff"}',
+        b'{"request": {"a":' + b"[" * 100_000,
+        b'{"key": "a", "request": {}, "batches": [[{"kind": "Song", "text": "la"}]]}',
+        b'{"key": "a", "request": {}, "batches": [[{"kind": "TextDelta", "text": 1}]]}',
+        b'{"key": "a", "request": {}, "batches": [[{}]]}',
+    ],
+    ids=range(5),
+)
+def test_a_line_that_nothing_can_read_is_named(tmp_path: Path, line: bytes) -> None:
+    file = tmp_path / "one.jsonl"
+    file.write_bytes(b'{"key": "a", "request": {}}\n' + line)
+    with pytest.raises(UsageError, match=r"one\.jsonl, line 2"):
+        ReplayProvider(file)
+
+
+@any_special_file
+def test_what_is_no_file_is_not_waited_for(tmp_path: Path, kind: str) -> None:
+    file = tmp_path / "one.jsonl"
+    make_special(file, kind)
+    with pytest.raises(UsageError, match=rf"one\.jsonl cannot be read: not a .* but {kind}"):
+        ReplayProvider(file)
+
+
+@any_special_file
+def test_what_is_no_file_is_not_recorded_over(tmp_path: Path, kind: str) -> None:
+    file = tmp_path / "one.jsonl"
+    make_special(file, kind)
+    before = file.stat().st_mode
+    with pytest.raises(UsageError, match=rf"one\.jsonl cannot be written: not a .* but {kind}"):
+        RecordingProvider(ScriptedProvider([]), file)
+    assert file.stat().st_mode == before
 
 
 def test_a_configured_provider_is_recorded_over_http(tmp_path: Path) -> None:

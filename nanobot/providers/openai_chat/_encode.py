@@ -21,6 +21,7 @@ import msgspec
 import trio
 from msgspec import Struct
 
+from nanobot._regular_file import read_regular
 from nanobot.messages import (
     AssistantMessage,
     FilePart,
@@ -213,10 +214,10 @@ def _read_images_sync(parts: Sequence[ImagePart]) -> dict[str, str]:
     for part in parts:
         try:
             path = Path(_local_path(part.source)).expanduser()
-            if not path.is_file() or path.stat().st_size > _MAX_IMAGE_BYTES:
-                continue
-            content = path.read_bytes()
+            content = read_regular(path, _MAX_IMAGE_BYTES + 1)
         except (OSError, ValueError, RuntimeError):  # gone, a name with a NUL, no such home
+            continue
+        if len(content) > _MAX_IMAGE_BYTES:
             continue
         media_type = part.media_type or _media_type(content, path)
         encoded = base64.b64encode(content).decode("ascii")
