@@ -98,7 +98,7 @@ def open_turn_from_bytes(body: bytes) -> OpenTurn:
     """
     try:
         turn = _DECODER.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise StoreError(f"a turn that was left open cannot be read: {error}") from error
     calls = turn.calls
     if calls is not None and not (

@@ -87,7 +87,7 @@ def message_from_body(body: bytes) -> Message:
     """
     try:
         return _MESSAGE.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise DamagedRow(f"a stored message cannot be read: {error}") from error
 
 
@@ -107,7 +107,7 @@ def metadata_from_row(row: bytes) -> dict[str, Any]:
     """
     try:
         return _METADATA.decode(row)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise DamagedRow(f"a session's stored metadata cannot be read: {error}") from error
 
 
@@ -119,7 +119,7 @@ def text_from_row(row: bytes) -> str:
     """
     try:
         return _TEXT.decode(row)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise DamagedRow(f"a stored summary cannot be read: {error}") from error
 
 

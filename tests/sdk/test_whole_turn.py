@@ -13,6 +13,7 @@ import pytest
 from nanobot import Budget, Nanobot, Park, RunResult, tool
 from nanobot.agent import Attempt, Ledger, OpenTurn, Tally, estimate_by_length, open_turn_from_bytes
 from nanobot.agent._open_turn import WaitingApproval
+from nanobot.errors import StoreError
 from nanobot.messages import ToolMessage, Usage
 from nanobot.providers import ModelRequest
 from nanobot.runtime import OPEN_TURN
@@ -235,3 +236,8 @@ def test_a_turn_that_an_older_version_kept_counts_from_zero() -> None:
     turn = open_turn_from_bytes(msgspec.json.encode(old))
     assert isinstance(turn.waiting, WaitingApproval)
     assert turn.spent == Ledger()
+
+
+def test_a_kept_turn_that_is_nested_too_deep_is_told() -> None:
+    with pytest.raises(StoreError, match="cannot be read"):
+        open_turn_from_bytes(b'{"x": ' + b"[" * 90_000)

@@ -449,6 +449,10 @@ async def test_a_turn_in_a_damaged_session_is_told_the_file_and_leaves_no_lease(
     ("statement", "said"),
     [
         ("UPDATE facts SET metadata = X'7B7B'", "metadata cannot be read"),
+        (
+            "UPDATE facts SET metadata = CAST('{\"x\":' || replace(hex(zeroblob(90000)), '00', '[') AS BLOB)",
+            "metadata cannot be read",
+        ),
         ("DELETE FROM facts", "lost its metadata"),
     ],
 )

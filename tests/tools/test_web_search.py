@@ -157,6 +157,7 @@ async def test_a_key_comes_from_the_environment_if_the_configuration_has_none(
         (response("x", "500 Oops"), "status 500"),
         (response("<html>"), "no list of results"),
         (response('{"results": "x"}'), "no list of results"),
+        (response('{"x": ' + "[" * 90_000), "no list of results"),
         (response('{"results": []}'), ""),
         (response("{}"), ""),
         (b"", "cannot be reached"),

@@ -116,7 +116,7 @@ class AnswerDecoder:
             raise self._reported(payload)
         try:
             chunk = _wire.CHUNK.decode(payload)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             if payload.startswith(b"[DONE]"):
                 self.done = True
                 return

@@ -128,7 +128,7 @@ class WebSearch:
             )
         try:
             return service.read(answer.body)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise ToolError(
                 f"{name} answered with what is no list of results ({error})."
             ) from error

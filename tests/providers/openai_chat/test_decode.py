@@ -369,8 +369,9 @@ def test_a_service_that_gave_up_has_not_answered(reason: str) -> None:
         b'{"choices": [{"delta": {"content": 5}}]}',
         b"null",
         b"[" * 100_000,
+        b'{"choices": [], "more": ' + b"[" * 100_000,
     ],
-    ids=range(7),
+    ids=range(8),
 )
 def test_what_is_not_a_chat_completion_is_malformed_and_shown(payload: bytes) -> None:
     with pytest.raises(MalformedStream, match="not a chat completion") as caught:
