@@ -14,6 +14,7 @@ from typing import Final
 import trio
 from msgspec import Struct
 
+from ._dialer import Dialer
 from ._http1 import RequestError, ResponseHead, ResponseReader, encode_head
 from ._transport_errors import ConnectionBroken, NotConnected, NotHTTP, ProxyRefused
 from ._wire import PlainWire, TLSWire, Wire
@@ -21,13 +22,17 @@ from ._wire import PlainWire, TLSWire, Wire
 __all__ = ["HTTPConnection", "HTTPProxy", "open_connection"]
 
 _READ_BYTES: Final = 64 * 1024
-_KEEPALIVE_OPTIONS: Final = tuple(
-    (socket.IPPROTO_TCP, getattr(socket, name), value)
-    for name, value in (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 4))
-    if hasattr(socket, name)
+_OPTIONS: Final = (
+    (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    *(
+        (socket.IPPROTO_TCP, getattr(socket, name), value)
+        for name, value in (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 4))
+        if hasattr(socket, name)
+    ),
 )
-"""A reasoning model is silent for minutes: probes keep address translators from forgetting the connection, and
-tell us within two minutes of a peer that is gone."""
+"""What we write goes at once. A reasoning model is silent for minutes: probes keep address translators from forgetting the
+connection, and tell us within two minutes of a peer that is gone."""
 
 
 class HTTPProxy(Struct, frozen=True):
@@ -168,24 +173,30 @@ async def open_connection(
     host: str,
     port: int,
     *,
+    dialer: Dialer,
     tls: ssl.SSLContext | None,
     proxy: HTTPProxy | None,
     proxy_tls: ssl.SSLContext | None,
 ) -> HTTPConnection:
     """Connect to `host`, through `proxy` if there is one, and speak TLS with `host` if a context is given.
 
-    The caller bounds the time. Cancelled or failed, it leaves no socket behind.
+    `dialer` opens the socket. The caller bounds the time. Cancelled or failed, it leaves no socket behind.
 
     Raises:
       NotConnected: The name does not resolve, nobody listens, or the certificate is not trusted.
       ProxyRefused: The proxy refuses to connect us.
     """
-    stream: trio.abc.Stream
-    first = await _open_tcp(
-        host if proxy is None else proxy.host, port if proxy is None else proxy.port
-    )
+    if proxy is None:
+        sock = await _open_tcp(dialer, host, port)
+        if tls is None:
+            return HTTPConnection(PlainWire(sock))
+    else:
+        sock = await _open_tcp(dialer, proxy.host, proxy.port)
+        if proxy_tls is None and tls is None:
+            return HTTPConnection(PlainWire(sock), forward_headers=proxy.headers)
+    first = trio.SocketStream(trio.socket.from_stdlib_socket(sock))
+    stream: trio.abc.Stream = first
     forward_headers = None
-    stream = first
     try:
         if proxy is not None:
             if proxy_tls is not None:
@@ -199,22 +210,19 @@ async def open_connection(
     except BaseException:
         first.socket.close()
         raise
-    wire = PlainWire(first) if stream is first else TLSWire(stream, first.socket)
-    return HTTPConnection(wire, forward_headers=forward_headers)
+    return HTTPConnection(TLSWire(stream, first.socket), forward_headers=forward_headers)
 
 
-async def _open_tcp(host: str, port: int) -> trio.SocketStream:
+async def _open_tcp(dialer: Dialer, host: str, port: int) -> socket.socket:
     try:
-        stream = await trio.open_tcp_stream(host, port)  # sets TCP_NODELAY
+        sock = await dialer.open(host, port)
     except OSError as exc:
         raise NotConnected(f"cannot connect to {host} port {port}: {_reason(exc)}") from exc
-    with contextlib.suppress(
-        OSError
-    ):  # a platform without the option still has a working connection
-        stream.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        for level, option, value in _KEEPALIVE_OPTIONS:
-            stream.setsockopt(level, option, value)
-    return stream
+    # A platform without one of the options still has a working connection.
+    with contextlib.suppress(OSError):
+        for level, option, value in _OPTIONS:
+            sock.setsockopt(level, option, value)
+    return sock
 
 
 async def _start_tls(

@@ -22,6 +22,7 @@ from msgspec import Struct
 from ._address import DEFAULT_PORTS, Origin, address_from_url
 from ._connection import HTTPConnection, HTTPProxy, open_connection
 from ._deadlines import Deadlines
+from ._dialer import Dialer
 from ._exchange import NO_LIMITS, Exchange, ExchangeLimits
 from ._request_head import RequestHead
 from ._transport_errors import (
@@ -102,6 +103,7 @@ class ConnectionPool:
         self._verify = verify
         self._tls: ssl.SSLContext | None = None
         self._proxy = None if proxy is None else _proxy_from_url(proxy)
+        self._dialer = Dialer()
         self._max_connections = max_connections
         self._slots = None if max_connections is None else trio.Semaphore(max_connections)
         self._idle_timeout_s = idle_timeout_s
@@ -230,7 +232,12 @@ class ConnectionPool:
             by = limits.until(limits.connect_s, trio.current_time())
             with trio.CancelScope(deadline=by) as exchange.scope:
                 connection = await open_connection(
-                    raw_host.decode("ascii"), port, tls=tls, proxy=proxy, proxy_tls=proxy_tls
+                    raw_host.decode("ascii"),
+                    port,
+                    dialer=self._dialer,
+                    tls=tls,
+                    proxy=proxy,
+                    proxy_tls=proxy_tls,
                 )
         finally:
             exchange.scope = None

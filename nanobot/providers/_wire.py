@@ -43,16 +43,12 @@ class Wire(Protocol):
 
 
 class PlainWire:
-    """A socket, without the objects that a Trio stream makes around each call.
-
-    Takes the socket away from `stream`.
-    """
+    """A non-blocking socket, without the objects that a Trio stream makes around each call."""
 
     __slots__ = ("_socket",)
 
-    def __init__(self, stream: trio.SocketStream) -> None:
-        self._socket = socket.socket(fileno=stream.socket.detach())
-        self._socket.setblocking(False)
+    def __init__(self, sock: socket.socket) -> None:
+        self._socket = sock
 
     async def send_all(self, data: bytes) -> None:
         sock = self._socket
