@@ -143,18 +143,20 @@ async def test_a_wrong_answer_goes_back_with_what_is_wrong_and_the_next_one_coun
     told = played.provider.requests[1].messages[-1]
     assert "`int` <= 150" in str(told.content)
     assert "$.age" in str(told.content)
+    assert "The answer does not fit" in str(told.content)
+    assert "Call the tool again" in str(told.content)
 
 
-@pytest.mark.parametrize("retries", [0, 1, 2])
+@pytest.mark.parametrize(("retries", "times"), [(0, "once"), (1, "2 times"), (2, "3 times")])
 async def test_after_so_many_wrong_answers_the_run_has_failed_and_says_what_was_said(
-    retries: int,
+    retries: int, times: str
 ) -> None:
     played = Played([give(WRONG)] * 9, retries=retries)
     result = await played()
     assert len(played.provider.requests) == retries + 1
     assert result.stop_reason == "error"
     assert result.error is not None
-    assert "Person" in result.error
+    assert result.error.startswith(f"The model was asked for Person {times}, and its answer")
     assert "150" in result.error
     assert msgspec.json.decode(result.metadata["raw_output"]) == WRONG
     assert result.metadata["exception_type"] == "NoOutput"
@@ -177,6 +179,7 @@ async def test_words_that_are_not_are_answered_by_name_of_the_tool() -> None:
     assert "final_answer" in str(correction.content)
     assert str(correction.content).startswith("[from nanobot, not from the user]")
     assert correction in played.journal.messages
+    assert correction.metadata == {"injected_event": "wrong_output"}
 
 
 @pytest.mark.parametrize("retries", [0, 2])
@@ -195,6 +198,9 @@ async def test_a_model_without_tools_is_told_the_schema_with_each_request() -> N
     for request in played.provider.requests:
         assert '"maximum":150' in str(request.messages[-1].content)
     assert all('"maximum"' not in str(one.content) for one in played.journal.messages[:1])
+    correction = played.journal.messages[2]  # there is no tool that it could name
+    assert "final_answer" not in str(correction.content)
+    assert '"maximum":150' in str(correction.content)
 
 
 async def test_a_service_that_enforces_schemas_gets_a_strict_one_and_no_tool() -> None:
@@ -227,6 +233,15 @@ async def test_when_tool_calls_are_used_up_the_answer_is_asked_for_in_words() ->
     result = await played()
     assert (result.output, result.stop_reason) == (ADA, "max_iterations")
     assert '"maximum":150' in str(played.provider.requests[-1].messages[-1].content)
+
+
+async def test_a_service_that_enforces_the_schema_is_not_told_of_it_in_words() -> None:
+    call = Answer(tool_calls=[("echo", {"text": "a"})])
+    answers, limits = [call, '{"name": "Ada", "age": 36}'], Limits(max_iterations=1)
+    played = Played(answers, way="enforced", limits=limits)
+    assert (await played()).output == ADA
+    for request in played.provider.requests:
+        assert all('"maximum"' not in str(message.content) for message in request.messages)
 
 
 async def test_approval_of_every_tool_does_not_ask_about_the_answer() -> None:
