@@ -176,7 +176,9 @@ async def test_an_answer_without_text_has_no_delta() -> None:
     assert completed.metadata == {"provider": "", "model": ""}
 
 
-async def test_what_is_raised_in_a_turn_is_raised_by_who_steered_it() -> None:
+async def test_what_is_raised_in_a_turn_is_raised_by_who_steered_it(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     session = Session()
     run = session.add(says("hear me"))
     await session.take()
@@ -184,6 +186,7 @@ async def test_what_is_raised_in_a_turn_is_raised_by_who_steered_it() -> None:
     bug = ZeroDivisionError("a bug")
     session.host.call.fail(bug)
     assert run.call.failure is bug
+    assert caplog.messages == []
 
 
 async def test_of_a_turn_that_was_cancelled_there_is_what_it_has() -> None:

@@ -662,6 +662,7 @@ WAITING = {
     "trio": "trio.run(ask, 'never')",
     "sync": "bot.run_sync('never')",
     "sync stream": "list(bot.stream_sync('never'))",
+    "sync many": "list(bot.run_many_sync(['never']))",
     "asyncio stream": """
         async def read():
             async for event in bot.stream("never"):

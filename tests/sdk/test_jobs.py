@@ -62,7 +62,7 @@ class Office:
 
 def taken(jobs: Jobs) -> list[JobOutcome]:
     """All outcomes that are there."""
-    return list(iter(jobs.take, None))  # type: ignore[arg-type]  # the end is None
+    return list(iter(jobs.take, None))
 
 
 def test_an_outcome_that_nobody_took_keeps_its_place_so_no_more_is_started() -> None:
@@ -162,7 +162,7 @@ def test_a_job_that_is_none_fails_alone_and_says_on_which_session_it_would_have_
     jobs.start()
     first, second = taken(jobs)
     assert [first.index, second.index] == [0, 1]
-    assert (first.job, second.job) == ({"message": 7}, 7)
+    assert [first.job, second.job] == unfit[:2]
     assert isinstance(first.exception, InvalidArgument)
     assert str(second.error).endswith("and options of run(), not 7")
     key = office.options[0]["session_key"]
@@ -174,13 +174,15 @@ def test_a_job_that_is_refused_has_the_session_that_it_named() -> None:
     office.refuses = InvalidArgument("no")
     jobs = office.jobs([{"message": "a", "session_key": "mine"}])
     jobs.start()
+    assert not jobs.over
     (outcome,) = taken(jobs)
     assert (outcome.session_key, outcome.exception) == ("mine", office.refuses)
 
 
 def test_a_bot_that_is_closed_is_told_when_nothing_is_left_to_hand_out() -> None:
     office = Office()
-    jobs = office.jobs(["a", "b", "c"])
+    waiting = iter(["a", "b", "c", "d"])
+    jobs = office.jobs(waiting)
     jobs.start()
     office.answer("a")
     assert len(taken(jobs)) == 1
@@ -193,26 +195,38 @@ def test_a_bot_that_is_closed_is_told_when_nothing_is_left_to_hand_out() -> None
         jobs.start()
     with pytest.raises(BotClosed):
         jobs.start()
+    assert list(waiting) == ["d"]  # no more was taken for nothing
 
 
 @pytest.mark.parametrize("error", [OSError("gone"), KeyboardInterrupt()])
 def test_an_iterable_that_raises_is_not_asked_again(error: BaseException) -> None:
-    def broken() -> Iterator[str]:
-        yield "a"
-        raise error
+    class Broken:
+        def __init__(self) -> None:
+            self.left: list[str | None] = ["a", None, "b"]
 
-    office = Office()
-    jobs = office.jobs(broken())
+        def __iter__(self) -> Iterator[str]:
+            return self
+
+        def __next__(self) -> str:
+            found = self.left.pop(0)
+            if found is None:
+                raise error
+            return found
+
+    office, waiting = Office(), Broken()
+    jobs = office.jobs(waiting)
     with pytest.raises(type(error)):
         jobs.start()
     office.answer("a")
     jobs.start()
     assert len(taken(jobs)) == 1
     assert jobs.over
+    assert waiting.left == ["b"]
 
 
 def test_whoever_waits_is_told_of_each_run_that_settles() -> None:
-    office, told = Office(), []
+    office = Office()
+    told: list[None] = []
     jobs = office.jobs(["a", "b"])
     jobs.notify = lambda: told.append(None)
     jobs.start()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -306,6 +307,24 @@ def test_a_program_without_a_loop_has_it_too(home: Path) -> None:
             assert next(many).index == 0
         assert model.now == 0
         assert list(many) == []
+
+
+def test_hooks_of_a_program_without_a_loop_run_in_its_thread_and_leave_nothing_there(
+    home: Path,
+) -> None:
+    where: set[int] = set()
+
+    class Notes(AgentHook):
+        async def before_iteration(self, context: AgentHookContext) -> None:
+            await asyncio.sleep(0)
+            where.add(threading.get_ident())
+
+    with no_leaks(), make(home, Echo()) as bot:  # though the two are still there at its end
+        to_its_end = bot.run_many_sync(["1", "2"], hooks=[Notes()])
+        assert len(list(to_its_end)) == 2
+        with bot.run_many_sync(["1", "60000"], hooks=[Notes()]) as left_early:
+            assert next(left_early).index == 0
+    assert where == {threading.get_ident()}
 
 
 def test_a_program_without_a_loop_that_drops_it_cancels_what_runs(home: Path) -> None:
