@@ -662,7 +662,12 @@ WAITING = {
     "trio": "trio.run(ask, 'never')",
     "sync": "bot.run_sync('never')",
     "sync stream": "list(bot.stream_sync('never'))",
-    "sync many": "list(bot.run_many_sync(['never']))",
+    "sync many": """
+        try:
+            list(bot.run_many_sync(["never"]))
+        finally:
+            assert bot.runtime.statistics().runs == ()
+    """,
     "asyncio stream": """
         async def read():
             async for event in bot.stream("never"):

@@ -198,6 +198,17 @@ def test_a_bot_that_is_closed_is_told_when_nothing_is_left_to_hand_out() -> None
     assert list(waiting) == ["d"]  # no more was taken for nothing
 
 
+def test_what_is_there_is_handed_out_before_it_is_said_that_the_bot_is_closed() -> None:
+    office = Office()
+    office.refuses = BotClosed("closed")
+    unfit: list[Any] = [7, "a"]
+    jobs = office.jobs(unfit)
+    jobs.start()
+    assert len(taken(jobs)) == 1
+    with pytest.raises(BotClosed):
+        jobs.start()
+
+
 @pytest.mark.parametrize("error", [OSError("gone"), KeyboardInterrupt()])
 def test_an_iterable_that_raises_is_not_asked_again(error: BaseException) -> None:
     class Broken:
@@ -257,7 +268,8 @@ def test_what_runs_is_cancelled_and_what_has_settled_is_not_forgotten_before_it_
     assert len(office.posted) == 2
     assert [outcome.error is None for outcome in taken(jobs)] == [True, False]
     office = Office()
-    jobs = office.jobs(["a", "b"])
+    unfit: list[Any] = ["a", 7]
+    jobs = office.jobs(unfit)
     jobs.start()
     office.answer("a")
     jobs.cancel_soon()
