@@ -79,6 +79,14 @@ def test_an_outcome_that_nobody_took_keeps_its_place_so_no_more_is_started() -> 
     assert not jobs.over
 
 
+def test_jobs_that_were_refused_keep_their_place_too() -> None:
+    waiting: Iterator[Any] = iter([7] * 5)
+    jobs = Office().jobs(waiting)
+    jobs.start()
+    assert len(taken(jobs)) == 2
+    assert len(list(waiting)) == 3
+
+
 def test_it_is_over_when_the_last_outcome_was_handed_out_and_not_before() -> None:
     office = Office()
     jobs = office.jobs(["a"])
