@@ -7,7 +7,7 @@ import re
 import sys
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any, Final, get_type_hints, is_typeddict
+from typing import Any, Final, get_type_hints
 
 import msgspec
 from msgspec import Struct
@@ -161,7 +161,9 @@ def _mentions(kind: Any, wanted: type, seen: frozenset[int] = frozenset()) -> bo
     if isinstance(kind, type) and issubclass(kind, wanted):
         return True
     parts = list(getattr(kind, "__args__", ()))
-    if dataclasses.is_dataclass(kind) or is_typeddict(kind):
+    # A TypedDict has `__total__`. `is_typeddict` knows only those of `typing`, and before Python 3.12 pydantic takes only those
+    # of `typing_extensions`.
+    if dataclasses.is_dataclass(kind) or hasattr(kind, "__total__"):
         try:
             parts += get_type_hints(kind).values()
         except NameError:  # of a class in a function; what reads the type says what it lacks

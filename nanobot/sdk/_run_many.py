@@ -80,9 +80,7 @@ class RunMany:
         await self.aclose()
 
     def __del__(self) -> None:
-        jobs = getattr(self, "_jobs", None)
-        if jobs is not None:
-            jobs.cancel_soon()
+        self._jobs.cancel_soon()
 
     def _start(self) -> None:
         if self._notify is None:
@@ -143,9 +141,7 @@ class SyncRunMany:
         self.close()
 
     def __del__(self) -> None:
-        jobs = getattr(self, "_jobs", None)
-        if jobs is not None:
-            jobs.cancel_soon()
+        self._jobs.cancel_soon()
 
     def _cancel(self) -> None:
         self._jobs.cancel_soon()

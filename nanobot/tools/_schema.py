@@ -165,7 +165,7 @@ def schema_of(annotation: Any, where: str) -> dict[str, Any]:
     """The JSON schema of a type that msgspec knows: everything inline, no titles.
 
     Raises:
-      UsageError: JSON cannot carry it, or it contains itself; `where` says whose type it is.
+      UsageError: JSON cannot carry it, or it contains itself, or names what is not known; `where` says whose type it is.
     """
     try:
         _refuse_foreign(msgspec.inspect.type_info(annotation), set())
@@ -173,6 +173,11 @@ def schema_of(annotation: Any, where: str) -> dict[str, Any]:
             (annotation,), ref_template="{name}"
         )
         msgspec.json.Decoder(annotation)  # what cannot be validated must not have a schema either
+    except NameError as error:
+        raise UsageError(
+            f"{where} is annotated {_spelled(annotation)}, in which an annotation names {error.name!r}. Define that in the"
+            " module of the class, outside of functions and of `if TYPE_CHECKING`."
+        ) from error
     except (TypeError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UsageError(

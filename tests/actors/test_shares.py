@@ -86,8 +86,10 @@ def test_groups_take_turns_however_many_tickets_one_of_them_has() -> None:
 def test_a_ticket_arrives_once_and_there_is_a_place() -> None:
     shares: Shares[str] = Shares(1)
     shares.arrive("x", "a")
-    with pytest.raises(ValueError, match="has arrived already"):
-        shares.arrive("x", "b")
+    shares.arrive("waits", "a")
+    for ticket in ("x", "waits"):
+        with pytest.raises(ValueError, match="has arrived already"):
+            shares.arrive(ticket, "b")
     with pytest.raises(ValueError, match="at least one place"):
         Shares(0)
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import subprocess
+import sys
 from dataclasses import dataclass
 from enum import Enum
-from typing import Annotated, Any, Literal, TypedDict
+from typing import Annotated, Any, Literal
 
 import msgspec
 import pydantic
@@ -13,6 +15,7 @@ import pytest
 import trio
 from hypothesis import given
 from hypothesis import strategies as st
+from typing_extensions import TypedDict  # pydantic takes no other, before Python 3.12
 
 from nanobot.agent import (
     AgentHook,
@@ -64,6 +67,14 @@ class Order(pydantic.BaseModel):
 @dataclass
 class Basket:
     orders: list[Order]
+
+
+class Cart(TypedDict):
+    order: Order
+
+
+class Box(msgspec.Struct):
+    output: dict[str, int] = {}
 
 
 ADA = Person("Ada", 36)
@@ -143,18 +154,20 @@ async def test_a_wrong_answer_goes_back_with_what_is_wrong_and_the_next_one_coun
     told = played.provider.requests[1].messages[-1]
     assert "`int` <= 150" in str(told.content)
     assert "$.age" in str(told.content)
+    assert "The answer does not fit" in str(told.content)
+    assert "Call the tool again" in str(told.content)
 
 
-@pytest.mark.parametrize("retries", [0, 1, 2])
+@pytest.mark.parametrize(("retries", "times"), [(0, "once"), (1, "2 times"), (2, "3 times")])
 async def test_after_so_many_wrong_answers_the_run_has_failed_and_says_what_was_said(
-    retries: int,
+    retries: int, times: str
 ) -> None:
     played = Played([give(WRONG)] * 9, retries=retries)
     result = await played()
     assert len(played.provider.requests) == retries + 1
     assert result.stop_reason == "error"
     assert result.error is not None
-    assert "Person" in result.error
+    assert result.error.startswith(f"The model was asked for Person {times}, and its answer")
     assert "150" in result.error
     assert msgspec.json.decode(result.metadata["raw_output"]) == WRONG
     assert result.metadata["exception_type"] == "NoOutput"
@@ -177,6 +190,7 @@ async def test_words_that_are_not_are_answered_by_name_of_the_tool() -> None:
     assert "final_answer" in str(correction.content)
     assert str(correction.content).startswith("[from nanobot, not from the user]")
     assert correction in played.journal.messages
+    assert correction.metadata == {"injected_event": "wrong_output"}
 
 
 @pytest.mark.parametrize("retries", [0, 2])
@@ -195,6 +209,9 @@ async def test_a_model_without_tools_is_told_the_schema_with_each_request() -> N
     for request in played.provider.requests:
         assert '"maximum":150' in str(request.messages[-1].content)
     assert all('"maximum"' not in str(one.content) for one in played.journal.messages[:1])
+    correction = played.journal.messages[2]  # there is no tool that it could name
+    assert "final_answer" not in str(correction.content)
+    assert '"maximum":150' in str(correction.content)
 
 
 async def test_a_service_that_enforces_schemas_gets_a_strict_one_and_no_tool() -> None:
@@ -227,6 +244,15 @@ async def test_when_tool_calls_are_used_up_the_answer_is_asked_for_in_words() ->
     result = await played()
     assert (result.output, result.stop_reason) == (ADA, "max_iterations")
     assert '"maximum":150' in str(played.provider.requests[-1].messages[-1].content)
+
+
+async def test_a_service_that_enforces_the_schema_is_not_told_of_it_in_words() -> None:
+    call = Answer(tool_calls=[("echo", {"text": "a"})])
+    answers, limits = [call, '{"name": "Ada", "age": 36}'], Limits(max_iterations=1)
+    played = Played(answers, way="enforced", limits=limits)
+    assert (await played()).output == ADA
+    for request in played.provider.requests:
+        assert all('"maximum"' not in str(message.content) for message in request.messages)
 
 
 async def test_approval_of_every_tool_does_not_ask_about_the_answer() -> None:
@@ -344,6 +370,13 @@ async def test_a_run_that_fails_otherwise_has_no_output() -> None:
         (int | None, '{"output":null}', None),
         (str, '{"output":"x"}', "x"),
         (bool, "true", True),
+        (dict[str, int], '{"a":1}', {"a": 1}),
+        (dict[int, int], '{"1":"2"}', {1: 2}),
+        (Box, '{"output":{"a":1}}', Box({"a": 1})),  # no wrapper, but a member of that name
+        (Cart, '{"order":{"number":1}}', {"order": Order(number=1)}),
+        (Annotated[int, []], "1", 1),  # a type that cannot be hashed
+        (Person, "{'name': 'Ada', 'age': 36,}", ADA),  # what models write for JSON
+        (list[int], "\u00a0[1,2]", [1, 2]),
     ],
 )
 def test_types_are_read(kind: Any, text: str, value: Any) -> None:
@@ -359,11 +392,13 @@ def test_types_are_read(kind: Any, text: str, value: Any) -> None:
         (Person, '{"name":"Ada","age":1,"extra":1}', "extra"),
         (Person, "[]", "object"),
         (Person, "", "empty"),
+        (Person, " \n", "empty"),
         (Person, "nothing", "not JSON"),
         (Person, "[" * 100_000, "not JSON"),
         (Person, '{"name":"\ud800","age":1}', "not JSON"),
         (Person, "```json\n{}\n```\n```json\n{}\n```", "not JSON"),
-        (Order, '{"number":"x","lines":[1]}', "number.*lines"),
+        (list[int], "So:\n```\n[1, oops]\n```", r"^the answer is not JSON \(.*\(byte 0\)\)$"),
+        (Order, '{"number":"x","lines":["a",1]}', r"^`\$\.number`: .*; `\$\.lines\[1\]`: [^`]*$"),
         (Literal["a", "b"], '{"output":"c"}', "Invalid enum value"),
     ],
 )
@@ -372,14 +407,91 @@ def test_what_does_not_fit_is_named(kind: Any, text: str, problem: str) -> None:
         output_type_of(kind).read(text)
 
 
+def test_of_many_mistakes_the_first_twenty_are_named() -> None:
+    with pytest.raises(WrongAnswer) as wrong:
+        output_type_of(list[Order]).read("[" + ",".join(["{}"] * 25) + "]")
+    assert str(wrong.value).count("[") == 20
+
+
+def test_what_is_no_object_with_known_members_is_the_one_member_of_an_object() -> None:
+    kind = output_type_of(list[int])
+    assert kind.wrapped
+    assert kind.schema == {
+        "type": "object",
+        "properties": {"output": {"type": "array", "items": {"type": "integer"}}},
+        "required": ["output"],
+        "additionalProperties": False,
+    }
+    assert not output_type_of(Person).wrapped
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "format_name"),
+    [
+        (Person, "Person", "Person"),
+        (Literal["a"], "Literal['a']", "Literal_a"),
+        (type("X", (msgspec.Struct,), {"__annotations__": {"x": int}}), "X", "X"),
+        (type("P" * 70, (msgspec.Struct,), {"__annotations__": {"x": int}}), "P" * 70, "P" * 64),
+        (type("é", (msgspec.Struct,), {"__annotations__": {"x": int}}), "é", "output"),
+    ],
+    ids=repr,
+)
+def test_a_type_has_a_name_for_people_and_one_that_services_take(
+    kind: Any, name: str, format_name: str
+) -> None:
+    found = output_type_of(kind)
+    assert (found.name, found.format_name) == (name, format_name)
+
+
+def test_pydantic_is_not_loaded_for_a_type_that_needs_it_not() -> None:
+    program = (
+        "import sys; from nanobot.agent import output_type_of;"
+        " assert output_type_of(int).read('1') == 1; assert 'pydantic' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
 class Tree(msgspec.Struct):
     branches: list[Tree]
 
 
-@pytest.mark.parametrize("kind", [object(), lambda: 1, Tree, type("Plain", (), {}), complex])
+@dataclass
+class Chain:
+    next: Chain | None
+
+
+class Unspeakable(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(arbitrary_types_allowed=True)
+    lock: trio.Lock
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        object(),
+        lambda: 1,
+        Tree,
+        Chain,
+        Unspeakable,
+        type("Plain", (), {}),
+        complex,
+    ],
+)
 def test_a_type_that_json_cannot_carry_is_the_callers_mistake(kind: Any) -> None:
     with pytest.raises(UsageError, match="output_type"):
         output_type_of(kind)
+
+
+def test_a_name_that_only_a_function_knows_is_the_callers_mistake() -> None:
+    class Inner(msgspec.Struct):
+        x: int
+
+    @dataclass
+    class Outer:
+        inner: Inner
+
+    with pytest.raises(UsageError, match=r"^output_type is annotated .*Outer.* names 'Inner'"):
+        output_type_of(Outer)
 
 
 @given(st.text())

@@ -657,11 +657,49 @@ def test_a_child_forked_in_the_middle_of_a_run_leaves_the_run_to_its_parent(
     assert outside == "one two three"
 
 
+def test_a_child_forked_in_the_middle_of_many_runs_leaves_them_to_its_parent(
+    start: Start,
+) -> None:
+    process = start(
+        """
+        warnings.simplefilter("ignore", DeprecationWarning)
+        async def take():
+            return await anext(many)
+        many, many_sync = bot.run_many(["quickly", "never"]), bot.run_many_sync(["quickly", "never"])
+        for ask in (lambda: asyncio.run(take()), lambda: next(many_sync)):
+            print(ask().result.content, flush=True)
+        child = os.fork()
+        if child == 0:
+            for ask in (lambda: asyncio.run(take()), lambda: next(many_sync)):
+                try:
+                    ask()
+                except Exception as error:
+                    print(error, flush=True)
+            many_sync.close()
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+        print(len(bot.runtime.statistics().runs), flush=True)
+        bot.close()
+        """
+    )
+    [*first, waited, blocked, going_on] = finish(process)
+    assert first == ["fine now"] * 2
+    assert waited == blocked
+    assert "belongs to the process" in waited
+    assert going_on == "2"
+
+
 WAITING = {
     "asyncio": "asyncio.run(ask('never'))",
     "trio": "trio.run(ask, 'never')",
     "sync": "bot.run_sync('never')",
     "sync stream": "list(bot.stream_sync('never'))",
+    "sync many": """
+        try:
+            list(bot.run_many_sync(["never"]))
+        finally:
+            assert bot.runtime.statistics().runs == ()
+    """,
     "asyncio stream": """
         async def read():
             async for event in bot.stream("never"):

@@ -165,6 +165,41 @@ def test_a_full_mailbox_refuses_and_tells_how_many_wait(host: Host, home: Path) 
         host.run(story)
 
 
+async def test_a_run_has_nobody_before_it_before_the_engine_knows_of_it(home: Path) -> None:
+    async with make(home, Desk()) as bot:
+        stream = await bot.run_streamed("first", session_key="a")
+        # Nothing was awaited so far: the engine has yet to begin.
+        assert bot.runtime.statistics().sessions == ()
+        assert stream.position == 0
+        assert await stream.text() == "heard first"
+        assert stream.position is None
+
+
+def test_a_run_that_waits_for_a_place_is_the_next_of_its_session(host: Host, home: Path) -> None:
+    async def story() -> None:
+        desk, calls = Desk(), Calls()
+        async with make(home, desk, maxConcurrentRuns=1) as bot:
+
+            def seen() -> set[tuple[str, str, int]]:
+                runs = bot.runtime.statistics().runs
+                return {(run.session_key, run.state, run.position) for run in runs}
+
+            async def others() -> None:
+                await until(lambda: desk.at_work == 1)
+                head = await bot.run_streamed("head", session_key="b")
+                await until(lambda: ("b", "waiting", 0) in seen())
+                behind = await bot.run_streamed("behind", session_key="b")
+                await until(lambda: ("b", "queued", 1) in seen())
+                assert (head.position, behind.position) == (0, 1)
+                desk.open = True
+                assert await behind.text() == "heard behind"
+
+            await host.gather(calls.of(bot, "work", session_key="a"), others)
+
+    with no_leaks():
+        host.run(story)
+
+
 # Replace
 
 
@@ -569,6 +604,35 @@ async def test_a_session_with_many_runs_comes_once_in_a_round(
         assert [who for who, _ in model.served] == ["a", "b", "c", "a", "b", "a"]
 
 
+async def test_a_session_without_a_tenant_counts_for_itself_beside_a_tenant(
+    mock_clock: MockClock, home: Path
+) -> None:
+    model = Slow()
+    async with bot_with(home, model, 1) as bot, trio.open_nursery() as nursery:
+
+        async def run(message: str, key: str, tenant: str | None) -> None:
+            await bot.run(message, session_key=key, tenant=tenant)
+
+        for number in range(3):
+            nursery.start_soon(run, f"of acme {number}", f"acme:{number}", "acme")
+            await wait_all_tasks_blocked(0.01)
+        # A session may be called like a tenant, and is another one all the same.
+        for key in ("acme", "b"):
+            nursery.start_soon(run, f"alone {key}", key, None)
+            await wait_all_tasks_blocked(0.01)
+        for number in range(1, 6):
+            await until_seen(lambda: model.now == 1)
+            mock_clock.jump(10)
+            await until_seen(lambda number=number: len(model.served) == number)  # type: ignore[misc]  # bound here
+        assert [who for who, _ in model.served] == [
+            "of acme 0",
+            "alone acme",
+            "alone b",
+            "of acme 1",
+            "of acme 2",
+        ]
+
+
 def test_a_loop_over_a_stream_may_run_another_though_there_is_one_place(
     host: Host, home: Path
 ) -> None:
@@ -586,6 +650,45 @@ def test_a_loop_over_a_stream_may_run_another_though_there_is_one_place(
             assert ran == 1
             assert (await rest_of(bot)) == NOTHING
             assert bot.runtime.statistics().places.taken == 0
+
+    with no_leaks():
+        host.run(story)
+
+
+async def test_a_stream_that_waits_for_its_reader_goes_on_when_somebody_wants_its_place(
+    home: Path,
+) -> None:
+    model = ScriptedProvider([Answer(["la "] * 300), "b"])  # far more than is kept for a reader
+    options = {"provider": model}
+    async with make(home, Desk(), options=options, maxConcurrentRuns=1) as bot:
+        stream = await bot.run_streamed("talk", session_key="a")
+        events = stream.stream_events()
+        assert (await anext(events)).type == "run.started"
+        await wait_all_tasks_blocked(0.01)
+        assert not stream.done  # it waits for its reader, who now waits for another run
+        with trio.fail_after(30):
+            assert (await bot.run("go", session_key="b")).content == "b"
+        assert [event.type async for event in events][-1] == "run.completed"
+
+
+def test_who_goes_away_while_it_waits_for_a_place_gets_none(host: Host, home: Path) -> None:
+    async def story() -> None:
+        desk, calls = Desk(), Calls()
+        async with make(home, desk, maxConcurrentRuns=1) as bot:
+
+            async def others() -> None:
+                await until(lambda: desk.at_work == 1)
+                stream = await bot.run_streamed("waits", session_key="b")
+                await until(lambda: bot.runtime.statistics().places.waiting == 1)
+                await stream.cancel()
+                desk.open = True
+                assert (await bot.run("next", session_key="c")).content == "heard next"
+                assert (await bot.run("again", session_key="b")).content == "heard again"
+
+            await host.gather(calls.of(bot, "work", session_key="a"), others)
+            assert (await rest_of(bot)) == NOTHING
+            places = bot.runtime.statistics().places
+            assert (places.taken, places.waiting) == (0, 0)
 
     with no_leaks():
         host.run(story)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import random
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -178,6 +181,58 @@ def test_all_are_cancelled_as_one_and_nothing_is_left(host: Host, home: Path) ->
         host.run(story)
 
 
+def test_dropping_the_last_reference_cancels_what_runs(host: Host, home: Path) -> None:
+    async def story() -> None:
+        model = Echo()
+        async with make(home, model) as bot:
+            many = bot.run_many(["1", "60000", "60000"], concurrency=3)
+            assert (await anext(many)).index == 0
+            while model.now < 2:
+                await host.sleep(0.002)
+            del many
+            while model.now:
+                await host.sleep(0.002)
+            while (await rest_of(bot)) != NOTHING:
+                await host.sleep(0)
+
+    with no_leaks():
+        host.run(story)
+
+
+async def test_under_trio_who_is_cancelled_while_it_closes_hears_of_it_when_nothing_is_left(
+    home: Path,
+) -> None:
+    model = Echo()
+    async with make(home, model) as bot:
+        many = bot.run_many(["1", "60000", "60000"], concurrency=3)
+        await anext(many)
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await many.aclose()
+        assert scope.cancelled_caught
+        assert model.now == 0
+        assert [outcome async for outcome in many] == []
+
+
+def test_under_asyncio_who_is_cancelled_while_it_closes_hears_of_it_when_nothing_is_left(
+    home: Path,
+) -> None:
+    async def story() -> None:
+        model = Echo()
+        async with make(home, model) as bot:
+            many = bot.run_many(["1", "60000", "60000"], concurrency=3)
+            await anext(many)
+            closing = asyncio.create_task(many.aclose())
+            await asyncio.sleep(0)
+            closing.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await closing
+            assert model.now == 0
+            assert [outcome async for outcome in many] == []
+
+    asyncio.run(story())
+
+
 @pytest.mark.parametrize("seed", range(6))
 def test_cancelled_at_any_moment_nothing_of_it_lives(host: Host, home: Path, seed: int) -> None:
     async def story() -> None:
@@ -252,3 +307,33 @@ def test_a_program_without_a_loop_has_it_too(home: Path) -> None:
             assert next(many).index == 0
         assert model.now == 0
         assert list(many) == []
+
+
+def test_hooks_of_a_program_without_a_loop_run_in_its_thread_and_leave_nothing_there(
+    home: Path,
+) -> None:
+    where: set[int] = set()
+
+    class Notes(AgentHook):
+        async def before_iteration(self, context: AgentHookContext) -> None:
+            await asyncio.sleep(0)
+            where.add(threading.get_ident())
+
+    with no_leaks(), make(home, Echo()) as bot:  # though the two are still there at its end
+        to_its_end = bot.run_many_sync(["1", "2"], hooks=[Notes()])
+        assert len(list(to_its_end)) == 2
+        with bot.run_many_sync(["1", "60000"], hooks=[Notes()]) as left_early:
+            assert next(left_early).index == 0
+    assert where == {threading.get_ident()}
+
+
+def test_a_program_without_a_loop_that_drops_it_cancels_what_runs(home: Path) -> None:
+    model = Echo()
+    with make(home, model) as bot:
+        many = bot.run_many_sync(["1", "60000"])
+        assert next(many).index == 0
+        while not model.now:
+            time.sleep(0.002)
+        del many
+        while model.now:
+            time.sleep(0.002)

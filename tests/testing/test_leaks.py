@@ -20,9 +20,10 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from actors import shared_home
+from actors import Home, current_home, shared_home
 from nanobot.errors import UsageError
 from nanobot.testing import LeakError, no_leaks, scripted_server
+from nanobot.testing._leaks import _tasks_in
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="files are seen on Linux only")
 
@@ -35,8 +36,8 @@ def leaks(*expected: str) -> Iterator[None]:
     assert len(caught.value.leaks) == len(expected), caught.value.leaks
     for pattern in expected:
         assert any(re.fullmatch(pattern, leak) for leak in caught.value.leaks), caught.value.leaks
-    assert str(caught.value).startswith("still alive 0.05 s after the end of the block:\n  ")
-    assert all(leak in str(caught.value) for leak in caught.value.leaks)
+    listed = "\n  ".join(("still alive 0.05 s after the end of the block:", *caught.value.leaks))
+    assert str(caught.value) == listed
 
 
 def test_a_block_that_cleans_up_passes_and_does_not_wait(tmp_path: Path) -> None:
@@ -248,6 +249,13 @@ def test_the_tasks_of_the_engine_in_its_thread_are_seen_from_outside() -> None:
     asyncio.run(main())
 
 
+def test_of_an_engine_that_has_ended_nothing_is_left() -> None:
+    async def main() -> Home:
+        return current_home()
+
+    assert _tasks_in(trio.run(main)) == set()
+
+
 async def test_under_trio_with_says_what_to_use() -> None:
     with pytest.raises(UsageError, match="use `async with no_leaks"):
         with no_leaks():
@@ -264,5 +272,5 @@ def test_under_asyncio_with_says_what_to_use() -> None:
 
 
 def test_a_wait_that_no_clock_could_make_is_refused() -> None:
-    with pytest.raises(UsageError, match="within_s"):
+    with pytest.raises(UsageError, match=r"no_leaks\(within_s=…\)"):
         no_leaks(within_s=-1)
