@@ -9,6 +9,7 @@ import logging
 import os
 import sys
 import threading
+from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, TypeVarTuple, Unpack
 
@@ -43,6 +44,10 @@ class Home:
         self.token = token
         self._forks = _forks
         self._ended = False
+        self._posted: deque[tuple[Callable[..., object], tuple[object, ...]]] = deque()
+        self._crossing = (
+            False  # whether the run was told of something posted, and has not looked yet
+        )
         self._at_end: dict[object, Callable[[], None]] = {}
         self.local_host: TrioHost | None = None
 
@@ -64,13 +69,38 @@ class Home:
     def post(self, function: Callable[[Unpack[Ts]], object], *args: *Ts) -> None:
         """Call a sync function in the home's run soon. What it raises is logged: in Trio itself it would end the run.
 
+        All that is posted before the run looks crosses with one system call, after which the run's thread wants the
+        interpreter at once: hundreds of callers who begin together would otherwise hand it back and forth for each.
+
         Raises:
           HomeGone: The run has ended.
         """
         if self.forked:
             raise HomeGone("this process was forked from the one where the engine lives")
-        if self._ended or not post_unless_ended(self.token, _guarded, function, args):
+        self._posted.append((function, args))
+        # The run clears the flag before it looks. So whoever sees it set has posted in time for that look.
+        if self._ended or not (self._crossing or self._cross()):
             raise HomeGone("the Trio run in which the engine lived has ended")
+
+    def _cross(self) -> bool:
+        """Have the run look at what was posted; returns False if it is over."""
+        crossed = False
+        try:
+            self._crossing = (
+                True  # inside: Ctrl-C may strike between any two lines, and must not leave it set
+            )
+            crossed = post_unless_ended(self.token, self._arrive)
+        finally:
+            if not crossed:
+                self._crossing = False
+        return crossed
+
+    def _arrive(self) -> None:
+        self._crossing = False
+        # What these post crosses anew: others have their turn in between.
+        for _ in range(len(self._posted)):
+            function, args = self._posted.popleft()
+            _guarded(function, args)
 
     def do(self, function: Callable[[Unpack[Ts]], object], *args: *Ts) -> None:
         """Call a sync function in the home's run: now if the current task is there, else soon. Not for `__del__`,
@@ -120,6 +150,7 @@ class Home:
 
     def _end(self) -> None:
         self._ended = True
+        self._posted.clear()  # of a run that crashed, which looks no more
         for key in tuple(self._at_end):
             self._call_at_end(key)
 

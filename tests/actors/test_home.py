@@ -35,6 +35,7 @@ from actors import (
     wait_settled,
     wait_settled_sync,
 )
+from actors._run_ended import post_unless_ended
 
 
 async def answer() -> int:
@@ -154,6 +155,82 @@ def test_the_end_of_a_run_is_told_once_and_to_late_comers_at_once(
     assert not home.alive
     with pytest.raises(HomeGone):
         home.post(told.clear)
+
+
+class Crossings:
+    """Stands between a home and Trio: counts what crosses, and may fail."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.count = 0
+        self.error: BaseException | None = None
+        self._post = post_unless_ended
+        monkeypatch.setattr("actors._home.post_unless_ended", self)
+
+    def __call__(self, *args: Any, **options: Any) -> bool:
+        self.count += 1
+        if self.error is not None:
+            raise self.error
+        return self._post(*args, **options)
+
+
+def test_what_is_posted_before_the_run_looks_crosses_together_and_in_order(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen: list[int] = []
+    held, done = threading.Event(), threading.Event()
+    with Elsewhere() as home:
+        home.post(held.wait)
+        crossings = Crossings(monkeypatch)
+        for number in range(100):
+            home.post(seen.append, number)
+        held.set()
+        home.post(done.set)
+        assert done.wait(10)
+    assert seen == [*range(100)]
+    assert crossings.count in (1, 2)  # the last one may have come after the look
+
+
+def test_what_a_posted_function_posts_comes_behind_what_others_have_posted() -> None:
+    seen: list[str] = []
+    done = threading.Event()
+    with Elsewhere() as home:
+
+        def first() -> None:
+            home.token.run_sync_soon(seen.append, "another's")
+            home.post(seen.append, "posted by the first")
+            home.post(done.set)
+            seen.append("first")
+
+        held = threading.Event()
+        home.post(held.wait)
+        home.post(first)
+        home.post(seen.append, "second")
+        held.set()
+        assert done.wait(10)
+    assert seen == ["first", "second", "another's", "posted by the first"]
+
+
+def test_ctrl_c_while_something_crosses_does_not_keep_others_from_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    done = threading.Event()
+    with Elsewhere() as home:
+        crossings = Crossings(monkeypatch)
+        crossings.error = KeyboardInterrupt()
+        with pytest.raises(KeyboardInterrupt):
+            home.post(lambda: None)
+        crossings.error = None
+        home.post(done.set)
+        assert done.wait(10)
+
+
+def test_each_who_posts_to_a_run_that_has_crashed_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    with Elsewhere() as home:
+        monkeypatch.setattr("actors._home.post_unless_ended", lambda *args, **options: False)
+        for _ in range(2):
+            with pytest.raises(HomeGone):
+                home.post(print)
+        monkeypatch.undo()
 
 
 def test_whoever_waits_for_a_forgotten_call_is_told_when_the_run_ends() -> None:
