@@ -44,7 +44,7 @@ LIMITS = [
     Subject("h11 on a trio socket", "h11_trio"),
     BARE,
 ]
-IN_MANY = {"nanobot_trio", "nanobot_asyncio", "our_transport"}
+IN_MANY = {"nanobot_trio", "nanobot_asyncio", "nanobot_trio_gc", "our_transport"}
 """Who is measured past `SLOW_AT`."""
 IN_SHORT = {"httpx_default", "our_transport", "bare_socket"}
 """The limits that the short mode has time for."""

@@ -25,12 +25,12 @@ from tests.sdk.bots import make_bot
 TURNS = 20
 DELTAS = 500
 ALLOWED = {
-    "one session": 1_340,
+    "one session": 1_290,
     "a session of a hundred turns": 1_340,
-    "twenty sessions": 1_080,
-    "a turn with a tool call": 2_300,
-    "an event under trio": 26,
-    "an event under asyncio": 28,
+    "twenty sessions": 970,
+    "a turn with a tool call": 2_150,
+    "an event under trio": 21,
+    "an event under asyncio": 23,
 }
 """Python functions that are called or resumed in a turn, or for an event of a stream, in all threads, ours and Trio's; with a
 tenth to spare under CPython 3.11, whose comprehensions are functions, too."""
