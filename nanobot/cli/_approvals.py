@@ -13,10 +13,11 @@ import msgspec
 from rich.table import Table
 from rich.text import Text
 
-from ._console import print_rows, to_stdout
+from ._console import to_stdout
 from ._failure import Failure
 from ._fold import elapsed, one_line, summary_of_call, without_controls
 from ._instance import Instance, instance_options
+from ._print_rows import print_rows
 
 if TYPE_CHECKING:
     from nanobot import PendingApproval

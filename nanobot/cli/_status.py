@@ -14,8 +14,9 @@ from nanobot._version import __version__
 
 from ._check import Check
 from ._check import check as make_check
-from ._console import print_rows, shown_path, to_stdout
+from ._console import shown_path, to_stdout
 from ._instance import Instance, instance_options, model_options
+from ._print_rows import print_rows
 from ._readiness import Readiness, look
 
 __all__ = ["print_readiness", "status"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import zipfile
 from pathlib import Path
 from typing import BinaryIO, Final, Literal, TypeAlias
 
@@ -29,6 +28,9 @@ def document_kind(first: bytes, file: BinaryIO) -> DocumentKind | None:
         return "pdf"
     if not first.startswith(b"PK\x03\x04"):
         return None
+    # deferred: nearly no file that is read is an archive
+    import zipfile
+
     try:
         with zipfile.ZipFile(file) as archive:
             names = set(archive.namelist())

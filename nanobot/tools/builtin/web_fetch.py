@@ -15,7 +15,6 @@ from .._file_type import FIRST_BYTES, binary_type, image_type
 from .._network import Fetched, Network
 from .._threads import in_tool_thread
 from .._tool import tool
-from ._page_text import page_text
 from ._untrusted import untrusted
 
 __all__ = ["WebFetch"]
@@ -115,6 +114,9 @@ def _extracted(fetched: Fetched, mode: ExtractMode) -> tuple[str, str]:
 
 
 def _from_html(html: str, url: str, mode: ExtractMode) -> tuple[str, str]:
+    # deferred: a parser of HTML with all names of characters takes a fifth of the time of all tools to import
+    from ._page_text import page_text
+
     try:
         # deferred: it needs lxml and 0.5 s, and is an extra
         import trafilatura
