@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from nanobot.messages import Message, ToolSpec
 
@@ -12,6 +12,26 @@ __all__ = ["EncodedOnce"]
 _Image = TypeVar("_Image")
 _Encoded = TypeVar("_Encoded")
 _Tools = TypeVar("_Tools")
+
+
+class Sought(Generic[_Encoded]):
+    """The messages of one request: what each was encoded into, and those that will have to be.
+
+    Attributes:
+      found: In order, with room for those that are missing.
+      missing: Each with its place. Among them are all that may refer to images.
+    """
+
+    __slots__ = ("found", "missing")
+
+    def __init__(self, found: list[Any], missing: list[tuple[int, Message]]) -> None:
+        self.found: list[Any] = found
+        self.missing = missing
+
+    @property
+    def fresh(self) -> list[Message]:
+        """The messages that are missing."""
+        return [message for _, message in self.missing]
 
 
 class EncodedOnce(Generic[_Image, _Encoded, _Tools]):
@@ -38,16 +58,21 @@ class EncodedOnce(Generic[_Image, _Encoded, _Tools]):
         self._tools = tools
         self._last_tools: tuple[tuple[ToolSpec, ...], _Tools] | None = None
 
-    def fresh(self, messages: Sequence[Message]) -> list[Message]:
-        """Those that will have to be encoded, among them all that may refer to images."""
-        return [message for message in messages if self._format not in message.__dict__]
+    def look(self, messages: Sequence[Message]) -> Sought[_Encoded]:
+        """Find what the messages of a request were encoded into."""
+        format = self._format
+        # One pass over a history that may be thousands of messages long: a turn spends more there than on what is new.
+        found = [message.__dict__.get(format) for message in messages]
+        fresh = [(place, messages[place]) for place, one in enumerate(found) if one is None]
+        return Sought(found, fresh)
 
-    def messages(self, messages: Sequence[Message], images: Mapping[str, _Image]) -> list[_Encoded]:
-        """Encode the messages of a request, with the images that were read for the `fresh` ones."""
-        return [
-            message.__dict__.get(self._format) or self._encode(message, images)
-            for message in messages
-        ]
+    def messages(
+        self, sought: Sought[_Encoded], images: Mapping[str, _Image]
+    ) -> Sequence[_Encoded]:
+        """Encode what was not found, with the images that were read for it; the whole request in order."""
+        for place, message in sought.missing:
+            sought.found[place] = self._encode(message, images)
+        return sought.found
 
     def tools(self, tools: Sequence[ToolSpec]) -> _Tools:
         """Encode the tools of a request."""

@@ -146,7 +146,7 @@ def encode_tools(tools: Sequence[ToolSpec]) -> bytes:
 
 def encode_body(
     request: ModelRequest,
-    messages: Iterable[EncodedMessage],
+    messages: Sequence[EncodedMessage],
     tools: bytes,
     *,
     quirks: frozenset[str] = frozenset(),
@@ -313,8 +313,10 @@ def _result(call_id: str, content: str) -> dict[str, Any]:
     return {"role": "tool", "tool_call_id": call_id, "content": content}
 
 
-def _in_order(messages: Iterable[EncodedMessage]) -> list[bytes]:
+def _in_order(messages: Sequence[EncodedMessage]) -> list[bytes]:
     """Return the pieces with every `after_results` moved behind the run of results that it belongs to."""
+    if not any([message.after_results for message in messages]):  # noqa: C419 - thrice as fast; and nearly always so
+        return [message.body for message in messages]
     ordered: list[bytes] = []
     waiting: list[bytes] = []
     for message in messages:

@@ -63,10 +63,11 @@ class OpenAIChatProvider:
         """
         endpoint = self._endpoint
         quirks = endpoint.quirks
-        images = await read_images(self._encoded.fresh(request.messages))
+        sought = self._encoded.look(request.messages)
+        images = await read_images(sought.fresh)
         body = encode_body(
             request,
-            self._encoded.messages(request.messages, images),
+            self._encoded.messages(sought, images),
             self._encoded.tools(request.tools),
             quirks=quirks,
             extra_body=endpoint.extra_body,

@@ -59,10 +59,11 @@ class OpenAIResponsesProvider:
         Cancellation closes the connection before it propagates.
         """
         endpoint = self._endpoint
-        images = await read_images(self._encoded.fresh(request.messages))
+        sought = self._encoded.look(request.messages)
+        images = await read_images(sought.fresh)
         body = encode_body(
             request,
-            self._encoded.messages(request.messages, images),
+            self._encoded.messages(sought, images),
             self._encoded.tools(request.tools),
             extra_body=endpoint.extra_body,
         )
