@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from nanobot.messages import Message
 from nanobot.providers import Provider
@@ -27,8 +28,7 @@ __all__ = ["TurnParts"]
 _LIMITS: Final = Limits()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TurnParts:
+class TurnParts(Struct, frozen=True, kw_only=True, eq=False):
     """All that one turn is made of; whoever runs the turn brings it.
 
     Attributes:

@@ -6,12 +6,12 @@ import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import count, islice
 from typing import Any
 
 import trio
+from msgspec import Struct
 
 from nanobot.errors import StoreError, UsageError
 from nanobot.messages import Message
@@ -35,23 +35,19 @@ if hasattr(os, "register_at_fork"):
     )
 
 
-@dataclass(slots=True)
-class _Session:
+class _Session(Struct, eq=False):
     epoch: int
     created_at: datetime
     updated_at: datetime
     version: int = 0
-    messages: list[Message] = field(default_factory=list)
-    metadata: dict[str, Any] = field(
-        default_factory=dict
-    )  # replaced when it changes, never changed
+    messages: list[Message] = []
+    metadata: dict[str, Any] = {}  # replaced when it changes, never changed
     compaction: Compaction | None = None
     preview: str = ""
-    slips: dict[str, bytes] = field(default_factory=dict)  # as the metadata
+    slips: dict[str, bytes] = {}  # as the metadata
 
 
-@dataclass(slots=True)
-class _Tenancy:
+class _Tenancy(Struct, eq=False):
     """A lease that was given: to whom, and for which life of the session."""
 
     lease: Lease

@@ -6,9 +6,10 @@ import secrets
 import sqlite3
 import time
 from collections.abc import Callable, Sequence, Set
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, Generic, TypeVar
+
+from msgspec import Struct
 
 from ._rows import key_from_row
 from ._sqlite_errors import closed_error
@@ -61,8 +62,7 @@ class LeaseRequest(Request[T], Generic[T]):
         self.since = time.monotonic()
 
 
-@dataclass(slots=True)
-class _Watched:
+class _Watched(Struct, eq=False):
     beat: int
     last_look: float
     silent_s: float = 0.0

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from ._lease import Lease
 from ._turnstile import Turnstiles, Waiter
@@ -11,8 +12,7 @@ from ._turnstile import Turnstiles, Waiter
 __all__ = ["Tenancies"]
 
 
-@dataclass(frozen=True, slots=True)
-class _Tenancy:
+class _Tenancy(Struct, frozen=True, eq=False):
     lease: Lease
     waiter: Waiter
 

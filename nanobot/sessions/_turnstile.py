@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from dataclasses import dataclass
 
 import trio
+from msgspec import Struct
 
 __all__ = ["Turnstiles", "Waiter"]
 
@@ -48,8 +48,7 @@ class Waiter:
                 pass  # the run ended just now; the next who comes finds the session without an owner
 
 
-@dataclass(slots=True)
-class _Gate:
+class _Gate(Struct, eq=False):
     """Exists only while somebody owns the session."""
 
     owner: Waiter
