@@ -36,10 +36,13 @@ class _AsyncioNotify:
 
     def _arrive(self) -> None:
         self._crossing = False
-        if self._future is not None and not self._future.done():
-            self._future.set_result(None)
-        else:
-            self._pending = True
+        if self._future is not None:
+            try:
+                self._future.set_result(None)
+                return
+            except asyncio.InvalidStateError:
+                pass  # cancelled; to ask before would not help: the handler of Ctrl-C cancels between any two lines
+        self._pending = True
 
     async def notified(self) -> None:
         if self._pending:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import trio
 
@@ -48,7 +48,7 @@ class _WakeUps(trio.abc.Instrument):
         waiting, self.waiting = self.waiting, {}
         for loop, arrivals in waiting.items():
             try:
-                _cross(loop, _call_all, arrivals)
+                _cross(loop, _call_all, loop, arrivals)
             except Exception:  # noqa: BLE001 - a stranger's loop; Trio would call this instrument never again
                 _log.exception("an event loop cannot be woken: %r", loop)
 
@@ -63,6 +63,13 @@ def _cross(loop: asyncio.AbstractEventLoop, function: Callable[..., None], *args
         pass  # the loop is closed, and whoever waited there is gone with it
 
 
-def _call_all(functions: list[Callable[[], None]]) -> None:
-    for function in functions:
-        function()
+def _call_all(loop: asyncio.AbstractEventLoop, functions: Sequence[Callable[[], None]]) -> None:
+    for place, function in enumerate(functions):
+        try:
+            function()
+        except (
+            BaseException
+        ):  # its own matter, and the loop's; the others' waiters would wait for ever
+            if rest := functions[place + 1 :]:
+                loop.call_soon(_call_all, loop, rest)
+            raise

@@ -14,7 +14,8 @@ import trio
 import trio.testing
 
 from actors import current_home
-from actors._wake_ups import wake_in
+from actors._host_asyncio import _AsyncioNotify
+from actors._wake_ups import _call_all, wake_in
 
 Ts = TypeVarTuple("Ts")
 
@@ -143,3 +144,50 @@ def test_a_closed_loop_and_one_that_fails_keep_nobody_elses_wake_ups_back(
     assert [record.exc_info[1] for record in caplog.records if record.exc_info] == [
         failing.failure
     ] * 2
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError, SystemExit])
+def test_a_wake_up_that_fails_keeps_those_it_crossed_with_from_nothing(
+    error: type[BaseException],
+) -> None:
+    arrived: list[str] = []
+    told: list[object] = []
+
+    def fail() -> None:
+        raise error
+
+    loop = asyncio.new_event_loop()
+    loop.set_exception_handler(lambda _loop, context: told.append(context.get("exception")))
+    functions: list[Callable[[], None]]
+    functions = [partial(arrived.append, "before"), fail, fail, partial(arrived.append, "after")]
+    loop.call_soon(_call_all, loop, functions)
+    failures = 0
+    for _ in range(3):
+        try:
+            loop.run_until_complete(asyncio.sleep(0))
+        except SystemExit:
+            failures += 1
+    loop.close()
+    assert arrived == ["before", "after"]
+    assert failures + len(told) == 2
+
+
+class CancelledBetweenTwoLines(asyncio.Future[None]):
+    """Was not done when somebody asked, and is cancelled right behind, as the handler of Ctrl-C does it."""
+
+    def done(self) -> bool:
+        self.cancel()
+        return False
+
+
+def test_a_waiter_that_ctrl_c_cancels_while_it_is_woken_fails_nobody() -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        notify = _AsyncioNotify(loop)
+        notify._future = CancelledBetweenTwoLines(loop=loop)
+        assert notify._future.done() is False
+        notify._arrive()
+        notify._future = None
+        await asyncio.wait_for(notify.notified(), 10)  # nor is the wake-up lost
+
+    asyncio.run(main())
