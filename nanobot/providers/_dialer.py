@@ -92,12 +92,12 @@ async def _connected(place: _Place) -> socket.socket:
     sock = socket.socket(place.family, socket.SOCK_STREAM)
     try:
         sock.setblocking(False)
-        try:
+        with contextlib.suppress(BlockingIOError):  # which says that it is under way
             sock.connect(place.address)
-        except BlockingIOError:
-            await trio.lowlevel.wait_writable(sock)
-            if number := sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
-                raise OSError(number, os.strerror(number)) from None
+            return sock
+        await trio.lowlevel.wait_writable(sock)
+        if number := sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+            raise OSError(number, os.strerror(number))
     except BaseException:
         sock.close()
         raise

@@ -63,7 +63,7 @@ async def listening(address: str = "127.0.0.1", port: int = 0) -> AsyncIterator[
     (listener,) = await trio.open_tcp_listeners(port, host=address)
     async with listener:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(trio.serve_listeners, _hold, [listener])
+            await nursery.start(trio.serve_listeners, _hold, [listener])
             yield int(listener.socket.getsockname()[1])
             nursery.cancel_scope.cancel()
 
