@@ -8,7 +8,7 @@ import sys
 import time
 from contextlib import ExitStack
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO, cast
 
 import trio
 from prompt_toolkit.patch_stdout import StdoutProxy
@@ -61,16 +61,18 @@ def chat(instance: Instance, session_key: str, *, markdown: bool) -> int:
 async def _talk(bot: Nanobot, instance: Instance, session_key: str, markdown: bool) -> int:
     with ExitStack() as stack:
         rich_terminal = not Console().is_dumb_terminal and sys.stdout.isatty()
-        out = sys.stdout
-        if rich_terminal:
-            # Prints above the editor, from any thread, while the editor is open.
-            out = stack.enter_context(StdoutProxy(sleep_between_writes=_STDOUT_EVERY_S, raw=True))
         console = Console(
-            file=out, highlight=False, emoji=False, force_terminal=rich_terminal or None
+            file=sys.stdout, highlight=False, emoji=False, force_terminal=rich_terminal or None
         )
         conversation = Conversation(bot, instance, session_key, Screen(console), markdown)
         signals = stack.enter_context(trio.open_signal_receiver(signal.SIGINT))
         async with bot, trio.open_nursery() as nursery:
+            await conversation.greet()
+            if rich_terminal:
+                # Prints above the editor, from any thread, while the editor is open. Not the greeting: its thread might write
+                # that over the editor's first line, which was not there when it looked.
+                proxy = StdoutProxy(sleep_between_writes=_STDOUT_EVERY_S, raw=True)
+                console.file = cast(TextIO, stack.enter_context(proxy))
             keyboard = conversation.keyboard(rich_terminal)
             nursery.start_soon(conversation.stop_at_signals, signals)
             nursery.start_soon(conversation.run_turns)
@@ -142,7 +144,6 @@ class Conversation:
 
     async def listen(self, keyboard: Keyboard) -> int:
         """Take lines until the user leaves; returns the exit code."""
-        await self._greet()
         commands = ChatCommands(self)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._stop_keyboard, keyboard, nursery.cancel_scope)
@@ -212,7 +213,8 @@ class Conversation:
         """A key for a new session, told apart by the moment."""
         return f"cli:{datetime.now().astimezone():%Y-%m-%d-%H%M%S}"
 
-    async def _greet(self) -> None:
+    async def greet(self) -> None:
+        """Say with whom one talks, and in which session."""
         stored = await trio.to_thread.run_sync(self.bot.sessions.get, self.session_key)
         known = f"{len(stored.messages)} messages so far" if stored else "new session"
         self.screen.show(
