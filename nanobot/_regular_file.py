@@ -8,7 +8,7 @@ import stat
 from io import FileIO
 from typing import Final, TypeAlias
 
-__all__ = ["NotAFile", "file_status", "is_new_file", "open_regular", "read_regular"]
+__all__ = ["NotAFile", "file_status", "is_new_file", "open_regular", "read_regular", "read_up_to"]
 
 FilePath: TypeAlias = str | os.PathLike[str]
 
@@ -94,8 +94,13 @@ def read_regular(path: FilePath, limit: int | None = None) -> bytes:
     with open_regular(path) as file:
         if limit is None:
             return file.readall() or b""
-        pieces: list[bytes] = []
-        while limit > 0 and (piece := file.read(limit)):
-            pieces.append(piece)
-            limit -= len(piece)
-        return b"".join(pieces)
+        return read_up_to(file, limit)
+
+
+def read_up_to(file: FileIO, limit: int) -> bytes:
+    """Read the next `limit` bytes, or what there is; one unbuffered read may bring less."""
+    pieces: list[bytes] = []
+    while limit > 0 and (piece := file.read(limit)):
+        pieces.append(piece)
+        limit -= len(piece)
+    return b"".join(pieces)

@@ -12,7 +12,7 @@ from typing import Final, Generic, TypeVar
 import trio
 from msgspec import Struct
 
-from nanobot._regular_file import file_status, open_regular
+from nanobot._regular_file import file_status, open_regular, read_up_to
 from nanobot.memory import RECENT_BYTES, HistoryEntry, entries_in
 from nanobot.messages import without_surrogates
 
@@ -219,7 +219,7 @@ class WorkspaceFiles:
                 size = os.fstat(file.fileno()).st_size
                 if from_end and size > limit:
                     file.seek(size - limit)
-                return _read_up_to(file.read, limit), size
+                return read_up_to(file, limit), size
         except OSError as error:
             raise _Unread(error.strerror or "it cannot be opened") from error
 
@@ -276,14 +276,6 @@ def _fingerprint(path: str) -> _Fingerprint | None:
         return None
     changed_ns = max(status.st_mtime_ns, status.st_ctime_ns)
     return _Fingerprint(status.st_dev, status.st_ino, status.st_size, changed_ns)
-
-
-def _read_up_to(read: Callable[[int], bytes | None], limit: int) -> bytes:
-    pieces: list[bytes] = []
-    while limit > 0 and (piece := read(limit)):
-        pieces.append(piece)
-        limit -= len(piece)
-    return b"".join(pieces)
 
 
 def _decoded(content: bytes) -> str:
