@@ -40,11 +40,8 @@ async def call_host(
         return await function(*args)
     call = _HostCall(home, host)
     await call.run(context, function, args)
-    try:
-        answer: T = call.result()
-        return answer
-    finally:
-        del call  # an error's traceback refers to this frame, and the call to the error
+    answer: T = call.result()
+    return answer
 
 
 class _HostCall:
@@ -93,13 +90,14 @@ class _HostCall:
             raise HostGone("the caller's loop cancelled its side of the call")
 
     def result(self) -> Any:
-        """The function's value, or raises what it raised."""
-        if self._error is None:
+        """The function's value, or raises what it raised. To be asked for once."""
+        error, self._error = self._error, None
+        if error is None:
             return self._value
         try:
-            raise self._error
+            raise error
         finally:
-            del self  # as in `call_host`
+            del error, self  # its traceback refers to this frame, and to those of the host's side, which know this call
 
     def _finished(self, value: Any, error: BaseException | None) -> None:
         try:

@@ -100,6 +100,7 @@ class _HostCall:
         return await self._function(*self._args)
 
     def _done(self, task: asyncio.Task[Any]) -> None:
+        self._task = None  # an error's traceback refers to `_run`, and so to this
         if task.cancelled():
             self._finished(None, FunctionCancelled())
         else:

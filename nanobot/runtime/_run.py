@@ -118,6 +118,7 @@ class Run:
     def _end_events(self) -> None:
         if self.events is not None:
             self.events.end(self.call.failure)
+            self.events = None  # they hold each other
 
 
 CURRENT_RUN: contextvars.ContextVar[Run | None] = contextvars.ContextVar(

@@ -275,6 +275,8 @@ class TurnMaker:
             try:
                 result = await turn.run()
             finally:
+                # The turn refers to the run: while the run refers to the turn they keep each other, and all that is in both.
+                run.partial = partial(_as_it_stood, turn.result_if_cancelled())
                 await subagents.aclose()  # noqa: ASYNC102 - shielded, and ends with their own shields
                 if isinstance(session, OpenSession):
                     self.idle.note_use(request.session_key)
@@ -596,6 +598,10 @@ def _cancelled_before_turn(tally: Tally) -> RunResult:
         error="The run was cancelled.",
         metadata=tally.to_metadata(),
     )
+
+
+def _as_it_stood(result: RunResult) -> RunResult:
+    return result
 
 
 def _cross(home: Home, host: Host, run: Run, telemetry: Telemetry | None) -> Cross:

@@ -1,4 +1,4 @@
-"""What a bot no longer holds once its runs have ended."""
+"""What a bot no longer holds once its runs have ended, and what the garbage collector has no work with."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import trio
 
-from nanobot import Nanobot
-from nanobot.testing import scripted_server
+from nanobot import Nanobot, tool
+from nanobot.testing import Answer, scripted_server
 from tests.sdk.bots import make_bot
 
 
@@ -42,3 +42,68 @@ async def nothing_is_kept(bot: Nanobot) -> None:
         del payload, payloads
         gc.collect()
         assert [one() for one in kept] == [None] * 3
+
+
+TURNS = 20
+
+
+@tool
+async def broken() -> str:
+    """Does not work."""
+    raise ValueError("broken")
+
+
+async def plain(bot: Nanobot, key: str) -> None:
+    await bot.run("Hello.", session_key=key)
+
+
+async def streamed(bot: Nanobot, key: str) -> None:
+    async for _ in bot.stream("Hello.", session_key=key):
+        pass
+
+
+async def cancelled(bot: Nanobot, key: str) -> None:
+    stream = await bot.run_streamed("Hello.", session_key=key)
+    async for _ in stream.stream_events():
+        break
+    await stream.cancel()
+
+
+KINDS: dict[str, tuple[Callable[[Nanobot, str], Coroutine[Any, Any, None]], list[Any]]] = {
+    "plain": (plain, ["Yes."]),
+    "streamed": (streamed, ["Yes."]),
+    "cancelled": (cancelled, [Answer("Yes.", before_first_delta_s=3600)]),
+    "a tool that fails": (plain, [Answer(tool_calls=[("broken", {})]), "Yes."]),
+    "a subagent": (
+        plain,
+        [Answer(tool_calls=[("spawn", {"task": "Look.", "wait": True})]), "It is there.", "Yes."],
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "run", [asyncio.run, lambda main: trio.run(lambda: main)], ids=["asyncio", "trio"]
+)
+def test_a_turn_leaves_nothing_behind_that_only_the_garbage_collector_would_find(
+    tmp_path: Path, run: Callable[[Coroutine[Any, Any, None]], None], kind: str
+) -> None:
+    turn, script = KINDS[kind]
+    with scripted_server(script * (TURNS + 2)) as server:
+        run(no_cycles(make_bot(tmp_path, server.base_url, tools=[broken]), turn))
+
+
+async def no_cycles(
+    bot: Nanobot, turn: Callable[[Nanobot, str], Coroutine[Any, Any, None]]
+) -> None:
+    async with bot:
+        for _ in range(2):  # what is made once, like a connection, is another matter
+            await turn(bot, "user:1")
+        gc.collect()
+        gc.disable()
+        try:
+            for _ in range(TURNS):
+                await turn(bot, "user:1")
+            assert gc.collect() < TURNS
+        finally:
+            gc.enable()
