@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import trio
 
@@ -35,17 +35,18 @@ async def ask(home: Home, call: Call[T], submit: Callable[[Call[Any]], object]) 
     """
     host = current_host(home)
     notify = host.make_notify()
-    waiter = _Waiter(home, call, notify.notify, host)
+    waiter = _Waiter(home, call, notify, host)
     try:
         waiter.begin(submit)
-        await host.wait_until(waiter.is_over, notify, on_cancel=waiter.cancel)
+        del submit  # it has been called, and thousands may wait
+        await host.wait_until_over(waiter, notify)
     finally:
         waiter.leave()
     try:
         return call.result()
     finally:
         # An error's traceback refers to this frame, and the call to the error.
-        del call, submit, waiter
+        del call, waiter
 
 
 def ask_sync(
@@ -78,12 +79,12 @@ async def wait_settled(
         return
     host = current_host(home)
     notify = host.make_notify()
-    waiter = _Waiter(home, call, notify.notify, host)
+    waiter = _Waiter(home, call, notify, host, on_cancel)
     if not waiter.follow():
         return
     try:
         if on_cancel is not None:
-            await host.wait_until(lambda: call.settled, notify, on_cancel=on_cancel)
+            await host.wait_until_over(waiter, notify)
         else:
             while not call.settled:
                 await notify.notified()
@@ -102,8 +103,8 @@ def wait_settled_sync(
     if call.settled:
         return
     _refuse_to_block(home)
-    waiter = _Waiter(home, call, host.notify)
-    _block(waiter, host, waiter.follow, on_cancel)
+    waiter = _Waiter(home, call, host, on_cancel=on_cancel)
+    _block(waiter, host, waiter.follow)
 
 
 def cancel_soon(home: Home, call: Call[T]) -> None:
@@ -118,46 +119,61 @@ def _see_through_sync(
     home: Home, call: Call[T], submit: Callable[[Call[Any]], object], host: SyncHost
 ) -> None:
     _refuse_to_block(home)
-    waiter = _Waiter(home, call, host.notify)
-    _block(waiter, host, partial(waiter.begin, submit), waiter.cancel)
+    waiter = _Waiter(home, call, host)
+    _block(waiter, host, partial(waiter.begin, submit))
 
 
-def _block(
-    waiter: _Waiter[T],
-    host: SyncHost,
-    start: Callable[[], object],
-    on_cancel: Callable[[], object],
-) -> None:
+def _block(waiter: _Waiter[T], host: SyncHost, start: Callable[[], object]) -> None:
     try:
         start()
-        host.wait_until(waiter.is_over, on_cancel=on_cancel)
+        host.wait_until(waiter.is_over, on_cancel=waiter.cancel)
     except BaseException:
         # Not over: a second Ctrl-C, after which the host is gone; or the first, before the wait had begun.
         if not waiter.is_over():
-            on_cancel()
+            waiter.cancel()
             if not host.gone and waiter.follow():
-                host.wait_until(waiter.is_over, on_cancel=on_cancel)
+                host.wait_until(waiter.is_over, on_cancel=waiter.cancel)
         raise
     finally:
         waiter.leave()
 
 
+class _Wakeable(Protocol):
+    def notify(self) -> None: ...
+
+
 class _Waiter(Generic[T]):
     """Somebody who waits for a call: woken when it settles or its home ends, and missed if their own loop is closed.
 
-    `begin` or `follow`, then `leave`, are called by who waits; everything else happens in the home.
+    `begin` or `follow`, then `leave`, are called by who waits, and so are `is_over` and `cancel`; everything else happens in the
+    home.
     """
 
-    __slots__ = ("_call", "_home", "_host", "_is_asker", "_is_here", "_notify", "_watch")
+    __slots__ = (
+        "_call",
+        "_home",
+        "_host",
+        "_is_asker",
+        "_is_here",
+        "_notify",
+        "_on_cancel",
+        "_watch",
+    )
 
     keeps_run = False
 
     def __init__(
-        self, home: Home, call: Call[T], notify: Callable[[], None], host: Host | None = None
+        self,
+        home: Home,
+        call: Call[T],
+        notify: _Wakeable,
+        host: Host | None = None,
+        on_cancel: Callable[[], object] | None = None,
     ) -> None:
         self._home = home
         self._call = call
         self._notify = notify
+        self._on_cancel = on_cancel
         self._host = (
             host  # None for a thread without a loop, which does not go away under its own wait
         )
@@ -194,8 +210,11 @@ class _Waiter(Generic[T]):
         return self._call.settled
 
     def cancel(self) -> None:
-        """Have the call end soon."""
-        cancel_soon(self._home, self._call)
+        """Have the call end soon, or do what is to be done in place of that."""
+        if self._on_cancel is None:
+            cancel_soon(self._home, self._call)
+        else:
+            self._on_cancel()
 
     def leave(self) -> None:
         """Wait no more."""
@@ -243,11 +262,11 @@ class _Waiter(Generic[T]):
             self._home.forget(self)
             if self._watch is not None:
                 self._watch.discard(self)
-        self._notify()
+        self._notify.notify()
 
     def _home_gone(self) -> None:
         self._call._home_gone()
-        self._notify()  # also if the call was posted too late to know this waiter
+        self._notify.notify()  # also if the call was posted too late to know this waiter
 
 
 def _refuse_to_block(home: Home) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextvars
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from types import TracebackType
 from typing import Any, Generic, Literal, TypeVar
 
@@ -34,7 +34,7 @@ class Call(Generic[T]):
         awaits `run()`.
       context: The caller's contextvars. A copy is taken if none is given.
 
-    `body` and `context` are dropped when the call settles.
+    `body` and `context` are dropped when the call begins to run, or settles.
 
     Attributes:
       state: How far it is.
@@ -136,7 +136,7 @@ class Call(Generic[T]):
         self.state = "running"
         try:
             with self._scope:
-                value = await within(self.context.copy(), self.body)
+                value = await self._begin()
                 self.settle(value)
             self.fail(CallCancelled("cancelled"))  # only if the scope caught its own cancellation
         except trio.Cancelled:
@@ -150,6 +150,11 @@ class Call(Generic[T]):
         finally:
             del self  # an error's traceback refers to this frame, and the call to the error
 
+    def _begin(self) -> Awaitable[T]:
+        context, body = self.context.copy(), self.body
+        del self.context, self.body
+        return within(context, body)
+
     def _fail_with(self, raised: BaseException) -> None:
         cancelled, error = split_cancelled(raised)
         self.fail(error or Stopped(STOPPED))
@@ -161,11 +166,12 @@ class Call(Generic[T]):
         self.fail(HomeGone("the Trio run in which the engine lived has ended"))
 
     def _finish(self) -> None:
-        self.state = "settled"
-        self.settled = True
         # The context usually holds whatever made this call, and the body its owner: without these two the cycle is gone
         # and memory comes back at once instead of at the next full collection.
-        del self.body, self.context
+        if self.state == "waiting":
+            del self.body, self.context
+        self.state = "settled"
+        self.settled = True
         callbacks, self._callbacks = self._callbacks, []
         for callback in callbacks:
             _guarded(callback)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextvars
 import logging
 from collections.abc import Awaitable, Callable, Iterator
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 import trio
 
@@ -22,6 +22,8 @@ Behavior = Callable[[K, Mailbox[M]], Awaitable[None]]
 Undelivered = Callable[[M, BaseException], None]
 
 _log = logging.getLogger("actors.directory")
+
+_NO_FAILURES: Final = RestartHistory()
 
 
 class Directory(Generic[K, M]):
@@ -102,8 +104,8 @@ class Directory(Generic[K, M]):
 
     @trio.lowlevel.enable_ki_protection  # Ctrl-C belongs to the main task, not to whoever runs when it strikes
     async def _live(self, key: K, mailbox: Mailbox[M]) -> None:
-        history = RestartHistory()
-        reason: BaseException = MailboxClosed("the actor was cancelled")
+        history = _NO_FAILURES
+        reason: BaseException | None = None
         try:
             while True:
                 try:
@@ -127,7 +129,7 @@ class Directory(Generic[K, M]):
             if not self._mailboxes:
                 self._clock.look()
             for message in mailbox.close():
-                self._return(message, reason)
+                self._return(message, reason or MailboxClosed("the actor was cancelled"))
             del reason  # its traceback refers to this frame
 
     def _return(self, message: M, reason: BaseException) -> None:

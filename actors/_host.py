@@ -6,7 +6,7 @@ import contextvars
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
-__all__ = ["AsyncHost", "Finished", "FunctionCancelled", "Host", "Notify"]
+__all__ = ["AsyncHost", "Awaited", "Finished", "FunctionCancelled", "Host", "Notify"]
 
 Finished = Callable[[Any, BaseException | None], None]
 """Told the value or the error of a host call, in the host's thread; `FunctionCancelled` for one that was cancelled there."""
@@ -55,6 +55,18 @@ class Host(Protocol):
         ...
 
 
+class Awaited(Protocol):
+    """Work elsewhere that a caller waits for."""
+
+    def is_over(self) -> bool:
+        """Whether there is nothing to wait for."""
+        ...
+
+    def cancel(self) -> object:
+        """Have it end soon."""
+        ...
+
+
 class AsyncHost(Host, Protocol):
     """A host whose callers can await."""
 
@@ -66,10 +78,9 @@ class AsyncHost(Host, Protocol):
         """Let the other tasks of the host run, and be cancelled if that was asked for."""
         ...
 
-    async def wait_until(
-        self, done: Callable[[], bool], notify: Notify, *, on_cancel: Callable[[], object]
-    ) -> None:
-        """Wait until `done()`. If the caller is cancelled: call `on_cancel`, still wait until `done()`, then let the
-        cancellation go on. So whoever awaits never leaves before the work has ended, and never loses a cancellation.
+    async def wait_until_over(self, work: Awaited, notify: Notify) -> None:
+        """Wait until the work is over; `notify` says when to look. If the caller is cancelled: cancel the work, still wait
+        until it is over, then let the cancellation go on. So whoever awaits never leaves before the work has ended, and never
+        loses a cancellation.
         """
         ...

@@ -10,7 +10,7 @@ from typing import Any
 import trio
 
 from ._errors import HostGone
-from ._host import Finished, FunctionCancelled, Notify
+from ._host import Awaited, Finished, FunctionCancelled, Notify
 from ._wake_ups import wake_in
 
 __all__ = ["AsyncioHost"]
@@ -131,22 +131,20 @@ class AsyncioHost:
     async def checkpoint(self) -> None:
         await asyncio.sleep(0)
 
-    async def wait_until(
-        self, done: Callable[[], bool], notify: Notify, *, on_cancel: Callable[[], object]
-    ) -> None:
+    async def wait_until_over(self, work: Awaited, notify: Notify) -> None:
         try:
-            while not done():
+            while not work.is_over():
                 await notify.notified()
         except asyncio.CancelledError:
-            on_cancel()
-            while not done():
+            work.cancel()
+            while not work.is_over():
                 try:
                     await notify.notified()  # noqa: ASYNC102 - asyncio has no shield that waits; this loop is one
                 except asyncio.CancelledError:  # noqa: ASYNC103, ASYNC104 - the outer one is raised in its place
                     pass  # asked twice; the first one is raised below, as soon as the work has ended
             raise
         except BaseException:  # the coroutine is being closed: there is no waiting any more
-            on_cancel()
+            work.cancel()
             raise
 
     def start(

@@ -10,7 +10,7 @@ import trio
 
 from ._cancelled import split_cancelled
 from ._errors import HostGone
-from ._host import Finished, FunctionCancelled, Notify
+from ._host import Awaited, Finished, FunctionCancelled, Notify
 from ._notify import TrioNotify
 from ._run_ended import post_unless_ended, run_ended
 
@@ -55,19 +55,17 @@ class TrioHost:
     async def checkpoint(self) -> None:
         await trio.lowlevel.checkpoint()
 
-    async def wait_until(
-        self, done: Callable[[], bool], notify: Notify, *, on_cancel: Callable[[], object]
-    ) -> None:
+    async def wait_until_over(self, work: Awaited, notify: Notify) -> None:
         try:
-            while not done():
+            while not work.is_over():
                 await notify.notified()
         except GeneratorExit:  # the coroutine is being closed: there is no waiting any more
-            on_cancel()
+            work.cancel()
             raise
         except BaseException:  # Cancelled, or a KeyboardInterrupt that struck here
-            on_cancel()
+            work.cancel()
             with trio.CancelScope(shield=True):
-                while not done():
+                while not work.is_over():
                     await notify.notified()
             raise
 

@@ -32,7 +32,7 @@ class Hold:
 
     def __init__(self, lock: ReadWriteLock, exclusive: bool, on_grant: Listener) -> None:
         self._lock = lock
-        self._on_grant = on_grant
+        self._on_grant: Listener | None = on_grant
         self._owners = 1
         self.granted = False
         self.exclusive = exclusive
@@ -128,9 +128,10 @@ class ReadWriteLock:
         for hold in granted:
             hold.granted = True
         for hold in granted:
-            if hold.released:
+            listener, hold._on_grant = hold._on_grant, None
+            if hold.released or listener is None:
                 continue  # by a listener that was told before it
             try:
-                hold._on_grant()
+                listener()
             except Exception:  # noqa: BLE001 - one deaf listener may not keep the others out
-                _log.exception("a listener of a granted hold failed: %r", hold._on_grant)
+                _log.exception("a listener of a granted hold failed: %r", listener)

@@ -24,27 +24,28 @@ def within(
     Raises:
       RuntimeError: `context` is in use, be it that this task was started in it. Otherwise what the function raises.
     """
-    run = context.run
-    coroutine: Coroutine[Any, Any, T] = run(function)
-    step: Callable[..., Any] = coroutine.send
+    coroutine: Coroutine[Any, Any, T] = context.run(function)
+    del function
     sent: Any = None
+    raised: BaseException | None = None
     try:
         while True:
             try:
-                wish = run(step, sent)
+                if raised is None:
+                    wish = context.run(coroutine.send, sent)
+                else:
+                    wish = context.run(coroutine.throw, raised)
             except StopIteration as end:
                 value: T = end.value
                 return value
             finally:
-                sent = None  # an error's traceback refers to this frame
+                sent = raised = None  # an error's traceback refers to this frame
             try:
                 sent = yield wish
-                step = coroutine.send
             except GeneratorExit:  # who awaits this is closed, not resumed
-                run(coroutine.close)
+                context.run(coroutine.close)
                 raise
             except BaseException as error:  # noqa: BLE001, ASYNC103 - it belongs to the coroutine
-                sent = error
-                step = coroutine.throw
+                raised = error
     finally:
-        del coroutine, step, function
+        del coroutine

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
+
+from msgspec import Struct
 
 from nanobot.messages import Usage
 
@@ -12,8 +13,7 @@ __all__ = ["Attempt", "Outcome"]
 Outcome: TypeAlias = Literal["answered", "failed", "cancelled"]
 
 
-@dataclass(slots=True)
-class Attempt:
+class Attempt(Struct, gc=False):
     """One request as it went to one service. A request that is sent again, or to another model, is another attempt.
 
     Attributes:

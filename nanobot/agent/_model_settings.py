@@ -13,7 +13,7 @@ from nanobot.providers import ModelRequest, OutputFormat, RequestWatch
 __all__ = ["ModelSettings"]
 
 
-class ModelSettings(Struct, frozen=True, kw_only=True):
+class ModelSettings(Struct, frozen=True, kw_only=True, gc=False):
     """The model's id as its vendor knows it, and what every request of a turn asks for.
 
     `max_tokens` bounds one completion. None leaves a setting to the service. `extra_body` goes into each request as

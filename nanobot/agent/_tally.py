@@ -48,6 +48,7 @@ class Tally:
     """
 
     __slots__ = (
+        "_asked",
         "_current",
         "_estimate",
         "_inside",
@@ -72,7 +73,8 @@ class Tally:
         self._started: float | None = None
         self._iteration: int | None = None
         self._request: ModelRequest | None = None  # that has no attempt yet
-        self._current: tuple[Attempt, ModelRequest] | None = None  # that has not ended
+        self._current: Attempt | None = None  # that has not ended
+        self._asked: ModelRequest | None = None  # by that
         self._inside: dict[Tally, None] = {}  # of subagents at work; insertion-ordered
         self.attempts: list[Attempt] = []
         self.request_count = 0
@@ -154,8 +156,7 @@ class Tally:
 
     def to_ledger(self) -> Ledger:
         """What has ended, to be written down; of subagents that are at work as well."""
-        current = None if self._current is None else self._current[0]
-        ended = [attempt for attempt in self.attempts if attempt is not current]
+        ended = [attempt for attempt in self.attempts if attempt is not self._current]
         subagents, subagent_usage = self.subagents, self.subagent_usage
         for part in [inside.to_ledger() for inside in self._inside]:
             ended += part.attempts
@@ -186,14 +187,14 @@ class Tally:
     def asking(self, provider: str, request: ModelRequest) -> None:
         """An attempt begins; see `RequestWatch`."""
         self._request = None
-        attempt = Attempt(provider, request.model, self._iteration)
-        self._current = (attempt, request)
-        self.attempts.append(attempt)
+        self._current = Attempt(provider, request.model, self._iteration)
+        self._asked = request
+        self.attempts.append(self._current)
 
     def accepted(self) -> None:
         """The service has accepted it; see `RequestWatch`."""
         if self._current is not None:
-            self._current[0].accepted = True
+            self._current.accepted = True
             self.request_count += 1
 
     def failed(self, error: ProviderError, usage: Usage | None) -> None:
@@ -212,8 +213,7 @@ class Tally:
             self.asking(provider, self._request)
             self.accepted()
         if self._current is not None:
-            attempt, _ = self._current
-            self.answered_by = (attempt.provider, attempt.model)
+            self.answered_by = (self._current.provider, self._current.model)
 
     def refused(self, provider: str, error: ProviderError) -> None:
         """There will be no answer. `provider` was asked, if nobody said otherwise."""
@@ -243,9 +243,10 @@ class Tally:
           said: What came of the answer, for an estimate where it did not.
           error: What went wrong.
         """
-        if self._current is None:
+        attempt, request = self._current, self._asked
+        if attempt is None or request is None:
             return
-        (attempt, request), self._current = self._current, None
+        self._current = self._asked = None
         attempt.outcome = outcome
         attempt.error = None if error is None else type(error).__name__
         if not attempt.accepted:

@@ -144,9 +144,9 @@ class ToolRound:
         return tuple(result.message for result in self._batch.results)
 
     @property
-    def succeeded(self) -> list[str]:
+    def succeeded(self) -> tuple[str, ...]:
         """Names of the tools that did what they were asked, in the order of the calls."""
-        return [result.message.name for result in self._batch.results if result.ok]
+        return tuple(result.message.name for result in self._batch.results if result.ok)
 
     @property
     def failed(self) -> list[tuple[str, str]]:

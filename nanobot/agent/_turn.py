@@ -77,7 +77,7 @@ class Turn:
         self._iteration: Iteration | None = None
         self._open: Iteration | None = None  # the iteration whose messages are not kept yet
         self._content = ""
-        self._tools_used = [*parts.open_turn.tools_used] if parts.open_turn is not None else []
+        self._tools_used = () if parts.open_turn is None else tuple(parts.open_turn.tools_used)
         self._persisted = True
         self._store_error = ""
         self._withheld = False
@@ -507,11 +507,9 @@ class Turn:
         kept_open, index = self._state is not None, self._open.index
         if self._open.round is not None:
             used = self._open.round.succeeded
-            self._tools_used += (
-                used
-                if self._parts.answer is None
-                else [name for name in used if name != FINAL_ANSWER]
-            )
+            if self._parts.answer is not None:
+                used = tuple(name for name in used if name != FINAL_ANSWER)
+            self._tools_used += used
         self._open = None
         self._transcript.extend(messages)
         if self._state is not None:
@@ -554,9 +552,7 @@ class Turn:
         """What the journal is to keep of the turn, with what it has cost by now."""
         if self._state is None:
             return None
-        return replace(
-            self._state, spent=self._tally.to_ledger(), tools_used=tuple(self._tools_used)
-        )
+        return replace(self._state, spent=self._tally.to_ledger(), tools_used=self._tools_used)
 
     def _settling(self) -> trio.CancelScope:
         """A scope for what a turn does whatever happens around it, for a while."""

@@ -31,13 +31,13 @@ ToolOutcome: TypeAlias = Literal[
 """What became of a tool call. Every call in a stored history has exactly one result with one of these."""
 
 
-class TextPart(Struct, frozen=True, tag_field="type", tag="text"):
+class TextPart(Struct, frozen=True, gc=False, tag_field="type", tag="text"):
     """Plain text inside a message that has several parts."""
 
     text: str
 
 
-class ImagePart(Struct, frozen=True, tag_field="type", tag="image", omit_defaults=True):
+class ImagePart(Struct, frozen=True, gc=False, tag_field="type", tag="image", omit_defaults=True):
     """An image, by reference: a path on this machine, an http(s) URL or a `data:` URL.
 
     History keeps the reference; bytes are read when a request is encoded.
@@ -47,7 +47,7 @@ class ImagePart(Struct, frozen=True, tag_field="type", tag="image", omit_default
     media_type: str = ""
 
 
-class FilePart(Struct, frozen=True, tag_field="type", tag="file", omit_defaults=True):
+class FilePart(Struct, frozen=True, gc=False, tag_field="type", tag="file", omit_defaults=True):
     """A file that the model is told about by path and may open with a tool."""
 
     path: str
@@ -57,7 +57,7 @@ class FilePart(Struct, frozen=True, tag_field="type", tag="file", omit_defaults=
 Part: TypeAlias = TextPart | ImagePart | FilePart
 
 
-class ToolCall(Struct, frozen=True, omit_defaults=True):
+class ToolCall(Struct, frozen=True, gc=False, omit_defaults=True):
     """The model's request to run a tool.
 
     `arguments` is the JSON text exactly as the model wrote it: it may be invalid, and only the tool layer decides.
@@ -70,7 +70,7 @@ class ToolCall(Struct, frozen=True, omit_defaults=True):
     extra: dict[str, Any] = field(default_factory=dict)
 
 
-class ThinkingBlock(Struct, frozen=True, omit_defaults=True):
+class ThinkingBlock(Struct, frozen=True, gc=False, omit_defaults=True):
     """A vendor's reasoning item that must be sent back as it came (signature, encrypted payload)."""
 
     kind: str
@@ -80,7 +80,12 @@ class ThinkingBlock(Struct, frozen=True, omit_defaults=True):
 
 
 class SystemMessage(
-    Struct, frozen=True, tag_field="role", tag="system", omit_defaults=True, dict=True
+    Struct,
+    frozen=True,
+    tag_field="role",
+    tag="system",
+    omit_defaults=True,
+    dict=True,
 ):
     """Standing instructions. A stored history may contain some; the prompt's own is never stored."""
 
@@ -89,7 +94,14 @@ class SystemMessage(
     metadata: dict[str, Any] = field(default_factory=dict)
 
 
-class UserMessage(Struct, frozen=True, tag_field="role", tag="user", omit_defaults=True, dict=True):
+class UserMessage(
+    Struct,
+    frozen=True,
+    tag_field="role",
+    tag="user",
+    omit_defaults=True,
+    dict=True,
+):
     """What the user said, without anything that was added for the model."""
 
     content: str | tuple[Part, ...]
@@ -99,7 +111,12 @@ class UserMessage(Struct, frozen=True, tag_field="role", tag="user", omit_defaul
 
 
 class AssistantMessage(
-    Struct, frozen=True, tag_field="role", tag="assistant", omit_defaults=True, dict=True
+    Struct,
+    frozen=True,
+    tag_field="role",
+    tag="assistant",
+    omit_defaults=True,
+    dict=True,
 ):
     """What the model said: text, reasoning and the tool calls it asked for.
 
@@ -115,7 +132,14 @@ class AssistantMessage(
     metadata: dict[str, Any] = field(default_factory=dict)
 
 
-class ToolMessage(Struct, frozen=True, tag_field="role", tag="tool", omit_defaults=True, dict=True):
+class ToolMessage(
+    Struct,
+    frozen=True,
+    tag_field="role",
+    tag="tool",
+    omit_defaults=True,
+    dict=True,
+):
     """Our answer to one tool call, joined to it by `tool_call_id`."""
 
     tool_call_id: str

@@ -352,8 +352,8 @@ class OpenSessions:
         return pending or _NOTHING
 
 
-class _Opening:
-    """The block of `OpenSessions.open`. A class, for each turn has one, and a generator would cost as much as the lease."""
+class _Block:
+    """The block in which a session is open. A class, for each turn has one, and a generator would cost as much as the lease."""
 
     __slots__ = ("_ahead", "_key", "_session", "_sessions")
 
@@ -363,7 +363,7 @@ class _Opening:
         self._ahead = ahead
         self._session: OpenSession | None = None
 
-    async def __aenter__(self) -> OpenSession:
+    async def _open(self) -> OpenSession:
         sessions, key = self._sessions, self._key
         view = sessions._views.get(key)
         known = None if view is None else view.position
@@ -403,21 +403,22 @@ class _Opening:
             await session.aclose()  # noqa: ASYNC102 - shielded inside, and bounded
 
 
-class _OpeningIfPossible:
+class _Opening(_Block):
+    """The block of `OpenSessions.open`."""
+
+    __slots__ = ()
+
+    async def __aenter__(self) -> OpenSession:
+        return await self._open()
+
+
+class _OpeningIfPossible(_Block):
     """The block of `OpenSessions.open_if_possible`."""
 
-    __slots__ = ("_key", "_opening", "_sessions")
-
-    def __init__(self, sessions: OpenSessions, key: str, ahead: Ahead | None) -> None:
-        self._sessions = sessions
-        self._key = key
-        self._opening = _Opening(sessions, key, ahead)
+    __slots__ = ()
 
     async def __aenter__(self) -> OpenSession | SessionOutOfReach:
         try:
-            return await self._opening.__aenter__()
+            return await self._open()
         except StoreError as error:
             return SessionOutOfReach(await self._sessions._last_known(self._key), error)
-
-    async def __aexit__(self, *raised: object) -> None:
-        await self._opening.__aexit__(*raised)  # noqa: ASYNC102 - it is shielded inside

@@ -92,7 +92,7 @@ class Run:
         self.host: Run | None = None
         self.events = None if stream is None else RunEvents(stream, self._is_awaited)
         self.parent: Run | None = CURRENT_RUN.get()
-        self.children: set[Run] = set()
+        self.children: dict[Run, None] = {}  # insertion-ordered
         self.hold: Hold | None = None
         self.place: Place | None = None
         self.partial: Callable[[], RunResult[Any]] | None = None

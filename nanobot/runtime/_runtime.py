@@ -292,7 +292,7 @@ class Runtime:
         self._live[run] = None
         run.call.on_settled(partial(Runtime._settled, self, run))
         if parent is not None and parent.hold is not None and nested:
-            parent.children.add(run)
+            parent.children[run] = None
             run.hold = hold = parent.hold.share()
             run.call.on_settled(hold.release)
             if parent.place is not None:
@@ -325,7 +325,7 @@ class Runtime:
     def _settled(self, run: Run) -> None:
         del self._live[run]
         if run.parent is not None:
-            run.parent.children.discard(run)
+            run.parent.children.pop(run, None)
         mailbox = self._mailbox(run.session_key)
         if mailbox is not None:
             mailbox.withdraw(run)  # if it was cancelled while it waited

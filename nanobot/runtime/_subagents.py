@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 from uuid import uuid4
 
 import trio
 from msgspec import Struct
 from msgspec.structs import replace
 
-from actors import CallCancelled, Home, Host, Stopped
+from actors import CallCancelled, Host, Stopped
 from nanobot.agent import AgentHook, AgentHookContext, HookOutcome, HookToolCall, Purse, Tally
 from nanobot.errors import ToolError
 from nanobot.messages import Message, UserMessage
@@ -20,6 +20,9 @@ from nanobot.tools import RunContext, Workspace, bounded
 
 from ._request import RunRequest
 from ._run import Run
+
+if TYPE_CHECKING:
+    from ._runtime import Runtime
 
 __all__ = ["ROOT", "Errand", "Lineage", "Places", "Subagents"]
 
@@ -98,17 +101,15 @@ class Errand(Struct, frozen=True, eq=False):
     Attributes:
       request: What was asked.
       selection: Which model answers, and how.
-      home: Where the engine lives.
+      runtime: What runs it.
       host: Where the caller lives.
-      submit: Posts a run.
       lineage: What it inherits if it is a subagent's.
     """
 
     request: RunRequest
     selection: ModelSelection
-    home: Home
+    runtime: Runtime
     host: Host
-    submit: Callable[[Run], object]
     lineage: Lineage = ROOT
 
 
@@ -200,7 +201,7 @@ class Subagents:
         self._workspace = workspace
         self._max_report_chars = max_report_chars
         self._alive: dict[_Subagent, None] = {}  # insertion-ordered
-        self._arrived: list[_Subagent] = []
+        self._arrived: dict[_Subagent, None] = {}
         self._closed = False
 
     async def spawn(self, task: str, label: str, *, wait: bool) -> str:
@@ -231,7 +232,7 @@ class Subagents:
         """What those found that have ended, as one message each; see `Inbox.take`."""
         messages: list[Message] = []
         while self._arrived:
-            subagent = self._arrived[0]
+            subagent = next(iter(self._arrived))
             report = subagent.report()
             context = RunContext(
                 confined=self._workspace, session_key=self._errand.request.session_key
@@ -244,7 +245,7 @@ class Subagents:
             )
             metadata = {"injected_event": "subagent_result", "subagent_task_id": subagent.id}
             messages.append(UserMessage(shown, metadata=metadata))
-            self._arrived.pop(0)
+            del self._arrived[subagent]
         return messages
 
     async def wait(self) -> None:
@@ -308,7 +309,7 @@ class Subagents:
         if self._purse is not None:
             self._purse.join(tally)
         run.call.on_settled(lambda: self._ended(subagent))
-        subagent.at_once = self._places.start(run, self._errand.submit)
+        subagent.at_once = self._places.start(run, self._errand.runtime.submit)
         return subagent
 
     def _ended(self, subagent: _Subagent) -> None:
@@ -317,7 +318,7 @@ class Subagents:
         if self._purse is not None:
             self._purse.leave(subagent.tally)
         if not (subagent.awaited or self._closed):
-            self._arrived.append(subagent)
+            self._arrived[subagent] = None
         subagent.ended.set()
 
 

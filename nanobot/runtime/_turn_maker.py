@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from contextvars import copy_context
 from datetime import datetime
 from functools import partial
 from typing import Any, Final
@@ -51,7 +52,7 @@ from nanobot.messages import OPENING, Message, UserMessage
 from nanobot.providers import Provider
 from nanobot.providers._select import ModelSelection
 from nanobot.providers._traced import TracedProvider
-from nanobot.sessions import SessionRecord, SessionStore, Unsaved
+from nanobot.sessions import Position, SessionRecord, SessionStore, Unsaved
 from nanobot.telemetry import Telemetry
 from nanobot.tools import Approval, Cross, RunContext, Toolset, Workspace, run_here
 from nanobot.tools._traced import traced
@@ -171,6 +172,29 @@ class TurnMaker:
             without it.
           NothingToResume: There is no turn to go on with.
         """
+        plan = await self._plan(errand, run)
+        async with self._session(errand.request, plan.ahead) as session:
+            begun = await self._begin(plan, errand, run, session)
+            # Thousands of turns may wait for their models at once: each keeps what it still needs.
+            del plan
+            turn, tally = begun.turn, begun.tally
+            run.partial = turn.result_if_cancelled
+            try:
+                result = await turn.run()
+            finally:
+                # The turn refers to the run: while the run refers to the turn they keep each other, and all that is in both.
+                run.partial = partial(_as_it_stood, turn.result_if_cancelled())
+                await begun.subagents.aclose()  # noqa: ASYNC102 - shielded, and ends with their own shields
+                if isinstance(session, OpenSession):
+                    self.idle.note_use(errand.request.session_key)
+                    if self._budgets.session is not None:
+                        # Shielded, and bounded.
+                        await note_spending(session, begun.spent, tally)  # noqa: ASYNC102
+            self._learn(errand.selection.model, begun)
+            return result
+
+    async def _plan(self, errand: Errand, run: Run) -> _Plan:
+        """Get ready for a turn what can be had before its session is open. Raises: as `carry_out`."""
         request, selection, lineage = errand.request, errand.selection, errand.lineage
         if run.trace is not None:
             run.trace.begun()
@@ -186,108 +210,112 @@ class TurnMaker:
         run.partial = partial(_cancelled_before_turn, tally)
         prompt = self._prompt(selection)
         user = None if said is None else with_turn_note(said, _note(request, prompt, now))
-        ahead = framed = known_at = None
+        plan = _Plan(started, provider, toolset, answer, tally, prompt, user)
         known = self._known(request)
         if user is not None and known is not None:
-            known_at = known.position
-            framed = await self._frame(errand, prompt, user, toolset, known)
-            if not framed.room.is_outgrown(known):
-                ahead = Ahead(known_at, user)
-        async with self._session(request, ahead) as session:
-            spent = await self._spent(request, session)
-            state = await self._open_turn(request, session, spent)
-            if request.resumes and state is not None:
-                tally.go_on_from(state.spent)
-            view = session if isinstance(session, HistoryView) else session.view
-            if framed is None or view is not known or view.position != known_at:
-                framed = await self._frame(errand, prompt, user, toolset, view)
-            purse = lineage.purse
-            if not lineage.depth:
-                purse = self._purse(request, selection, spent, tally)
-            limits = self._limits_for(request, started)
-            match session:
-                case OpenSession():
-                    if not (request.resumes or session.is_ahead):  # a turn is compacted as a whole
-                        compactor = self._compactor(provider, selection, framed, tally, purse)
-                        limits = await _compacted(compactor, session, limits)
-                    history = session.history()
-                case SessionOutOfReach():
-                    history = session.view
-                case HistoryView():
-                    history = session
-            hooks = request.hooks if lineage.depth else (*self._hooks, *request.hooks)
-            subagents = Subagents(
-                errand=errand,
-                at_once=self._max_subagents,
+            plan.known, plan.known_at = known, known.position
+            plan.framed = await self._frame(errand, prompt, user, toolset, known)
+            if not plan.framed.room.is_outgrown(known):
+                plan.ahead = Ahead(known.position, user)
+        return plan
+
+    async def _begin(
+        self,
+        plan: _Plan,
+        errand: Errand,
+        run: Run,
+        session: OpenSession | SessionOutOfReach | HistoryView,
+    ) -> _Begun:
+        """Make the turn, now that its session is open. Raises: as `carry_out`."""
+        request, selection, lineage = errand.request, errand.selection, errand.lineage
+        tally, user = plan.tally, plan.user
+        spent = await self._spent(request, session)
+        state = await self._open_turn(request, session, spent)
+        if request.resumes and state is not None:
+            tally.go_on_from(state.spent)
+        view = session if isinstance(session, HistoryView) else session.view
+        framed = plan.framed
+        if framed is None or view is not plan.known or view.position != plan.known_at:
+            framed = await self._frame(errand, plan.prompt, user, plan.toolset, view)
+        purse = lineage.purse
+        if not lineage.depth:
+            purse = self._purse(request, selection, spent, tally)
+        limits = self._limits_for(request, plan.started)
+        match session:
+            case OpenSession():
+                if not (request.resumes or session.is_ahead):  # a turn is compacted as a whole
+                    compactor = self._compactor(plan.provider, selection, framed, tally, purse)
+                    limits = await _compacted(compactor, session, limits)
+                history = session.history()
+            case SessionOutOfReach():
+                history = session.view
+            case HistoryView():
+                history = session
+        hooks = request.hooks if lineage.depth else (*self._hooks, *request.hooks)
+        subagents = Subagents(
+            errand=errand,
+            at_once=self._max_subagents,
+            tally=tally,
+            purse=purse,
+            hooks=hooks,
+            make=self._make_subagent,
+            workspace=self._workspace,
+            max_report_chars=limits.max_tool_result_chars,
+        )
+        approval = self._approval_for(request, may_park=isinstance(session, OpenSession))
+        turn = Turn(
+            TurnParts(
+                provider=plan.provider,
+                settings=ModelSettings(
+                    model=selection.model,
+                    max_tokens=selection.max_tokens,
+                    temperature=selection.temperature,
+                    reasoning_effort=selection.reasoning_effort,
+                ),
+                messages=_shown(history, framed.opening, user, framed.room.budget),
+                toolset=plan.toolset
+                if self._telemetry is None
+                else traced(plan.toolset, self._telemetry),
+                tool_context=RunContext(
+                    confined=self._workspace,
+                    deps=request.deps,
+                    session_key=request.session_key,
+                    channel=request.channel,
+                    chat_id=request.chat_id,
+                    sender_id=request.sender_id,
+                    spawner=subagents,
+                ),
+                limits=limits,
+                hooks=hooks,
+                emit=run.events or NOBODY,
+                journal=NO_JOURNAL if isinstance(session, HistoryView) else session,
+                cross=_cross(errand.runtime.home, errand.host, self._telemetry),
+                approval=approval,
+                # One that keeps nothing keeps nothing of what steers it.
+                inbox=subagents
+                if isinstance(session, HistoryView)
+                else TurnInbox(subagents, self._steering, run),
                 tally=tally,
                 purse=purse,
-                hooks=hooks,
-                make=self._make_subagent,
-                workspace=self._workspace,
-                max_report_chars=limits.max_tool_result_chars,
+                user_message=user,
+                telemetry=self._telemetry,
+                answer=plan.answer,
+                model_preset=selection.preset,
+                open_turn=state,
+                resumes=request.resumes,
+                opened=partial(self._opened, request, spent) if approval.can_park else OpenTurn,
+                join_deltas=request.join_deltas,
             )
-            requests, counted = len(tally.attempts), tally.usage.prompt_tokens
-            turn = Turn(
-                TurnParts(
-                    provider=provider,
-                    settings=ModelSettings(
-                        model=selection.model,
-                        max_tokens=selection.max_tokens,
-                        temperature=selection.temperature,
-                        reasoning_effort=selection.reasoning_effort,
-                    ),
-                    messages=_shown(history, framed.opening, user, framed.room.budget),
-                    toolset=toolset
-                    if self._telemetry is None
-                    else traced(toolset, self._telemetry),
-                    tool_context=RunContext(
-                        confined=self._workspace,
-                        deps=request.deps,
-                        session_key=request.session_key,
-                        channel=request.channel,
-                        chat_id=request.chat_id,
-                        sender_id=request.sender_id,
-                        spawner=subagents,
-                    ),
-                    limits=limits,
-                    hooks=hooks,
-                    emit=run.events or NOBODY,
-                    journal=NO_JOURNAL if isinstance(session, HistoryView) else session,
-                    cross=_cross(errand.home, errand.host, run, self._telemetry),
-                    approval=self._approval_for(request, may_park=isinstance(session, OpenSession)),
-                    # One that keeps nothing keeps nothing of what steers it.
-                    inbox=subagents
-                    if isinstance(session, HistoryView)
-                    else TurnInbox(subagents, self._steering, run),
-                    tally=tally,
-                    purse=purse,
-                    user_message=user,
-                    telemetry=self._telemetry,
-                    answer=answer,
-                    model_preset=selection.preset,
-                    open_turn=state,
-                    resumes=request.resumes,
-                    opened=partial(self._opened, request, spent),
-                    join_deltas=request.join_deltas,
-                )
-            )
-            run.partial = turn.result_if_cancelled
-            try:
-                result = await turn.run()
-            finally:
-                # The turn refers to the run: while the run refers to the turn they keep each other, and all that is in both.
-                run.partial = partial(_as_it_stood, turn.result_if_cancelled())
-                await subagents.aclose()  # noqa: ASYNC102 - shielded, and ends with their own shields
-                if isinstance(session, OpenSession):
-                    self.idle.note_use(request.session_key)
-                    if self._budgets.session is not None:
-                        # Shielded, and bounded.
-                        await note_spending(session, spent, tally)  # noqa: ASYNC102
-            only_one = len(tally.attempts) == requests + 1 and not tally.estimated
-            if only_one and tally.attempts[-1].model == selection.model:
-                estimated = min(history.tokens, framed.room.budget) + framed.tokens
-                self._learn(selection.model, estimated, tally.usage.prompt_tokens - counted)
-            return result
+        )
+        return _Begun(
+            turn,
+            subagents,
+            tally,
+            spent,
+            estimated=min(history.tokens, framed.room.budget) + framed.tokens,
+            requests=len(tally.attempts),
+            counted=tally.usage.prompt_tokens,
+        )
 
     async def steering_message(self, request: RunRequest, selection: ModelSelection) -> UserMessage:
         """What a run says that steers the turn of another, as it is stored.
@@ -501,12 +529,17 @@ class TurnMaker:
         resumable = self._resumable if request.resumable is None else request.resumable
         return self._opened(request, spent) if resumable else None
 
-    def _learn(self, model: str, estimated: int, reported: int) -> None:
-        """Set what a service counted for one request against what was estimated."""
+    def _learn(self, model: str, begun: _Begun) -> None:
+        """Set what a service counted for one request against what was estimated, if the turn took only one."""
+        tally = begun.tally
+        only_one = len(tally.attempts) == begun.requests + 1 and not tally.estimated
+        if not only_one or tally.attempts[-1].model != model:
+            return
         if model not in self._calibrations and len(self._calibrations) >= _CALIBRATED_MODELS:
             self._calibrations.clear()
         known = self._calibrations.get(model, _UNCALIBRATED)
-        self._calibrations[model] = known.updated(estimated=estimated, reported=reported)
+        reported = tally.usage.prompt_tokens - begun.counted
+        self._calibrations[model] = known.updated(estimated=begun.estimated, reported=reported)
 
     def _limits_for(self, request: RunRequest, started: float) -> Limits:
         if request.max_iterations is None and request.timeout_s is None:
@@ -538,6 +571,57 @@ def _note(request: RunRequest, prompt: SystemPrompt, now: datetime) -> str:
         sender_id=request.sender_id,
         compact=prompt.profile.compact_note,
     )
+
+
+class _Plan(Struct):
+    """What is known of a turn before its session is open.
+
+    Attributes:
+      started: When the run began, on Trio's clock.
+      provider: The model service.
+      toolset: What the model may call.
+      answer: The type that the answer is to have.
+      tally: Counts the turn's tokens.
+      prompt: The system prompt.
+      user: The user's message with its note; None if the turn goes on with one that was begun.
+      known: The session's history, if it is remembered, and `known_at` where that stands.
+      framed: What goes around that history.
+      ahead: What may be stored with the session's lease.
+    """
+
+    started: float
+    provider: Provider
+    toolset: Toolset
+    answer: TypedAnswer | None
+    tally: Tally
+    prompt: SystemPrompt
+    user: UserMessage | None
+    known: HistoryView | None = None
+    known_at: Position | None = None
+    framed: _Frame | None = None
+    ahead: Ahead | None = None
+
+
+class _Begun(Struct, frozen=True):
+    """A turn that can be run, with what is needed once it has ended.
+
+    Attributes:
+      turn: The turn.
+      subagents: Those that it may start.
+      tally: What the run costs.
+      spent: What the session had spent before.
+      estimated: The tokens of its first request, as estimated.
+      requests: How many requests the run had made before, for a compaction.
+      counted: The tokens of those that services counted.
+    """
+
+    turn: Turn
+    subagents: Subagents
+    tally: Tally
+    spent: Spent
+    estimated: int
+    requests: int
+    counted: int
 
 
 class _Frame(Struct, frozen=True):
@@ -604,11 +688,11 @@ def _as_it_stood(result: RunResult) -> RunResult:
     return result
 
 
-def _cross(home: Home, host: Host, run: Run, telemetry: Telemetry | None) -> Cross:
-    """The way from the engine to the caller's loop, in the caller's context."""
+def _cross(home: Home, host: Host, telemetry: Telemetry | None) -> Cross:
+    """The way from the engine to the caller's loop, in the caller's context, which is the current one here."""
     if getattr(host, "local", False):
         return run_here
-    context = run.call.context
+    context = copy_context()
     if telemetry is not None:
 
         async def traced_cross(function, /, *args):  # type: ignore[no-untyped-def]  # as below

@@ -544,9 +544,8 @@ class Nanobot:
         errand = Errand(
             request,
             selection,
-            runtime.home,
+            runtime,
             current_host(runtime.home) if host is None else host,
-            runtime.submit,
         )
         run = Run(
             request.session_key,

@@ -120,6 +120,11 @@ class Approval(Struct, frozen=True, eq=False):
     park_unattended: bool = False
     expires_s: float = 86_400.0
 
+    @property
+    def can_park(self) -> bool:
+        """Whether a question may end with the run being parked."""
+        return self.may_park and (self.approver is not None or self.park_unattended)
+
     def needed(self, name: str, own: ApprovalMode) -> bool:
         """Whether a call of the tool of that name, whose own mode is `own`, has to be approved."""
         return (mode_by_name(name, self.rules) or own) == "ask"

@@ -76,6 +76,7 @@ class AnthropicProvider:
             provider=self.name,
             extra_body=endpoint.extra_body,
         )
+        del sought, images  # many may wait for the service
         answer = await self._service.post(body)
         return AnswerStream(
             answer, MessageDecoder(provider=self.name, secrets=self._service.secrets)

@@ -72,12 +72,15 @@ class OpenAIChatProvider:
             quirks=quirks,
             extra_body=endpoint.extra_body,
         )
+        del sought, images  # many may wait for the service
         answer = await self._service.post(body)
         prints = "printed_tool_calls" in quirks and request.tool_choice != "none"
         decoder = AnswerDecoder(
             provider=self.name,
             split_think_tags="no_think_tags" not in quirks,
-            printed_calls_of=frozenset(tool.name for tool in request.tools if prints),
+            printed_calls_of=frozenset(tool.name for tool in request.tools)
+            if prints
+            else frozenset(),
             secrets=self._service.secrets,
         )
         return AnswerStream(answer, decoder)

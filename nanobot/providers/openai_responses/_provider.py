@@ -67,6 +67,7 @@ class OpenAIResponsesProvider:
             self._encoded.tools(request.tools),
             extra_body=endpoint.extra_body,
         )
+        del sought, images  # many may wait for the service
         answer = await self._service.post(body)
         return AnswerStream(
             answer, ResponseDecoder(provider=self.name, secrets=self._service.secrets)
