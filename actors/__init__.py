@@ -25,6 +25,7 @@ from ._host import AsyncHost, Host, Notify
 from ._host_sync import SyncHost
 from ._mailbox import Mailbox
 from ._notify import TrioNotify
+from ._pace import Pace
 from ._restart import GiveUp, Restart, RestartHistory, RestartPolicy
 from ._rwlock import Hold, ReadWriteLock
 from ._shares import Shares
@@ -52,6 +53,7 @@ __all__ = [
     "MailboxClosed",
     "MailboxFull",
     "Notify",
+    "Pace",
     "ReadWriteLock",
     "ReaderStalled",
     "Restart",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextvars
 import logging
 from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
 from typing import Final, Generic, TypeVar
 
 import trio
@@ -12,6 +13,7 @@ import trio
 from ._errors import MailboxClosed
 from ._idle_clock import IdleClock
 from ._mailbox import Mailbox
+from ._pace import Pace
 from ._restart import GiveUp, Restart, RestartHistory, RestartPolicy
 
 __all__ = ["Directory"]
@@ -37,6 +39,9 @@ class Directory(Generic[K, M]):
     it had read is gone; one that must be answered should be a `Call`, which settles whatever happens. Past the policy the
     messages it left are handed to `on_undelivered`, and so are those that a cancelled nursery leaves.
 
+    Thousands of actors that are written to at once all begin at once, unless there is a `pace` for them; what is urgent does not
+    wait for it, but for an actor that is about to begin anyway.
+
     Actors live in the context in which the directory was made, not in that of whoever happens to write first.
 
     Raises:
@@ -52,6 +57,7 @@ class Directory(Generic[K, M]):
         capacity: float = float("inf"),
         idle_s: float = 30.0,
         policy: RestartPolicy | None = None,
+        pace: Pace | None = None,
     ) -> None:
         Mailbox[M](capacity=capacity, idle_s=idle_s)  # refuses what every later one would refuse
         self._nursery = nursery
@@ -62,6 +68,7 @@ class Directory(Generic[K, M]):
         self._idle_s = idle_s
         self._clock = IdleClock(idle_s)
         self._policy = policy or RestartPolicy()
+        self._pace = pace
         self._mailboxes: dict[K, Mailbox[M]] = {}
         self._closed = False
 
@@ -88,19 +95,38 @@ class Directory(Generic[K, M]):
             if self._closed:
                 raise MailboxClosed("this directory is closed")
             mailbox = Mailbox(capacity=self._capacity, idle_s=self._idle_s, clock=self._clock)
-            mailbox.post_nowait(message, urgent=urgent, first=first)
-            try:
-                self._context.run(self._nursery.start_soon, self._live, key, mailbox)
-            except RuntimeError:
-                raise MailboxClosed("the nursery of this directory has ended") from None
-            self._mailboxes[key] = mailbox
-            self._context.run(self._clock.start_soon, self._nursery, self._mailboxes)
+            mailbox.put_nowait(message, urgent=urgent, first=first)
+            if urgent or self._pace is None or self._pace.take():
+                self._start(key, mailbox)
+                self._mailboxes[key] = mailbox
+            else:
+                self._mailboxes[key] = mailbox
+                self._pace.later(partial(self._start_late, key, mailbox))
         else:
-            mailbox.post_nowait(message, urgent=urgent, first=first)
+            mailbox.put_nowait(message, urgent=urgent, first=first)
+            if urgent or self._pace is None or self._pace.take():
+                mailbox.notify()
+            else:
+                self._pace.later(mailbox.notify)
 
     def close(self) -> None:
         """Make no further actors; the living ones keep their mailboxes until they pass away or are cancelled."""
         self._closed = True
+
+    def _start(self, key: K, mailbox: Mailbox[M]) -> None:
+        try:
+            self._context.run(self._nursery.start_soon, self._live, key, mailbox)
+        except RuntimeError:
+            raise MailboxClosed("the nursery of this directory has ended") from None
+        self._context.run(self._clock.start_soon, self._nursery, self._mailboxes)
+
+    def _start_late(self, key: K, mailbox: Mailbox[M]) -> None:
+        try:
+            self._start(key, mailbox)
+        except MailboxClosed as closed:
+            del self._mailboxes[key]
+            for message in mailbox.close():
+                self._return(message, closed)
 
     @trio.lowlevel.enable_ki_protection  # Ctrl-C belongs to the main task, not to whoever runs when it strikes
     async def _live(self, key: K, mailbox: Mailbox[M]) -> None:

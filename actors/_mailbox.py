@@ -70,7 +70,13 @@ class Mailbox(Generic[M]):
 
     @trio.lowlevel.enable_ki_protection  # Ctrl-C in the middle would leave the reader asleep over a message
     def post_nowait(self, message: M, *, urgent: bool = False, first: bool = False) -> None:
-        """Put a message at the end of its lane; one that is to be `first`, before the ordinary lane, also a full one.
+        """Put a message at the end of its lane and wake the reader; see `put_nowait`."""
+        self.put_nowait(message, urgent=urgent, first=first)
+        self._notify.notify()
+
+    def put_nowait(self, message: M, *, urgent: bool = False, first: bool = False) -> None:
+        """Put a message at the end of its lane; one that is to be `first`, before the ordinary lane, also a full one. Who puts
+        it there sees to it that `notify` is called.
 
         Raises:
           MailboxFull: The ordinary lane is at its capacity.
@@ -87,7 +93,6 @@ class Mailbox(Generic[M]):
                 raise MailboxFull(int(self.capacity))
             else:
                 self._lane.append(message)
-        self._notify.notify()
 
     def withdraw(self, message: M) -> bool:
         """Take back a message that was not read yet; returns whether it was still here. O(n), for rare use."""
@@ -114,11 +119,9 @@ class Mailbox(Generic[M]):
             return self._lane.popleft()
         raise trio.WouldBlock
 
-    def get_urgent_nowait(self) -> M:
-        """Read the next urgent message; raises `trio.WouldBlock` if there is none."""
-        if self._urgent:
-            return self._urgent.pop(0)
-        raise trio.WouldBlock
+    def next_urgent(self) -> M | None:
+        """Read the next urgent message, if there is one."""
+        return self._urgent.pop(0) if self._urgent else None
 
     def notify(self) -> None:
         """Wake the reader without a message, so that it looks again at whatever it waits for."""

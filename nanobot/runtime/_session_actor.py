@@ -84,13 +84,11 @@ class SessionActor:
     async def _wait_for(self, entry: Hold | Place, run: Run) -> None:
         self._waits = True
         while not (entry.granted or run.settled):
-            try:
-                nested = self._mailbox.get_urgent_nowait()
-            except trio.WouldBlock:
+            nested = self._mailbox.next_urgent()
+            if nested is None:
                 await self._mailbox.notified()
-            else:
-                if not nested.settled:
-                    await self._turn(nested)
+            elif not nested.settled:
+                await self._turn(nested)
         self._waits = False
 
     def _granted(self) -> None:
