@@ -37,8 +37,9 @@ IDLE_S = 30.0
 
 
 _BEGIN_AT_ONCE = 32
-"""Turns that begin between two passes of the loop. Of 5,000 at once each took 0.94 ms of CPU when all began together, and 0.74 so;
-half as many, or twice, made no difference that could be measured."""
+"""Turns that begin between two passes of the loop. Of 5,000 at once each took 0.94 ms of CPU when all began together, and 0.74
+so; half as many, or twice, made no difference that could be measured."""
+
 
 MAX_QUEUED_RUNS = 1000
 """How many runs wait for one session. A person says a few things before an answer comes; a program that has a thousand

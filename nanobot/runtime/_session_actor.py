@@ -6,8 +6,6 @@ import time
 from collections.abc import Coroutine
 from typing import Any
 
-import trio
-
 from actors import Hold, Mailbox, ReadWriteLock
 
 from ._admission import Admission, Place
