@@ -16,8 +16,10 @@ request of as many bytes by our transport, without an agent, is subtracted; `sen
 
 from __future__ import annotations
 
+import sqlite3
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import closing
 from functools import partial
 from itertools import repeat
 from pathlib import Path
@@ -33,6 +35,7 @@ from nanobot import Nanobot
 from nanobot.providers._address import address_from_url
 from nanobot.providers._pool import ConnectionPool
 from nanobot.providers._request_head import RequestHead
+from nanobot.sessions._configured import DATABASE_NAME
 from nanobot.testing import ScriptedProvider
 
 NAME = "session_growth"
@@ -134,6 +137,14 @@ async def cpu_us(once: Callable[[], Awaitable[object]]) -> float:
     return median(values)
 
 
+async def all_indexed(bot: Nanobot) -> None:
+    """Wait until the search index, which is written behind, has all messages: what it writes belongs to who stored them."""
+    (file,) = bot._config.path.parent.glob(f"sessions/*/{DATABASE_NAME}")
+    with closing(sqlite3.connect(file)) as database:
+        while database.execute("SELECT 1 FROM unindexed LIMIT 1").fetchone():  # noqa: ASYNC110 - a thread's work
+            await trio.sleep(0.05)
+
+
 async def measure_growth(root: str, rounds: int) -> dict[int, Grown]:
     """Take turns around both places, in sessions that are new in each round."""
     grown = {place: Grown() for place in PLACES}
@@ -153,8 +164,10 @@ async def measure_growth(root: str, rounds: int) -> dict[int, Grown]:
                     key = f"{number}: {place} turns"
                     await bot.sessions.ingest(key, transcript(2 * (place - TURNS // 2)))
                     await bot.run(WORDS, session_key=key)  # reads what is there
+                    await all_indexed(bot)
                     before = written()
                     turn_us = await cpu_us(partial(bot.run, WORDS, session_key=key))
+                    await all_indexed(bot)
                     written_kb = (written() - before) / TURNS / 1e3
                     body = b"x" * connections(root)["body_bytes"]
                     sending_us = await cpu_us(partial(send, body))
