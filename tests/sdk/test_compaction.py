@@ -27,13 +27,15 @@ from nanobot.messages import (
     SystemMessage,
     ToolCall,
     ToolMessage,
+    Usage,
     UserMessage,
     check,
     to_transcript,
 )
 from nanobot.providers import ModelRequest
 from nanobot.sessions import InMemoryStore, Position, SessionGone
-from nanobot.testing import SCRIPTED_USAGE, Answer, ProviderItem, ScriptedProvider
+from nanobot.testing import SCRIPTED_USAGE, Answer, ProviderItem, ScriptedProvider, scripted_server
+from tests.sdk.bots import make_bot
 
 if TYPE_CHECKING:
     from tests.sdk.conftest import Host
@@ -927,3 +929,19 @@ def test_a_session_is_cleared_also_where_that_cannot_be_marked_and_the_log_says_
     assert cleared is not None
     assert cleared.messages == []
     assert "history.jsonl cannot be written" in caplog.text
+
+
+async def test_what_a_report_teaches_is_about_what_the_model_was_shown_not_about_its_answer(
+    tmp_path: Path,
+) -> None:
+    ratios = []
+    for folder, words in (("a", 1), ("b", 3_000)):
+        with scripted_server(
+            [Answer("word " * words, usage=Usage(1_000, words, 1_000 + words))]
+        ) as server:
+            async with make_bot(tmp_path / folder, server.base_url) as bot:
+                await bot.run("Tell me a story.", session_key="user:1")
+                runtime = bot._engine.runtime
+                assert runtime is not None
+                ratios.append(bot._blueprint.turn_maker(runtime)._calibrations["m"].ratio)
+    assert ratios[0] == ratios[1]
