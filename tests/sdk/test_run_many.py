@@ -49,6 +49,20 @@ class Echo:
         return f"took {text}"
 
 
+class Lingering(Echo):
+    """One that is cancelled, and takes until it `may_end`."""
+
+    may_end = False
+
+    async def __call__(self, request: ModelRequest) -> str:
+        try:
+            return await super().__call__(request)
+        finally:
+            with trio.CancelScope(shield=True):
+                while not self.may_end:
+                    await trio.sleep(0.002)
+
+
 def make(home: Path, model: Echo, **options: Any) -> Nanobot:
     path = home / "config.json"
     defaults = {"model": "openai/m", "workspace": str(home / "workspace")}
@@ -218,13 +232,19 @@ def test_under_asyncio_who_is_cancelled_while_it_closes_hears_of_it_when_nothing
     home: Path,
 ) -> None:
     async def story() -> None:
-        model = Echo()
+        model = Lingering()
         async with make(home, model) as bot:
-            many = bot.run_many(["1", "60000", "60000"], concurrency=3)
-            await anext(many)
+            many = bot.run_many(["60000", "60000"], concurrency=2)
+            waiting = asyncio.create_task(anext(many))
+            while model.now < 2:  # noqa: ASYNC110 - it is in another thread
+                await asyncio.sleep(0.002)
+            waiting.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await waiting
             closing = asyncio.create_task(many.aclose())
             await asyncio.sleep(0)
             closing.cancel()
+            model.may_end = True
             with pytest.raises(asyncio.CancelledError):
                 await closing
             assert model.now == 0
