@@ -84,16 +84,18 @@ class Home:
 
     def _cross(self) -> bool:
         """Have the run look at what was posted; returns False if it is over."""
-        crossed = False
         try:
-            self._crossing = (
-                True  # inside: Ctrl-C may strike between any two lines, and must not leave it set
-            )
-            crossed = post_unless_ended(self.token, self._arrive)
-        finally:
-            if not crossed:
-                self._crossing = False
-        return crossed
+            # Inside: Ctrl-C may strike between any two lines, and must not leave it set.
+            self._crossing = True
+            if post_unless_ended(self.token, self._arrive):
+                return True
+            self._crossing = False
+        except BaseException:
+            self._crossing = False
+            # Whoever has posted meanwhile saw the flag and left the crossing to us.
+            post_unless_ended(self.token, self._arrive)
+            raise
+        return False
 
     def _arrive(self) -> None:
         self._crossing = False

@@ -8,10 +8,9 @@ import sys
 import time
 from contextlib import ExitStack
 from datetime import datetime
-from typing import TYPE_CHECKING, TextIO, cast
+from typing import TYPE_CHECKING
 
 import trio
-from prompt_toolkit.patch_stdout import StdoutProxy
 from rich.console import Console
 from rich.text import Text
 
@@ -44,10 +43,6 @@ __all__ = ["chat"]
 
 _FRAME_S = 0.1
 
-_STDOUT_EVERY_S = (
-    0.02  # prompt_toolkit's default of 0.2 s lets finished blocks vanish before they reappear
-)
-
 
 def chat(instance: Instance, session_key: str, *, markdown: bool) -> int:
     """Talk until the user leaves; returns the exit code."""
@@ -67,13 +62,9 @@ async def _talk(bot: Nanobot, instance: Instance, session_key: str, markdown: bo
         conversation = Conversation(bot, instance, session_key, Screen(console), markdown)
         signals = stack.enter_context(trio.open_signal_receiver(signal.SIGINT))
         async with bot, trio.open_nursery() as nursery:
-            await conversation.greet()
-            if rich_terminal:
-                # Prints above the editor, from any thread, while the editor is open. Not the greeting: its thread might write
-                # that over the editor's first line, which was not there when it looked.
-                proxy = StdoutProxy(sleep_between_writes=_STDOUT_EVERY_S, raw=True)
-                console.file = cast(TextIO, stack.enter_context(proxy))
             keyboard = conversation.keyboard(rich_terminal)
+            console.file = keyboard.above
+            await conversation.greet()
             nursery.start_soon(conversation.stop_at_signals, signals)
             nursery.start_soon(conversation.run_turns)
             nursery.start_soon(conversation.animate, keyboard)

@@ -21,6 +21,7 @@ from ._eval_run import Runner
 from ._failure import INTERRUPTED, Failure
 from ._fold import clipped, elapsed, one_line
 from ._instance import Instance, instance_options, model_options
+from ._named_file import is_passing, read_named
 
 __all__ = ["evaluate"]
 
@@ -81,14 +82,20 @@ def evaluate(
     A case is a JSON object on a line: id, question, expected; optional are messages (a transcript that is ingested
     first) and match: contains (the default), exact, regex, or judge (a model decides).
 
+    FILE.jsonl may be a pipe, such as <(command), with --output; one that nobody writes to yet is waited for.
+
     Results are written as they come. After Ctrl-C or a kill, the same command goes on where it was; cases that failed are
     tried again. Exit code 0 if every case has a verdict, 1 if some have none, 130 after Ctrl-C.
     """
     if plot is not None:
         _require_matplotlib()
     source = Path(file)
+    if output is None and is_passing(file):
+        raise Failure(
+            f"{file} is no file that results could stand beside.", "Name one with --output."
+        )
     try:
-        cases = cases_from_lines(source.read_bytes().split(b"\n"), place=file)
+        cases = cases_from_lines(read_named(file).split(b"\n"), place=file)
     except OSError as error:
         raise Failure(
             f"{file} cannot be read: {error.strerror}.",

@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TextIO, cast
 
 from prompt_toolkit import PromptSession
 from prompt_toolkit.application import get_app
@@ -17,6 +17,7 @@ from prompt_toolkit.history import FileHistory, History, InMemoryHistory
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from prompt_toolkit.styles import Style
 
+from ._above_editor import AboveEditor
 from ._chat_line import COMMANDS
 
 __all__ = ["Keyboard", "PlainKeyboard", "PromptKeyboard"]
@@ -26,6 +27,11 @@ _STYLE = Style.from_dict({"prompt": "ansicyan bold", "continuation": "ansibright
 
 class Keyboard(Protocol):
     """A source of lines, used from one thread at a time."""
+
+    @property
+    def above(self) -> TextIO:
+        """Where to print, from any thread, so that it comes above the line that is being typed."""
+        ...
 
     def read(self) -> str:
         """Block until the user has finished a line, or several that belong together.
@@ -78,18 +84,28 @@ class PromptKeyboard:
             style=_STYLE,
             enable_history_search=True,
         )
+        self._above = AboveEditor(self._session.output)
+
+    @property
+    def above(self) -> TextIO:
+        """Above the editor while there is one."""
+        return cast(TextIO, self._above)
 
     def read(self) -> str:
         """Show the editor until Enter. Alt-Enter, or a backslash before Enter begins another line."""
 
-        def leave_if_stopped() -> None:
+        def before_drawing() -> None:
+            self._above.editor_opens()
             if self._stopped:
                 get_app().exit(exception=EOFError)
 
-        # Not the main thread: signals are not the editor's, and Ctrl-C arrives as a key.
-        return self._session.prompt(
-            handle_sigint=False, set_exception_handler=False, pre_run=leave_if_stopped
-        )
+        try:
+            # Not the main thread: signals are not the editor's, and Ctrl-C arrives as a key.
+            return self._session.prompt(
+                handle_sigint=False, set_exception_handler=False, pre_run=before_drawing
+            )
+        finally:
+            self._above.editor_closed()
 
     def stop(self) -> None:
         """End the editor."""
@@ -167,6 +183,11 @@ class PlainKeyboard:
     def __init__(self) -> None:
         self._rest = b""
         self._ended = False
+
+    @property
+    def above(self) -> TextIO:
+        """Nothing moves here."""
+        return sys.stdout
 
     def read(self) -> str:
         """Show `> ` and read one line."""

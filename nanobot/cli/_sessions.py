@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
@@ -17,6 +18,7 @@ from ._console import to_stdout
 from ._failure import Failure
 from ._fold import one_line, summary_of_call, summary_of_result, without_controls
 from ._instance import Instance, instance_options
+from ._named_file import read_named
 from ._render import QuietMarkdown
 from ._sessions_migrate import STORES, migrate_between
 
@@ -194,7 +196,10 @@ def export(
 def import_sessions(
     file: str, config: str | None, workspace: str | None, key: str | None, replace: bool
 ) -> None:
-    """Bring exported sessions back; all of them, or none if one cannot be. FILE may be - for standard input."""
+    """Bring exported sessions back; all of them, or none if one cannot be.
+
+    FILE may be - for standard input, or a pipe, such as <(command); one that nobody writes to yet is waited for.
+    """
     snapshots = _read_snapshots(file)
     if key is not None and len(snapshots) != 1:
         raise click.UsageError(f"--session is for one session; {file} holds {len(snapshots)}.")
@@ -214,8 +219,7 @@ def import_sessions(
 
 def _read_snapshots(file: str) -> list[dict[str, Any]]:
     try:
-        with click.open_file(file, encoding="utf-8") as stream:
-            text = stream.read()
+        text = (sys.stdin.buffer.read() if file == "-" else read_named(file)).decode()
     except OSError as error:
         raise Failure(f"{file} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:

@@ -605,6 +605,10 @@ class ApiSettings(Section, frozen=True, kw_only=True):
     drain_timeout: Annotated[
         _Seconds, Meta(description="Seconds that requests have to end when the server stops.")
     ] = 30.0
+    decide_approvals: Annotated[
+        bool,
+        Meta(description="Whether clients may decide about tool calls that wait for an approval."),
+    ] = False
 
 
 class WebSocketChannel(Section, frozen=True, kw_only=True):

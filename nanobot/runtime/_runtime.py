@@ -69,7 +69,8 @@ class Runtime:
       max_queued_runs: How many runs wait for one session; nested ones are not refused.
       steering: Knows the runs that may steer the turns of others.
 
-    `end` settles when nothing of the runtime is alive any more.
+    `end` settles when nothing of the runtime is alive any more. `coming` are the runs on their way to their session's
+    actor, in order: whoever sends one from another thread, or before there is an actor, puts it there.
     """
 
     def __init__(
@@ -91,6 +92,7 @@ class Runtime:
         if max_concurrent_runs is not None:
             self.admission = Admission(max_concurrent_runs, self._reconsider_all)
         self.end: Call[None] = Call(_nothing)
+        self.coming: dict[Run, None] = {}
         self._on_start = on_start
         self._on_stop = on_stop
         self._on_close = on_close
@@ -148,9 +150,26 @@ class Runtime:
 
     def position(self, run: Run) -> int | None:
         """How many runs of its session go before a run; None once it has ended. From any thread, as `runs`."""
+        coming = tuple(self.coming)  # first: what arrives meanwhile is then seen twice, not missed
+        places = self._places({run.session_key})
         if run.settled:
             return None
-        return 0 if run.running else self._places({run.session_key}).get(run, 0)
+        if run.running:
+            return 0
+        if run in places or run not in coming:
+            return places.get(run, 0)
+        taken = self._head(run.session_key)
+        if run.on_busy == "replace" or run.parent is not None:  # which go before all that wait
+            return int(taken is not None)
+        return (
+            int(taken is not None)
+            + len(places)
+            + sum(
+                other.session_key == run.session_key
+                and not (other.settled or other in places or other is taken)
+                for other in coming[: coming.index(run)]
+            )
+        )
 
     def place_state(self) -> PlaceState:
         """How many turns go on, of how many that may, and how many wait for that."""
@@ -192,8 +211,10 @@ class Runtime:
             run.call.fail(closed())
         elif self._directory is None:
             self._early.append(run)
+            return
         else:
             self._post(run, self._directory)
+        self.coming.pop(run, None)
 
     def accompany(self, call: Call[None]) -> None:
         """Run something beside the sessions, for as long as the runtime lives. It settles with the runtime at the latest."""
@@ -277,6 +298,7 @@ class Runtime:
         for run in early:
             if not run.settled:  # else it was cancelled while it waited
                 self._post(run, self._directory)
+            self.coming.pop(run, None)
         companions, self._companions = self._companions, []
         for call in companions:
             nursery.start_soon(call.run)

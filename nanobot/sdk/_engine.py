@@ -79,19 +79,38 @@ class Engine:
 
     async def run(self, runtime: Runtime, run: Run) -> RunResult[Any]:
         """Post a run and wait for its result. A cancelled caller takes the run with it, and leaves when it has ended."""
+        runtime.coming[run] = None
         try:
             await ask(runtime.home, run.call, partial(_submit, runtime, run))
         except (CallCancelled, Stopped):
             pass  # told apart below
+        finally:
+            runtime.coming.pop(run, None)  # one that was cancelled before it came
         return settled_result(run)
 
     def run_sync(self, runtime: Runtime, run: Run, host: SyncHost) -> RunResult[Any]:
         """Blocking `run`. Ctrl-C takes the run with it."""
+        runtime.coming[run] = None
         try:
             ask_sync(runtime.home, run.call, partial(_submit, runtime, run), host=host)
         except (CallCancelled, Stopped):
             pass  # told apart below
+        finally:
+            runtime.coming.pop(run, None)
         return settled_result(run)
+
+    def post(self, runtime: Runtime, run: Run) -> None:
+        """Post a run, and do not wait for it.
+
+        Raises:
+          HomeGone: The loop in which the runtime lives has ended.
+        """
+        runtime.coming[run] = None
+        try:
+            runtime.home.do(runtime.submit, run)
+        except BaseException:
+            runtime.coming.pop(run, None)
+            raise
 
     async def look_up(self, runtime: Runtime, look: Callable[[], Awaitable[T]]) -> T:
         """Await something in the runtime's home that belongs to no session. Cancelled with its caller."""

@@ -519,7 +519,7 @@ class Nanobot:
         stream = CreditStream[StreamEvent]()
         run = self._make_run(runtime, request, selection, stream, host)
         stream.may_wait = lambda: not runtime.contended(run)
-        runtime.home.do(runtime.submit, run)
+        self._engine.post(runtime, run)
         return runtime, run, stream
 
     def _post(self, host: Host | None, message: str, options: RunOptions) -> Posted:
@@ -529,7 +529,7 @@ class Nanobot:
         request, selection = self._request(message, given, output_type)  # type: ignore[arg-type]  # checked there
         runtime = self._engine.open()
         run = self._make_run(runtime, request, selection, None, host)
-        runtime.home.do(runtime.submit, run)
+        self._engine.post(runtime, run)
         return Posted(runtime, run)
 
     def _make_run(

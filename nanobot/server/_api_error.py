@@ -9,7 +9,15 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
-from nanobot.errors import ConfigError, NanobotError, SessionBusy, StoreError, UsageError
+from nanobot.errors import (
+    ApprovalGone,
+    ConfigError,
+    NanobotError,
+    NothingToResume,
+    SessionBusy,
+    StoreError,
+    UsageError,
+)
 
 __all__ = [
     "ApiError",
@@ -141,6 +149,11 @@ def error_from_exception(error: Exception) -> ApiError:
             return ApiError(500, _STORE_FAILED, code="store_failed", headers=_FINAL)
         case SessionBusy():  # nothing has happened: sending it again is right
             return ApiError(429, str(error), code="session_busy", headers={"retry-after": "1"})
+        case ApprovalGone(reason=reason):
+            status = 404 if reason == "unknown" else 409
+            return ApiError(status, str(error), code=f"approval_{reason}", headers=_FINAL)
+        case NothingToResume():
+            return ApiError(422, str(error), code="nothing_to_resume", headers=_FINAL)
         case UsageError():
             return ApiError(422, str(error), code="unprocessable", headers=_FINAL)
         case NanobotError():

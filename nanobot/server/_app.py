@@ -13,6 +13,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from ._api_error import ApiError
+from ._approvals import ApprovalApi
 from ._chat import ChatApi
 from ._client import ClientGone
 from ._endpoint import Endpoint
@@ -21,6 +22,7 @@ from ._metrics import CONTENT_TYPE
 from ._models import Model, ModelList
 from ._openapi import openapi_document
 from ._responses import ResponsesApi
+from ._resume import ResumeApi
 from ._service import Service
 
 __all__ = ["make_app"]
@@ -31,7 +33,13 @@ _MISTAKE = "The server made a mistake; its log says which."
 def make_app(service: Service) -> Starlette:
     """The ASGI application over a service. It has to run in the service's Trio run."""
 
-    document = msgspec.json.encode(openapi_document(needs_key=bool(service.settings.api_key)))
+    settings = service.settings
+    document = msgspec.json.encode(
+        openapi_document(
+            needs_key=bool(settings.api_key), decides_approvals=settings.decide_approvals
+        )
+    )
+    approvals = ApprovalApi(service, service.approvals)
 
     async def models(_request: Request) -> Response:
         return _json(ModelList((Model(service.model, service.started_at),)))
@@ -59,6 +67,9 @@ def make_app(service: Service) -> Starlette:
             methods=["POST"],
         ),
         Route("/v1/responses", Endpoint(service, ResponsesApi()), methods=["POST"]),
+        Route("/v1/resume", Endpoint(service, ResumeApi()), methods=["POST"]),
+        Route("/v1/approvals", approvals.list),
+        Route("/v1/approvals/{id}", approvals.one, methods=["GET", "POST"]),
         Route("/v1/models", models),
         Route("/v1/models/{model:path}", model),
         Route("/openapi.json", openapi),

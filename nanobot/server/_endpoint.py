@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import MutableMapping
 from functools import partial
@@ -20,6 +19,7 @@ from ._api_error import ApiError
 from ._client import Client, Receive
 from ._following import Following
 from ._form import read_form
+from ._json_body import content_kind, decoded, is_json, refused_kind
 from ._question import Question
 from ._service import Service
 from ._streaming import AnswerStream, Send, send_stream
@@ -30,8 +30,6 @@ R = TypeVar("R")
 
 _IN_THREAD_FROM_BYTES: Final = 200_000
 """Decoding that much takes about a millisecond, as long as all other clients would have to wait."""
-
-_PLACE: Final = re.compile(r" - at `(?:key in )?\$\.?(.*)`$")
 
 
 class Api(Protocol[R]):
@@ -108,25 +106,21 @@ class Endpoint(Generic[R]):
 
     async def _read(self, headers: Headers, client: Client) -> tuple[R, Question]:
         content_type = headers.get("content-type", "")
-        kind = content_type.partition(";")[0].strip().lower()
+        kind = content_kind(content_type)
         session_header = headers.get("x-session-id")
         if kind == "multipart/form-data" and self._accepts_forms:
             form = await read_form(content_type, await client.read_body())
             request: Any = form.request
             question = self._api.question(request, session_header)
             return request, replace(question, attachments=form.attachments)
-        if kind != "application/json" and not kind.endswith("+json"):
+        if not is_json(kind):
             await client.discard_body()
             accepted = (
                 "application/json or multipart/form-data"
                 if self._accepts_forms
                 else "application/json"
             )
-            raise ApiError(
-                415,
-                f"Content-Type must be {accepted}, not {kind!r:.80}.",
-                code="unsupported_media_type",
-            )
+            raise refused_kind(kind, accepted)
         body = await client.read_body()
         read = partial(self._decode, body, session_header)
         if len(body) < _IN_THREAD_FROM_BYTES:
@@ -134,21 +128,7 @@ class Endpoint(Generic[R]):
         return await trio.to_thread.run_sync(read)
 
     def _decode(self, body: bytearray, session_header: str | None) -> tuple[R, Question]:
-        try:
-            request = self._decoder.decode(body)
-        except msgspec.ValidationError as error:
-            text = str(error)
-            place = _PLACE.search(text)
-            raise ApiError(
-                400,
-                text
-                if place is None
-                else f"{text[: place.start()]} - at `{place[1] or 'the top'}`",
-                code="invalid_value",
-                param=None if place is None else place[1] or None,
-            ) from error
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise ApiError(400, f"The body is not JSON: {error}", code="invalid_json") from error
+        request = decoded(self._decoder, body)
         return request, self._api.question(request, session_header)
 
 

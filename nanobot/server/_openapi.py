@@ -11,14 +11,17 @@ from typing import Any, Final
 import msgspec
 
 from nanobot._version import __version__
+from nanobot.sdk import PendingApproval
 
 from ._api_error import ErrorBody
+from ._approval_wire import ApprovalDecision, ApprovalList
 from ._chat_answer import ChatChunk, ChatCompletion
 from ._chat_request import ChatRequest
 from ._limits import MAX_FILES
 from ._models import Model, ModelList
 from ._responses_answer import ResponseObject
 from ._responses_request import ResponsesRequest
+from ._resume import ResumeRequest
 
 __all__ = ["openapi_document"]
 
@@ -31,9 +34,9 @@ _STATUSES: Final = {
     400: "The request does not match this description.",
     401: "There is no key, or a wrong one.",
     403: "A page of the web, or a host name that is not this machine, while the server has no key.",
-    404: "There is no such model.",
+    404: "There is no such model, or approval.",
     408: "The request took too long to arrive.",
-    409: "The session is busy, or was cleared meanwhile.",
+    409: "The session is busy, or was cleared meanwhile; or somebody has decided before.",
     413: "The request, or a file in it, is too large.",
     415: "The content type is none of those described.",
     422: "Well-formed, but nothing can be done with it.",
@@ -85,11 +88,12 @@ _SESSION_HEADERS: Final = [
 ]
 
 
-def openapi_document(*, needs_key: bool) -> dict[str, Any]:
+def openapi_document(*, needs_key: bool, decides_approvals: bool = False) -> dict[str, Any]:
     """The document, JSON-safe.
 
     Args:
       needs_key: Whether clients must send a key.
+      decides_approvals: Whether they may decide about tool calls.
     """
     types = (
         ChatRequest,
@@ -100,6 +104,8 @@ def openapi_document(*, needs_key: bool) -> dict[str, Any]:
         ModelList,
         Model,
         ErrorBody,
+        ResumeRequest,
+        *((ApprovalList, PendingApproval, ApprovalDecision) if decides_approvals else ()),
     )
     _, schemas = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
     components: dict[str, Any] = {"schemas": schemas}
@@ -113,6 +119,15 @@ def openapi_document(*, needs_key: bool) -> dict[str, Any]:
             "/v1/responses": {
                 "post": _asking("Ask the agent.", "ResponsesRequest", "ResponseObject", form=False)
             },
+            "/v1/resume": {
+                "post": _asking(
+                    "Go on with a turn that was parked, or interrupted.",
+                    "ResumeRequest",
+                    "ChatCompletion",
+                    form=False,
+                )
+            },
+            **(_APPROVALS if decides_approvals else {}),
             "/v1/models": {"get": _getting("The models that answer.", _ref("ModelList"), 401, 403)},
             "/v1/models/{model}": {
                 "parameters": [
@@ -205,3 +220,35 @@ def _errors(*statuses: int) -> dict[str, Any]:
 
 def _ref(name: str) -> dict[str, Any]:
     return {"$ref": f"#/components/schemas/{name}"}
+
+
+_APPROVALS: Final = {
+    "/v1/approvals": {
+        "parameters": [
+            {
+                "name": "session_id",
+                "in": "query",
+                "description": "Only what this session waits for.",
+                "schema": {"type": "string"},
+            }
+        ],
+        "get": _getting("What parked turns wait for.", _ref("ApprovalList"), 401, 403, 500, 503),
+    },
+    "/v1/approvals/{id}": {
+        "parameters": [
+            {"name": "id", "in": "path", "required": True, "schema": {"type": "string"}}
+        ],
+        "get": _getting("One of them.", _ref("PendingApproval"), 401, 403, 404, 500, 503),
+        "post": {
+            **_getting(
+                "Decide about it.",
+                _ref("PendingApproval"),
+                *(400, 401, 403, 404, 408, 409, 413, 415, 429, 500, 503),
+            ),
+            "requestBody": {
+                "required": True,
+                "content": {"application/json": {"schema": _ref("ApprovalDecision")}},
+            },
+        },
+    },
+}

@@ -46,6 +46,6 @@ def parked_run(result: RunResult[Any]) -> ParkedRun | UnsetType:
         return UNSET
     decide = (
         f"nanobot approvals approve {told['id']} (or deny), then nanobot agent --resume -s"
-        f" {shlex.quote(told['session_key'])}; in a program: bot.approvals and bot.resume"
+        f" {shlex.quote(told['session_key'])}, or POST /v1/resume; in a program: bot.approvals and bot.resume"
     )
     return ParkedRun(AwaitedApproval(**told, decide=decide))

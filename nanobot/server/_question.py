@@ -31,6 +31,7 @@ class Question(Struct, frozen=True, kw_only=True):
       history: What was said before, from a client that keeps its conversations itself; None to continue the session.
       store: Whether the turn becomes part of the session.
       sender_id: Who asks, for the model to know.
+      resumes: Whether nothing new is asked: the session's turn, which was parked or interrupted, is to go on.
     """
 
     text: str
@@ -39,6 +40,7 @@ class Question(Struct, frozen=True, kw_only=True):
     history: tuple[Mapping[str, Any], ...] | None = None
     store: bool = True
     sender_id: str = "user"
+    resumes: bool = False
 
     @property
     def ephemeral(self) -> bool:

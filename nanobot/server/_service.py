@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from secrets import token_hex
 
@@ -11,7 +11,7 @@ import trio
 from msgspec import Struct
 
 from nanobot.config import ApiSettings
-from nanobot.sdk import Nanobot
+from nanobot.sdk import ApprovalsClient, Nanobot, RunStream
 
 from ._admission import Admission
 from ._api_error import ApiError
@@ -38,6 +38,7 @@ class ServerSettings(Struct, frozen=True, kw_only=True):
       max_per_session: Most of one session: one is worked on, the others wait.
       reject_busy: Refuse a request to a session that is busy (409) instead of letting it wait.
       drain_s: Seconds that requests have to end after a SIGTERM.
+      decide_approvals: Whether clients may see and decide what parked turns of the API's sessions wait for.
     """
 
     api_key: str = ""
@@ -46,6 +47,7 @@ class ServerSettings(Struct, frozen=True, kw_only=True):
     max_per_session: int = 16
     reject_busy: bool = False
     drain_s: float = 30.0
+    decide_approvals: bool = False
 
 
 def settings_from_config(api: ApiSettings) -> ServerSettings:
@@ -57,6 +59,7 @@ def settings_from_config(api: ApiSettings) -> ServerSettings:
         max_per_session=api.max_requests_per_session,
         reject_busy=api.reject_busy,
         drain_s=api.drain_timeout,
+        decide_approvals=api.decide_approvals,
     )
 
 
@@ -89,6 +92,11 @@ class Service:
     def model(self) -> str:
         """The name of the model that answers."""
         return self._bot.runtime.model
+
+    @property
+    def approvals(self) -> ApprovalsClient:
+        """What parked turns wait for, of all sessions."""
+        return self._bot.approvals
 
     @property
     def draining(self) -> bool:
@@ -209,17 +217,7 @@ class Service:
                 question.attachments, ephemeral=question.ephemeral
             ) as media:
                 try:
-                    run = await self._bot.run_streamed(
-                        question.text,
-                        session_key=key,
-                        channel="api",
-                        chat_id=question.session_key,
-                        sender_id=question.sender_id,
-                        media=media,
-                        ephemeral=question.ephemeral,
-                        history=question.history,
-                        join_deltas=True,
-                    )
+                    run = await self._start(question, key, media)
                 except Exception as error:
                     raise noted(error) from error
                 async with follow(
@@ -231,3 +229,18 @@ class Service:
                     yield following
         finally:
             self._admission.leave(key)
+
+    async def _start(self, question: Question, key: str, media: Sequence[str]) -> RunStream:
+        if question.resumes:
+            return await self._bot.resume_streamed(key)
+        return await self._bot.run_streamed(
+            question.text,
+            session_key=key,
+            channel="api",
+            chat_id=question.session_key,
+            sender_id=question.sender_id,
+            media=media,
+            ephemeral=question.ephemeral,
+            history=question.history,
+            join_deltas=True,
+        )

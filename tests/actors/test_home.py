@@ -5,8 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import itertools
+import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
+from types import FrameType
 from typing import Any, NoReturn
 
 import pytest
@@ -222,6 +226,66 @@ def test_ctrl_c_while_something_crosses_does_not_keep_others_from_it(
         crossings.error = None
         home.post(done.set)
         assert done.wait(10)
+
+
+class Strike:
+    """Ctrl-C in the current thread, at one place of some functions; before it, another thread comes in between."""
+
+    def __init__(self, place: int, functions: tuple[Callable[..., Any], ...]) -> None:
+        self.struck = False
+        self._left = place
+        self._codes = [function.__code__ for function in functions]
+        self._before: Callable[[], None] = lambda: None
+
+    @contextlib.contextmanager
+    def after(self, before: Callable[[], None]) -> Iterator[None]:
+        """Strike in the block, after `before` was called in another thread."""
+        self._before = before
+        traced_by_others = sys.gettrace()
+        sys.settrace(self._enter)
+        try:
+            with contextlib.suppress(KeyboardInterrupt):
+                yield
+        finally:
+            sys.settrace(traced_by_others)
+
+    def _enter(self, frame: FrameType, event: str, argument: object) -> Any:
+        if frame.f_code not in self._codes:
+            return None
+        frame.f_trace_opcodes = True
+        return self._step
+
+    def _step(self, frame: FrameType, event: str, argument: object) -> Any:
+        if event == "opcode" and not self.struck:
+            self._left -= 1
+            if self._left < 0:
+                self.struck = True
+                other = threading.Thread(target=self._before)
+                other.start()
+                other.join()
+                raise KeyboardInterrupt
+        return self._step
+
+
+def hold(looking: threading.Event, held: threading.Event) -> None:
+    looking.set()
+    held.wait(10)
+
+
+def test_ctrl_c_anywhere_in_a_crossing_leaves_behind_nothing_that_others_have_posted() -> None:
+    for place in itertools.count():
+        strike = Strike(place, (Home._cross, post_unless_ended))
+        looking, held, done = threading.Event(), threading.Event(), threading.Event()
+        with Elsewhere() as home:
+            home.post(hold, looking, held)
+            assert looking.wait(10)
+            with strike.after(partial(home.post, done.set)):
+                home.post(looking.clear)
+            held.set()
+            if not strike.struck:
+                break
+            assert done.wait(10), f"struck at {place}"
+    assert place > 10
 
 
 def test_each_who_posts_to_a_run_that_has_crashed_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

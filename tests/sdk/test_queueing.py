@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ import sniffio
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+from actors import shared_home
 from nanobot import Nanobot, RunResult, tool
 from nanobot.errors import InvalidArgument, NestedRunRefused, SessionBusy, UsageError
 from nanobot.messages import check, messages_from_openai
@@ -23,6 +25,8 @@ from tests.sdk.bots import NOTHING, rest_of
 
 if TYPE_CHECKING:
     from tests.sdk.conftest import Host
+
+LIMIT_S = 20
 
 
 async def until(happened: Callable[[], bool]) -> None:
@@ -147,8 +151,8 @@ def test_a_full_mailbox_refuses_and_tells_how_many_wait(host: Host, home: Path) 
                 await until(lambda: desk.at_work == 1)
                 first = await bot.run_streamed("first", session_key="a")
                 second = await bot.run_streamed("second", session_key="a")
-                await until(lambda: second.position == 2)
-                assert first.position == 1
+                await until(lambda: bot.runtime.statistics().queued == 2)
+                assert (first.position, second.position) == (1, 2)
                 with pytest.raises(SessionBusy, match="maxQueuedRuns") as refused:
                     await bot.run("third", session_key="a")
                 assert refused.value.queued == 2
@@ -173,6 +177,47 @@ async def test_a_run_has_nobody_before_it_before_the_engine_knows_of_it(home: Pa
         assert stream.position == 0
         assert await stream.text() == "heard first"
         assert stream.position is None
+
+
+def test_a_run_knows_its_position_before_the_engine_knows_of_the_run(
+    host: Host, home: Path
+) -> None:
+    async def story() -> None:
+        desk, held = Desk(), threading.Event()
+        async with make(home, desk) as bot:
+            if host.name == "asyncio":  # the engine's thread is kept from looking
+                shared_home().post(held.wait, LIMIT_S)
+            first = await bot.run_streamed("work", session_key="a")
+            other = await bot.run_streamed("work", session_key="b")
+            second = await bot.run_streamed("second", session_key="a")
+            third = await bot.run_streamed("third", session_key="a")
+            assert bot.runtime.statistics().sessions == ()
+            assert [run.position for run in (first, other, second, third)] == [0, 0, 1, 2]
+            held.set()
+            await until(lambda: desk.at_work == 2)
+            assert [run.position for run in (first, other, second, third)] == [0, 0, 1, 2]
+            await second.cancel()
+            assert third.position == 1
+            desk.open = True
+            assert await third.text() == "heard third"
+            assert [run.position for run in (first, second, third)] == [None] * 3
+            assert not bot._engine.runtime.coming  # type: ignore[union-attr]  # a leak shows nowhere else
+
+    with no_leaks():
+        host.run(story)
+
+
+async def test_a_run_that_replaces_goes_before_the_engine_knows_of_it_before_those_that_wait(
+    home: Path,
+) -> None:
+    async with make(home, Desk()) as bot:
+        first = await bot.run_streamed("first", session_key="a")
+        second = await bot.run_streamed("second", session_key="a")
+        replacing = await bot.run_streamed("replacing", session_key="a", on_busy="replace")
+        assert [run.position for run in (first, second, replacing)] == [0, 1, 0]
+        assert await replacing.text() == "heard replacing"
+        assert await second.text() == "heard second"
+        assert (await first.wait()).metadata["replaced"]
 
 
 def test_a_run_that_waits_for_a_place_is_the_next_of_its_session(host: Host, home: Path) -> None:
@@ -303,7 +348,7 @@ def test_a_message_reaches_the_turn_before_the_model_is_asked_again(host: Host, 
             async def steers() -> None:
                 await until(lambda: desk.at_work == 1)
                 stream = await bot.run_streamed("be brief", session_key="a", on_busy="steer")
-                await until(lambda: stream.position == 1)
+                await until(lambda: bot.runtime.statistics().queued == 1)
                 desk.open = True
                 events = [event async for event in stream.stream_events()]
                 assert [event.type for event in events] == [
@@ -366,7 +411,7 @@ def test_who_steers_and_goes_away_leaves_the_turn_alone(host: Host, home: Path) 
             async def steers() -> None:
                 await until(lambda: desk.at_work == 1)
                 early = await bot.run_streamed("too early", session_key="a", on_busy="steer")
-                await until(lambda: early.position == 1)
+                await until(lambda: bot.runtime.statistics().queued == 1)
                 await early.cancel()
                 assert (await early.wait()).stop_reason == "cancelled"
                 desk.open = True
@@ -388,7 +433,7 @@ def test_a_message_steers_an_override_run_with_the_model_that_has(host: Host, ho
             async def steers() -> None:
                 await until(lambda: desk.at_work == 1)
                 stream = await bot.run_streamed("and?", session_key="a", on_busy="steer")
-                await until(lambda: stream.position == 1)
+                await until(lambda: bot.runtime.statistics().queued == 1)
                 desk.open = True
                 assert (await stream.wait()).metadata["model"] == "other"
 
@@ -408,7 +453,7 @@ def test_a_run_that_keeps_nothing_is_not_steered(host: Host, home: Path) -> None
             async def steers() -> None:
                 await until(lambda: desk.at_work == 1)
                 stream = await bot.run_streamed("keep me", session_key="a", on_busy="steer")
-                await until(lambda: stream.position == 1)
+                await until(lambda: bot.runtime.statistics().queued == 1)
                 desk.open = True
                 assert await stream.text() == "heard keep me"
 
@@ -427,7 +472,7 @@ def test_the_end_of_a_steered_turn_is_the_end_of_who_steered_it(host: Host, home
             async def steers() -> None:
                 await until(lambda: desk.at_work == 1)
                 stream = await bot.run_streamed("work on", session_key="a", on_busy="steer")
-                await until(lambda: stream.position == 1)
+                await until(lambda: bot.runtime.statistics().queued == 1)
                 desk.once = True
                 await until(lambda: len(desk.asked) == 2 and desk.at_work == 1)
                 assert [run.state for run in bot.runtime.statistics().runs] == [
@@ -458,7 +503,7 @@ def test_a_file_that_is_not_there_fails_who_named_it_and_not_the_turn(
                 stream = await bot.run_streamed(
                     "see", session_key="a", on_busy="steer", media=["/nowhere/x.png"]
                 )
-                await until(lambda: stream.position == 1)
+                await until(lambda: bot.runtime.statistics().queued == 1)
                 desk.open = True
                 with pytest.raises(UsageError, match=r"x\.png"):
                     await stream.wait()

@@ -42,7 +42,7 @@ def peer(tmp_path: Path) -> Iterator[Peer]:
         config = {
             "agents": {"defaults": {"model": "scripted/m"}},
             "providers": {"scripted": {"apiKey": "k", "apiBase": model.base_url}},
-            "api": {"apiKey": KEY, "port": 0},
+            "api": {"apiKey": KEY, "port": 0, "decideApprovals": True},
         }
         (tmp_path / "config.json").write_text(json.dumps(config))
         command = [sys.executable, "-m", "nanobot", "serve", "-c", str(tmp_path / "config.json")]
