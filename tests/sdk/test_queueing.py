@@ -258,7 +258,7 @@ def test_a_replacement_cancels_the_turn_and_goes_before_who_waits(host: Host, ho
                 await calls.of(bot, "waits", session_key="a")()
 
             async def replaces() -> None:
-                await until(lambda: bot.runtime.statistics().queued == 1)
+                await until(lambda: desk.at_work == 1 and bot.runtime.statistics().queued == 1)
                 await calls.of(bot, "replaces", session_key="a", on_busy="replace")()
 
             await host.gather(calls.of(bot, "work", session_key="a"), waits, replaces)
@@ -282,8 +282,8 @@ def test_of_many_replacements_the_last_is_heard(host: Host, home: Path) -> None:
             async def replaces() -> None:
                 await until(lambda: desk.at_work == 1)
                 streams = [
-                    await bot.run_streamed(f"take {n}", session_key="a", on_busy="replace")
-                    for n in range(4)
+                    await bot.run_streamed(message, session_key="a", on_busy="replace")
+                    for message in ("work 0", "work 1", "work 2", "take 3")
                 ]
                 results = [await stream.wait() for stream in streams]
                 assert [result.stop_reason for result in results[:3]] == ["cancelled"] * 3

@@ -654,7 +654,9 @@ def test_in_a_thread_it_serves_asyncio() -> None:
         with scripted_server([Answer("a", fault=Stall(1))]) as server:
             async with httpx.AsyncClient(base_url=server.base_url) as client:
                 with pytest.raises(httpx.ReadTimeout):
-                    await client.post("/chat/completions", json=HI_STREAMED, timeout=httpx.Timeout(30, read=0.05))
+                    await client.post(
+                        "/chat/completions", json=HI_STREAMED, timeout=httpx.Timeout(30, read=0.05)
+                    )
             counts = await asyncio.to_thread(server.wait_until, lambda counts: counts.hang_ups == 1)
             assert counts.requests == 1
             with pytest.raises(TimeoutError):
