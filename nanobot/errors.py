@@ -89,7 +89,7 @@ class BotClosed(UsageError):
 
 
 class NestedRunRefused(UsageError):
-    """A run started inside another run would wait for something that waits for it."""
+    """What was asked for inside a run would wait for something that waits for that run."""
 
 
 class NothingToResume(UsageError):

@@ -3,6 +3,7 @@
 from nanobot._collector import collect_seldom
 
 from ._json_logs import JsonFormatter
+from ._nesting import enclosing_runs
 from ._offered import OfferedTools
 from ._open_sessions import OPEN_TURN
 from ._providers import Providers, retry_policy
@@ -56,6 +57,7 @@ __all__ = [
     "check_approver",
     "closed",
     "collect_seldom",
+    "enclosing_runs",
     "follow",
     "make_request",
     "retry_policy",

@@ -132,6 +132,10 @@ class Runtime:
         """Sessions whose actor is alive, idle ones included."""
         return len(self._actors)
 
+    def is_live(self, run: Run) -> bool:
+        """Whether a run was posted here and has not settled. From any thread."""
+        return run in self._live
+
     def sessions(self) -> tuple[SessionLoad, ...]:
         """The sessions whose actor is alive. From any thread, as `runs` and `lock_state`: another one than the home's may
         get a `RuntimeError` if it looks while something changes, and looks again.

@@ -458,6 +458,8 @@ class Nanobot:
     async def aclose(self, *, drain_s: float = 0.0) -> None:
         """Close the bot: refuse new runs, give the live ones `drain_s` seconds, cancel the rest, close connections and
         processes, and return when nothing of the bot is alive. Idempotent. Sessions can still be read.
+
+        Called by a tool or a hook of a run of this bot, it returns at once: that has to end first.
         """
         await self._engine.aclose(drain_s)
 
