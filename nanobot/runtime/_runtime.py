@@ -281,10 +281,12 @@ class Runtime:
                 nursery.cancel_scope.cancel()
         finally:
             self._abandon()
-            with trio.CancelScope(shield=True):
-                await self._on_stop()
-            self.home.forget(self)
-            self.end.settle(None)
+            try:
+                with trio.CancelScope(shield=True):
+                    await self._on_stop()
+            finally:  # a store or a provider may be a stranger's, and who closes the bot waits for this
+                self.home.forget(self)
+                self.end.settle(None)
 
     def _open(self, nursery: trio.Nursery) -> None:
         """Begin with what was asked for before the home came to `_serve`, whose frame lives too long to hold any of it."""
