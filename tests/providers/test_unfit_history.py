@@ -39,8 +39,8 @@ def bodies(history: list[Message]) -> dict[Any, dict[str, Any]]:
 )
 def test_a_tool_that_there_cannot_be(name: str) -> None:
     call = AssistantMessage(tool_calls=(ToolCall("id1", name, "{}"),))
-    history = [UserMessage("Hi"), call, ToolMessage("id1", name, "There is no such tool.")]
-    for wire, body in bodies([*history, UserMessage("And now?")]).items():
+    result = ToolMessage("id1", name, "There is no such tool.")
+    for wire, body in bodies([UserMessage("Hi"), call, result, UserMessage("And now?")]).items():
         assert_legal_request(body, wire=wire)
 
 
