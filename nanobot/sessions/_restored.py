@@ -49,6 +49,10 @@ def restored_from_snapshot(
     transcript = given["messages"]
     messages = messages_from_transcript(transcript)
     compaction = _compaction(given.get("compaction"))
+    if compaction is not None and not 0 <= compaction.through <= len(transcript):
+        raise InvalidArgument(
+            f"a summary through message {compaction.through} covers messages that do not exist"
+        )
     if compaction is not None and len(messages) != len(transcript):
         compaction = None  # something was mended: the count no longer says what it covers
     return RestoredSession(

@@ -102,8 +102,9 @@ def test_any_text_comes_back_also_from_a_file_that_an_editor_has_saved(
         exported(key=5),
         exported(),
         exported(key="b", created_at="yesterday"),
+        exported(key="b", compaction={"through": 1, "summary": "x"}),
     ],
-    ids=["message", "twice", "key", "no key", "time"],
+    ids=["message", "twice", "key", "no key", "time", "summary"],
 )
 def test_of_a_file_with_one_session_that_cannot_be_kept_none_is_taken(
     invoke: Invoke, home: Path, last: str
