@@ -97,7 +97,7 @@ async def first_turns(before: Nanobot, count: int) -> dict[str, list[float]]:
     for key in KEYS * count:
         provider = ScriptedProvider(repeat("An answer."), record=False)
         bot = Nanobot.from_config(
-            before._config.path,
+            before.runtime.workspace.parent / "config.json",
             workspace=before.runtime.workspace,
             model="scripted/any",
             provider=provider,
