@@ -22,7 +22,8 @@ def within(
     whoever awaits this.
 
     Raises:
-      RuntimeError: `context` is in use, be it that this task was started in it. Otherwise what the function raises.
+      RuntimeError: `context` is in use, be it that this task was started in it; or the function raised `GeneratorExit` of
+        its own accord. Otherwise what the function raises.
     """
     coroutine: Coroutine[Any, Any, T] = context.run(function)
     del function
@@ -38,6 +39,8 @@ def within(
             except StopIteration as end:
                 value: T = end.value
                 return value
+            except GeneratorExit as error:  # nobody has closed it: whoever awaits this would believe that they are closed
+                raise RuntimeError("the function raised GeneratorExit") from error
             finally:
                 sent = raised = None  # an error's traceback refers to this frame
             try:

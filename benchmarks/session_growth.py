@@ -97,7 +97,7 @@ async def first_turns(before: Nanobot, count: int) -> dict[str, list[float]]:
     for key in KEYS * count:
         provider = ScriptedProvider(repeat("An answer."), record=False)
         bot = Nanobot.from_config(
-            before._config.path,
+            before.runtime.workspace.parent / "config.json",
             workspace=before.runtime.workspace,
             model="scripted/any",
             provider=provider,
@@ -139,8 +139,7 @@ async def cpu_us(once: Callable[[], Awaitable[object]]) -> float:
 
 async def all_indexed(bot: Nanobot) -> None:
     """Wait until the search index, which is written behind, has all messages: what it writes belongs to who stored them."""
-    assert bot._config.path is not None
-    (file,) = bot._config.path.parent.glob(f"sessions/*/{DATABASE_NAME}")
+    (file,) = bot.runtime.workspace.parent.glob(f"sessions/*/{DATABASE_NAME}")
     with closing(sqlite3.connect(file)) as database:
         while database.execute("SELECT 1 FROM unindexed LIMIT 1").fetchone():  # noqa: ASYNC110 - a thread's work
             await trio.sleep(0.05)

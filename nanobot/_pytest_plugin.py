@@ -42,16 +42,26 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+# What `nanobot_home` has put away in a test.
+_OUTSIDE: pytest.StashKey[dict[str, str]] = pytest.StashKey()
+
+
 @pytest.fixture
-def nanobot_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def nanobot_home(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Path:
     """A HOME of its own for the test, and an environment without keys of model services: no real configuration is read."""
     home = tmp_path / "home"
     home.mkdir()
+    homes = [name for name in ("HOME", "USERPROFILE") if name in os.environ]
+    services = [
+        name for name in os.environ if name.endswith(("_API_KEY", "_API_BASE", "_BASE_URL"))
+    ]
+    request.node.stash[_OUTSIDE] = {name: os.environ[name] for name in (*homes, *services)}
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setenv("USERPROFILE", str(home))
-    for name in list(os.environ):
-        if name.endswith(("_API_KEY", "_API_BASE", "_BASE_URL")):
-            monkeypatch.delenv(name)
+    for name in services:
+        monkeypatch.delenv(name)
     return home
 
 
@@ -102,7 +112,8 @@ def nanobot_cassette(
     """Records a real model once and replays it ever after: `nanobot_cassette(configured_provider, name="default")`.
 
     The file is `cassettes/<test module>/<test>.jsonl` beside the test's file, with `name` in it if there are several. It is
-    recorded when it is missing, and anew with `--nanobot-record=always`.
+    recorded when it is missing, and anew with `--nanobot-record=always`. The provider is made with the configuration and the
+    keys from outside of the test, also beside `nanobot_home`.
     """
     # deferred: see the module
     from nanobot.testing import cassette
@@ -114,7 +125,14 @@ def nanobot_cassette(
         provider: Callable[[], Provider], *, name: str = "", **arguments: Any
     ) -> RecordingProvider | ReplayProvider:
         arguments.setdefault("record", request.config.getoption("--nanobot-record"))
-        return cassette(folder / f"{test}{name and '.' + name}.jsonl", provider, **arguments)
+
+        def make() -> Provider:
+            with pytest.MonkeyPatch.context() as environment:
+                for variable, value in request.node.stash.get(_OUTSIDE, {}).items():
+                    environment.setenv(variable, value)
+                return provider()
+
+        return cassette(folder / f"{test}{name and '.' + name}.jsonl", make, **arguments)
 
     return load
 

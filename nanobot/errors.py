@@ -32,7 +32,7 @@ NanobotError
 from __future__ import annotations
 
 import logging
-from typing import Literal
+from typing import Any, Literal
 
 __all__ = [
     "ApprovalGone",
@@ -69,7 +69,16 @@ TimeoutPhase = Literal["connect", "first_token", "between_tokens", "request"]
 
 
 class NanobotError(Exception):
-    """Root of every error that nanobot raises on purpose."""
+    """Root of every error that nanobot raises on purpose. Can be copied and pickled, with its facts."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Exception's own would call the class with the message alone, which is not enough where facts belong to it: a
+        # process pool breaks, or waits for ever, over what it cannot unpickle.
+        return _anew, (type(self), self.args), self.__dict__
+
+
+def _anew(kind: type[NanobotError], args: tuple[object, ...]) -> NanobotError:
+    return kind.__new__(kind, *args)
 
 
 class UsageError(NanobotError):
@@ -89,7 +98,7 @@ class BotClosed(UsageError):
 
 
 class NestedRunRefused(UsageError):
-    """A run started inside another run would wait for something that waits for it."""
+    """What was asked for inside a run would wait for something that waits for that run."""
 
 
 class NothingToResume(UsageError):

@@ -18,7 +18,7 @@ from ._events import (
     StreamEvent,
     StreamEventType,
 )
-from ._hook import AgentHook, HookOutcome
+from ._hook import AgentHook, HookOutcome, HookText
 from ._hook_context import AgentHookContext, HookToolCall, ModelAnswer
 from ._inbox import Inbox
 from ._journal import NO_JOURNAL, Journal
@@ -57,6 +57,7 @@ __all__ = [
     "Emit",
     "Estimate",
     "HookOutcome",
+    "HookText",
     "HookToolCall",
     "Inbox",
     "Journal",

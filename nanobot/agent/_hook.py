@@ -7,10 +7,14 @@ from typing import Any, Final, TypeAlias
 
 from ._hook_context import AgentHookContext, HookToolCall
 
-__all__ = ["AgentHook", "HookOutcome"]
+__all__ = ["AgentHook", "HookOutcome", "HookText"]
 
 HookOutcome: TypeAlias = Any
 """What a hook's method returns: None, or an awaitable of it. So type checkers take `async def` and plain `def` alike."""
+
+HookText: TypeAlias = Any
+"""What `finalize_content` returns: text, or an awaitable of it. Any for the same reason, and for hooks that are annotated with
+`str | None`; None fails the run like anything else that is no text."""
 
 
 class _Nothing:
@@ -27,7 +31,7 @@ class AgentHook:
     """Observe or change a run: subclass it, override what you need, pass instances as `hooks=[...]`.
 
     Methods run in the loop, thread and context of whoever called the SDK, hook after hook in the order of the list.
-    All but `wants_streaming` and `finalize_content` may be `async def` or plain functions. The run waits for them.
+    All but `wants_streaming` may be `async def` or plain functions. The run waits for them.
 
     What a hook raises is logged to `nanobot.hooks` and the run goes on, with three exceptions: `reraise=True` makes a
     hook's errors fail the run; a failing `before_execute_tool` keeps its tool from being run; a failing
@@ -85,7 +89,7 @@ class AgentHook:
         """After an answer and its tools, with `response`, `usage`, `tool_results` and `tool_events` filled."""
         return NOTHING
 
-    def finalize_content(self, context: AgentHookContext, content: str) -> str:
+    def finalize_content(self, context: AgentHookContext, content: str) -> HookText:
         """Return the answer as it should be returned and stored; each hook gets what the one before returned.
 
         If it raises, the run fails, and the text is neither returned nor stored. Pieces that were streamed before are

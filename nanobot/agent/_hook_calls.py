@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from inspect import isawaitable
@@ -30,6 +31,30 @@ def _told(
     return telemetry.span("hook", method, hook=type(getattr(hook, "wrapped", hook)).__qualname__)
 
 
+class _Awaiting:
+    """Around what a hook awaits. Where that was cancelled by somebody else, the hook has failed; asyncio's exception for it is
+    the one for a task that is cancelled itself, and would end the run.
+    """
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        asyncio = sys.modules.get("asyncio")  # a Trio program pays nothing for it
+        if asyncio is None or not isinstance(error, asyncio.CancelledError):
+            return
+        try:
+            task = asyncio.current_task()
+        except RuntimeError:  # no loop of asyncio's: nobody can have been cancelled
+            cancelled = False
+        else:
+            cancelled = task is None or task.cancelling() > 0
+        if not cancelled:
+            raise RuntimeError("what the hook awaited was cancelled") from error
+
+
+_AWAITING: Final = _Awaiting()
+
+
 async def _call(
     hook: AgentHook,
     method: str,
@@ -38,7 +63,7 @@ async def _call(
     telemetry: Telemetry | None = None,
 ) -> None:
     try:
-        with _told(telemetry, hook, method):
+        with _told(telemetry, hook, method), _AWAITING:
             outcome = getattr(hook, method)(*args, **kwargs)
             if isawaitable(outcome):
                 await outcome
@@ -94,7 +119,7 @@ async def guard(
 ) -> None:
     for hook in hooks:
         try:
-            with _told(telemetry, hook, "before_execute_tool"):
+            with _told(telemetry, hook, "before_execute_tool"), _AWAITING:
                 outcome: object = hook.before_execute_tool(context, call)
                 if isawaitable(outcome):
                     await outcome
@@ -116,7 +141,7 @@ async def finalize(
     telemetry: Telemetry | None = None,
 ) -> str:
     for hook in hooks:
-        with _told(telemetry, hook, "finalize_content"):
+        with _told(telemetry, hook, "finalize_content"), _AWAITING:
             changed: object = hook.finalize_content(context, content)
             if isawaitable(changed):
                 changed = await changed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from codecs import BOM_UTF8
 from collections.abc import Iterable
 from typing import Any, Literal, TypeAlias
 
@@ -61,7 +62,7 @@ def cases_from_lines(lines: Iterable[bytes], *, place: str) -> list[Case]:
         if not line.strip():
             continue
         try:
-            case = _DECODER.decode(line)
+            case = _DECODER.decode(line.removeprefix(BOM_UTF8))
             if case.match == "regex":
                 for pattern in case.right:
                     re.compile(pattern)

@@ -14,6 +14,9 @@ import click
 from rich.table import Table
 from rich.text import Text
 
+from nanobot.errors import UsageError
+from nanobot.sessions import restored_from_snapshot
+
 from ._console import to_stdout
 from ._failure import Failure
 from ._fold import one_line, summary_of_call, summary_of_result, without_controls
@@ -204,22 +207,38 @@ def import_sessions(
     if key is not None and len(snapshots) != 1:
         raise click.UsageError(f"--session is for one session; {file} holds {len(snapshots)}.")
     with _opened(config, workspace) as bot:
-        wanted = [(key or str(snapshot.get("key", "")), snapshot) for snapshot in snapshots]
-        taken = [name for name, _ in wanted if bot.sessions.get(name) is not None]
+        wanted = _checked(file, snapshots, key)
+        taken = [name for name in wanted if bot.sessions.get(name) is not None]
         if taken and not replace:
             raise Failure(
                 f"There already is a session {taken[0]!r}.",
                 "Give it another key with --session, or replace it with --replace.",
             )
-        for name, snapshot in wanted:
+        for name, snapshot in wanted.items():
             bot.sessions.restore(snapshot, name)
         bot.sessions.flush()
     click.echo(f"{len(wanted)} brought in.", err=True)
 
 
+def _checked(
+    file: str, snapshots: list[dict[str, Any]], key: str | None
+) -> dict[str, dict[str, Any]]:
+    """The snapshots by the keys of the sessions that they become. Nothing has been written when one is refused."""
+    wanted: dict[str, dict[str, Any]] = {}
+    for number, snapshot in enumerate(snapshots, start=1):
+        try:
+            name = restored_from_snapshot(snapshot, key).key
+        except UsageError as error:
+            raise Failure(f"{file}, session {number}: {error}", _EXPORTED) from error
+        if name in wanted:
+            raise Failure(f"{file}, session {number}: the session {name!r} stands twice.")
+        wanted[name] = snapshot
+    return wanted
+
+
 def _read_snapshots(file: str) -> list[dict[str, Any]]:
     try:
-        text = (sys.stdin.buffer.read() if file == "-" else read_named(file)).decode()
+        text = (sys.stdin.buffer.read() if file == "-" else read_named(file)).decode("utf-8-sig")
     except OSError as error:
         raise Failure(f"{file} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
@@ -246,7 +265,8 @@ def _objects(text: str) -> list[str]:
     try:
         json.loads(text)
     except (ValueError, RecursionError):
-        return [line for line in text.splitlines() if line.strip()]
+        # Not `splitlines`: JSON need not escape all that it takes for the end of a line.
+        return [line for line in text.split("\n") if line.strip()]
     return [text]
 
 

@@ -39,7 +39,8 @@ def contradictions(settings: Settings) -> Iterator[Issue]:
         if isinstance(fallback, str) and fallback not in (DIRECT_PRESET, *presets):
             yield Issue(
                 f"agents.defaults.fallbackModels.{index}",
-                f"names no preset of modelPresets; known: {known}",
+                f"names no preset of modelPresets; known: {known}. A model is written as"
+                ' {"model": "openai/gpt-4.1"}',
             )
     if defaults.dream.model_override not in (None, "", DIRECT_PRESET, *presets):
         yield Issue(

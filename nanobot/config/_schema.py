@@ -229,7 +229,9 @@ class AgentDefaults(Section, frozen=True, kw_only=True):
     ] = None
     fallback_models: Annotated[
         tuple[FallbackModel | _Text, ...],
-        Meta(description="Presets (by name) or models to ask in turn when the model fails."),
+        Meta(
+            description="What to ask in turn when the model fails: names of presets, or objects that name a model."
+        ),
     ] = ()
     max_tool_iterations: Annotated[_Positive, Meta(description="Most model calls of one run.")] = (
         200

@@ -158,8 +158,12 @@ class HistoryLog:
         """Return the entries, oldest first: those of one session, or all of them, also those of none.
 
         Raises:
+          InvalidArgument: The key is no string.
           StoreError: The file cannot be read.
         """
+        if not isinstance(session_key, str | None):
+            raise InvalidArgument(f"session_key must be a string or None, not {session_key!r:.80}")
+        wanted = session_key and without_surrogates(session_key)  # as it was written
         try:
             content = read_regular(self.path)
         except (FileNotFoundError, NotADirectoryError):
@@ -167,8 +171,8 @@ class HistoryLog:
         except OSError as error:
             raise StoreError(f"{self.path} cannot be read: {error.strerror or error}") from error
         entries = filter(None, map(_entry, content.split(b"\n")))
-        if session_key is not None:
-            entries = filter(lambda entry: entry.session_key == session_key, entries)
+        if wanted is not None:
+            entries = filter(lambda entry: entry.session_key == wanted, entries)
         return [msgspec.to_builtins(entry) for entry in entries]
 
     def _append(self, text: str, session_key: str | None, kind: str) -> int:

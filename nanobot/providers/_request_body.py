@@ -12,6 +12,7 @@ import msgspec
 from nanobot.messages import FilePart, without_surrogates
 
 __all__ = [
+    "NOTHING_SAID",
     "file_reference",
     "fitting_call_id",
     "fitting_tool_name",
@@ -19,6 +20,9 @@ __all__ = [
     "legal_arguments",
     "merged",
 ]
+
+NOTHING_SAID: Final = "(empty)"
+"""What stands for a message without content, as a transcript may have one: services refuse the history that it is in."""
 
 _ENCODER: Final = msgspec.json.Encoder()
 _OBJECT: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])

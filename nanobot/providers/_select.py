@@ -22,10 +22,16 @@ from ._catalog import EMBEDDED_MODEL, Kind, PromptProfile, ProviderEntry
 from ._configured import Configured, config_place, configured_providers, find_provider
 from ._endpoint import Endpoint, Timeouts
 from ._known_models import KnownModel, accepts_temperature, known_model
-from ._match import Match, match_provider
+from ._match import Match, match_provider, wire_model
 from ._rate_gate import RateLimits
 
-__all__ = ["DEFAULT_MODEL", "ConflictingSelectors", "ModelSelection", "select_model"]
+__all__ = [
+    "DEFAULT_MODEL",
+    "ConflictingSelectors",
+    "ModelSelection",
+    "select_model",
+    "select_model_of",
+]
 
 DEFAULT_MODEL = "anthropic/claude-opus-4-5"
 """What is used when nobody names a model and its provider has a key."""
@@ -124,6 +130,70 @@ def select_model(
         selection
         if model is not None or not wanted
         else _with_fallbacks(selection, config, configured)
+    )
+
+
+@forgetful
+def select_model_of(
+    provider_name: str,
+    config: Config,
+    *,
+    model: str | None = None,
+    model_preset: str | None = None,
+    env: Mapping[str, str],
+) -> ModelSelection:
+    """Decide what to ask a provider that the caller brings, for which no configured one has to be usable. Pure.
+
+    Model and limits are those that `select_model` finds. Where it finds none, for want of a key say, the model is the one
+    that was named, called as the provider in its name would call it, else the default model. What is known of a configured
+    service does not hold for this one.
+
+    Raises:
+      ConflictingSelectors, UsageError, UnknownPreset: As `select_model`.
+      ConfigError: Nothing is left of the model's name.
+    """
+    selection = None
+    try:
+        selection = select_model(config, model=model, model_preset=model_preset, env=env)
+    except ConfigError:  # of services that are not asked
+        pass
+    if selection is None or selection.notice:  # the embedded model is for those who have no other
+        selection = _named_only(provider_name, config, model, model_preset, env)
+    return structs.replace(
+        selection, prompt_profile="full", offers_tools=True, enforces_schemas=False
+    )
+
+
+def _named_only(
+    provider_name: str,
+    config: Config,
+    model: str | None,
+    model_preset: str | None,
+    env: Mapping[str, str],
+) -> ModelSelection:
+    defaults = config.agents.defaults
+    named = structs.replace(defaults, model=defaults.model or DEFAULT_MODEL)
+    agents = structs.replace(config.agents, defaults=named)
+    wish, preset, _ = _wish(structs.replace(config, agents=agents), model, model_preset, ())
+    owner = wish.model.partition("/")[0] if wish.provider == "auto" else wish.provider
+    found = find_provider(owner, configured_providers(config, env))
+    name = wish.model if found is None else wire_model(found.entry, wish.model)
+    known = known_model(name)
+    window, most = _limits(wish, known)
+    return ModelSelection(
+        provider_name=provider_name,
+        kind="openai_chat",
+        endpoint=Endpoint(name=provider_name, base_url=""),
+        key_source="",
+        model=name,
+        display_model=wish.model,
+        preset=preset,
+        max_tokens=most,
+        context_window_tokens=window,
+        temperature=wish.temperature if accepts_temperature(name) else None,
+        reasoning_effort=_effort(wish, known),
+        prompt_profile="full",
+        offers_tools=True,
     )
 
 
@@ -261,15 +331,8 @@ def _selection(
             f"The embedded provider has one model, local/{entry.default_model}; {wish.model!r} is "
             "not it. To run others on this machine, use ollama, lm_studio or vllm."
         )
-    window = wish.context_window_tokens or (
-        known.context_window if known else _USUAL_CONTEXT_WINDOW
-    )
-    if entry.kind == "local" and known:
-        window = min(window, known.context_window)  # the server is started with no more
-    most = min(wish.max_tokens, max(1, window // 2))
-    if known and known.max_output:
-        most = min(most, known.max_output)
-    reasons = known is None or known.reasoning != "none"
+    # The embedded model's server is started with no more than the model has.
+    window, most = _limits(wish, known, at_most=known if entry.kind == "local" else None)
     return ModelSelection(
         provider_name=provider.name,
         kind=_kind(entry, provider.settings, known),
@@ -281,12 +344,32 @@ def _selection(
         max_tokens=most,
         context_window_tokens=window,
         temperature=wish.temperature if accepts_temperature(match.model) else None,
-        reasoning_effort=wish.reasoning_effort if reasons else None,
+        reasoning_effort=_effort(wish, known),
         prompt_profile=entry.prompt_profile,
         offers_tools=entry.offers_tools,
         enforces_schemas=_enforces_schemas(entry, known),
         notice=notice,
     )
+
+
+def _limits(
+    wish: ModelPreset, known: KnownModel | None, at_most: KnownModel | None = None
+) -> tuple[int, int]:
+    """The context window, and the most tokens of one answer."""
+    window = wish.context_window_tokens or (
+        known.context_window if known else _USUAL_CONTEXT_WINDOW
+    )
+    if at_most is not None:
+        window = min(window, at_most.context_window)
+    most = min(wish.max_tokens, max(1, window // 2))
+    if known and known.max_output:
+        most = min(most, known.max_output)
+    return window, most
+
+
+def _effort(wish: ModelPreset, known: KnownModel | None) -> str | None:
+    reasons = known is None or known.reasoning != "none"
+    return wish.reasoning_effort if reasons else None
 
 
 def _kind(entry: ProviderEntry, settings: ProviderSettings, known: KnownModel | None) -> Kind:

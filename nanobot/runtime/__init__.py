@@ -3,10 +3,18 @@
 from nanobot._collector import collect_seldom
 
 from ._json_logs import JsonFormatter
+from ._nesting import enclosing_runs
 from ._offered import OfferedTools
 from ._open_sessions import OPEN_TURN
 from ._providers import Providers, retry_policy
-from ._request import DEFAULT_SESSION_KEY, RunOptions, RunRequest, check_approver, make_request
+from ._request import (
+    DEFAULT_SESSION_KEY,
+    RunOptions,
+    RunRequest,
+    check_approver,
+    checked_hooks,
+    make_request,
+)
 from ._resume import REMEMBERED_OPTIONS
 from ._run import CURRENT_RUN, OnBusy, Run
 from ._run_trace import follow
@@ -54,8 +62,10 @@ __all__ = [
     "TurnMaker",
     "TurnTotals",
     "check_approver",
+    "checked_hooks",
     "closed",
     "collect_seldom",
+    "enclosing_runs",
     "follow",
     "make_request",
     "retry_policy",

@@ -3,18 +3,18 @@
 A run started by a tool, a hook or a subagent of another run is nested in it. It shares its root's hold of the lock, for the
 root may be waiting for it, and it goes ahead of runs that have not started, for they may be waiting for the root. What is
 left to go wrong is a circle: everyone in it waits for the next. It is looked for when a nested run is posted, and the run
-that would close it is refused.
+that would close it is refused. Whoever waits, inside a run, for the end of that run is in such a circle too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 from nanobot.errors import NestedRunRefused
 
-from ._run import Run
+from ._run import CURRENT_RUN, Run
 
-__all__ = ["Blockers", "refusal"]
+__all__ = ["Blockers", "enclosing_runs", "refusal"]
 
 Blockers = Callable[[Run], Iterable[Run]]
 """For a run that waits in a mailbox: the runs before it that it must wait for. For a running one: its live children."""
@@ -34,7 +34,7 @@ def refusal(run: Run, blockers: Blockers) -> NestedRunRefused | None:
             " and so for the one it is in. Give the outer run the override too, or set agents.defaults.overridePolicy to"
             ' "isolated".'
         )
-    ancestors = set(_ancestors(run))
+    ancestors = set(_and_outer(parent))
     seen: set[Run] = set()
     waiting_for = [*blockers(run)]
     while waiting_for:
@@ -50,8 +50,12 @@ def refusal(run: Run, blockers: Blockers) -> NestedRunRefused | None:
     return None
 
 
-def _ancestors(run: Run) -> Iterable[Run]:
-    above = run.parent
-    while above is not None:
-        yield above
-        above = above.parent
+def enclosing_runs() -> Iterator[Run]:
+    """The runs that have not ended and in whose code this is called, be it a tool's or a hook's; the inmost first."""
+    return (run for run in _and_outer(CURRENT_RUN.get()) if not run.settled)
+
+
+def _and_outer(run: Run | None) -> Iterator[Run]:
+    while run is not None:
+        yield run
+        run = run.parent

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, TypedDict, get_args
 
@@ -17,7 +17,14 @@ from nanobot.tools import Approver, Tool
 
 from ._run import OnBusy
 
-__all__ = ["DEFAULT_SESSION_KEY", "RunOptions", "RunRequest", "check_approver", "make_request"]
+__all__ = [
+    "DEFAULT_SESSION_KEY",
+    "RunOptions",
+    "RunRequest",
+    "check_approver",
+    "checked_hooks",
+    "make_request",
+]
 
 DEFAULT_SESSION_KEY = "sdk:default"
 
@@ -148,9 +155,7 @@ def make_request(message: str, options: RunOptions, output_type: Any = None) -> 
         raise InvalidArgument(
             f"max_budget must be a Budget, such as Budget(tokens=50_000), not {max_budget!r}"
         )
-    for hook in options.get("hooks") or ():
-        if not isinstance(hook, AgentHook):
-            raise InvalidArgument(f"hooks must be AgentHook instances, not {hook!r}")
+    hooks = checked_hooks(options.get("hooks"))
     check_approver(options.get("approver"))
     _check_queueing(options)
     checked: dict[str, Any] = {**options}
@@ -165,7 +170,7 @@ def make_request(message: str, options: RunOptions, output_type: Any = None) -> 
             )
         checked["history"] = messages_from_transcript(history)
     checked["media"] = tuple(os.fspath(path) for path in media or ())
-    checked["hooks"] = tuple(options.get("hooks") or ())
+    checked["hooks"] = hooks
     checked["tools"] = tuple(options.get("tools") or ())
     if output_type is not None:
         if options.get("on_busy") == "steer":
@@ -196,6 +201,21 @@ def _check_queueing(options: RunOptions) -> None:
                     f"{name} cannot go with on_busy='steer': the turn that is running has its own model, and keeps what"
                     " is said in it"
                 )
+
+
+def checked_hooks(hooks: object) -> tuple[AgentHook, ...]:
+    """The hooks of a list. A class in the place of its instance would be called, fail, and guard nothing.
+
+    Raises:
+      InvalidArgument: Something else than a list of hooks was given.
+    """
+    if isinstance(hooks, AgentHook) or not isinstance(hooks, Iterable | None):
+        raise InvalidArgument(f"hooks must be a list of AgentHook instances, not {hooks!r}")
+    checked = tuple(hooks or ())
+    for hook in checked:
+        if not isinstance(hook, AgentHook):
+            raise InvalidArgument(f"hooks must be AgentHook instances, not {hook!r}")
+    return checked
 
 
 def check_approver(approver: object) -> None:

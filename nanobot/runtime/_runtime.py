@@ -132,6 +132,10 @@ class Runtime:
         """Sessions whose actor is alive, idle ones included."""
         return len(self._actors)
 
+    def is_live(self, run: Run) -> bool:
+        """Whether a run was posted here and has not settled. From any thread."""
+        return run in self._live
+
     def sessions(self) -> tuple[SessionLoad, ...]:
         """The sessions whose actor is alive. From any thread, as `runs` and `lock_state`: another one than the home's may
         get a `RuntimeError` if it looks while something changes, and looks again.
@@ -277,10 +281,12 @@ class Runtime:
                 nursery.cancel_scope.cancel()
         finally:
             self._abandon()
-            with trio.CancelScope(shield=True):
-                await self._on_stop()
-            self.home.forget(self)
-            self.end.settle(None)
+            try:
+                with trio.CancelScope(shield=True):
+                    await self._on_stop()
+            finally:  # a store or a provider may be a stranger's, and who closes the bot waits for this
+                self.home.forget(self)
+                self.end.settle(None)
 
     def _open(self, nursery: trio.Nursery) -> None:
         """Begin with what was asked for before the home came to `_serve`, whose frame lives too long to hold any of it."""

@@ -25,8 +25,8 @@ from actors import (
     wait_settled_sync,
 )
 from nanobot.agent import RunResult
-from nanobot.errors import BotClosed, UsageError
-from nanobot.runtime import Run, Runtime, closed
+from nanobot.errors import BotClosed, NestedRunRefused, UsageError
+from nanobot.runtime import Run, Runtime, closed, enclosing_runs
 from nanobot.sessions import SessionStore
 
 __all__ = ["Engine"]
@@ -131,6 +131,7 @@ class Engine:
         """Wait for the result of a run that was posted. A cancelled caller just leaves."""
         if not run.settled:
             refuse_if_forked(runtime)
+            _refuse_inside(run)
             _do_if_alive(runtime, runtime.await_end, run)
             try:
                 await wait_settled(runtime.home, run.call)
@@ -142,6 +143,7 @@ class Engine:
         """Block until a run that was posted has its result. Ctrl-C takes the run with it."""
         if not run.settled:
             refuse_if_forked(runtime)
+            _refuse_inside(run)
             _do_if_alive(runtime, runtime.await_end, run)
             wait_settled_sync(
                 runtime.home,
@@ -154,24 +156,29 @@ class Engine:
     async def cancel(self, runtime: Runtime, run: Run) -> None:
         """Cancel a run and return when nothing of it is alive, also if the caller is cancelled meanwhile.
 
-        In a forked child nothing of it is: the run belongs to the parent, and goes on there.
+        In a forked child nothing of it is: the run belongs to the parent, and goes on there. A caller inside the run is part
+        of what has to end, and does not wait.
         """
         if not run.settled and not runtime.forked:
             cancel_soon(runtime.home, run.call)
-            await wait_settled(runtime.home, run.call, on_cancel=_nothing)
+            if not _is_inside(run):
+                await wait_settled(runtime.home, run.call, on_cancel=_nothing)
 
     def cancel_sync(self, runtime: Runtime, run: Run, host: SyncHost) -> None:
         """Blocking `cancel`."""
         if not run.settled and not runtime.forked:
             cancel_soon(runtime.home, run.call)
-            wait_settled_sync(runtime.home, run.call, host=host, on_cancel=_nothing)
+            if not _is_inside(run):
+                wait_settled_sync(runtime.home, run.call, host=host, on_cancel=_nothing)
 
     async def aclose(self, drain_s: float) -> None:
-        """Refuse new runs, end the live ones, and return when nothing is alive. A cancelled caller ends the draining."""
+        """Refuse new runs, end the live ones, and return when nothing is alive. A cancelled caller ends the draining; one
+        inside a run of this bot does not wait.
+        """
         runtime = self._close(drain_s)
         if runtime is None:
             await self._close_store()
-        else:
+        elif not _is_inside_any(runtime):
             await wait_settled(
                 runtime.home,
                 runtime.end,
@@ -185,7 +192,7 @@ class Engine:
         runtime = self._close(drain_s)
         if runtime is None:
             self._store.close()
-        else:
+        elif not _is_inside_any(runtime):
             wait_settled_sync(
                 runtime.home,
                 runtime.end,
@@ -236,6 +243,22 @@ def refuse_if_forked(runtime: Runtime) -> None:
     if runtime.forked:
         raise BotClosed(
             "this run belongs to the process that this one was forked from; start another one here"
+        )
+
+
+def _is_inside(run: Run) -> bool:
+    """Whether this is called by a tool or a hook of the run, which cannot end before they do."""
+    return run in enclosing_runs()
+
+
+def _is_inside_any(runtime: Runtime) -> bool:
+    return any(runtime.is_live(run) for run in enclosing_runs())
+
+
+def _refuse_inside(run: Run) -> None:
+    if _is_inside(run):
+        raise NestedRunRefused(
+            "a run cannot wait for its own result: it is called by a tool or a hook of the run, which ends after them"
         )
 
 

@@ -18,7 +18,7 @@ from nanobot.config import DIRECT_PRESET, Config, Environment, load_config, work
 from nanobot.errors import ConfigError, InvalidArgument, UsageError
 from nanobot.memory import Notes
 from nanobot.providers import Provider
-from nanobot.providers._select import ModelSelection, select_model
+from nanobot.providers._select import ModelSelection, select_model, select_model_of
 from nanobot.runtime import (
     DEFAULT_SESSION_KEY,
     OPEN_TURN,
@@ -28,6 +28,7 @@ from nanobot.runtime import (
     RunRequest,
     Runtime,
     check_approver,
+    checked_hooks,
     follow,
     make_request,
 )
@@ -82,6 +83,7 @@ class Nanobot:
         *,
         config: Config,
         env: Mapping[str, str],
+        select: Callable[..., ModelSelection],
         selection: ModelSelection,
         workspace: Path,
         provider: Provider | None,
@@ -92,8 +94,7 @@ class Nanobot:
         telemetry: Telemetry | None,
     ) -> None:
         """Use `Nanobot.from_config()`."""
-        self._config = config
-        self._env = env
+        self._select = select
         self._selection = selection
         self._store = store
         unsaved = Unsaved()
@@ -149,7 +150,8 @@ class Nanobot:
           workspace: The folder that tools work in, instead of the configured one.
           model: The bot's model, instead of the configured one. The provider is found anew.
           model_preset: The bot's preset, instead of the configured one. Not together with `model`.
-          provider: A provider object to ask instead of the configured service, for tests and for services of your own.
+          provider: A provider object to ask instead of the configured service, for tests and for services of your own. No
+            configured one has to have a key then; `model` is what yours is asked for.
           store: Where to keep sessions, instead of the configured store; closed with the bot. A test on a virtual clock
             passes `nanobot.sessions.InMemoryStore()`: waiting for a disk takes no time on such a clock.
           tools: Further tools for every run.
@@ -161,8 +163,8 @@ class Nanobot:
             configuration says, which is nobody by default and costs nothing; False for nobody in any case.
 
         Raises:
-          InvalidArgument: Both `model` and `model_preset` were given, or the approver is no function (a `ValueError`;
-            before any I/O).
+          InvalidArgument: Both `model` and `model_preset` were given, or the approver is no function, a hook no `AgentHook`,
+            or the provider none (a `ValueError`; before any I/O).
           FileNotFoundError: There is no file at an explicit `config_path`.
           UnknownPreset: The preset is not configured (a `KeyError`).
           ConfigError: The configuration cannot be used (a `ValueError`), the workspace cannot be made, or sessions would
@@ -171,21 +173,16 @@ class Nanobot:
         if model is not None and model_preset is not None:
             raise InvalidArgument("model and model_preset are mutually exclusive")
         check_approver(approver)
+        hooks = checked_hooks(hooks)
+        _check_provider(provider)
         env = Environment(os.environ)
         config = load_config(None if config_path is None else Path(config_path), env=env)
-        selection = select_model(config, model=model, model_preset=model_preset, env=env)
+        select = _selector(provider, config, env)
+        selection = select(model=model, model_preset=model_preset)
         if telemetry is None:
             telemetry = _telemetry(config)
         if provider is None and selection.kind == "local":
             _require_embedded_model()
-        if provider is not None:  # what is known of the configured one does not hold for it
-            selection = replace(
-                selection,
-                prompt_profile="full",
-                offers_tools=True,
-                enforces_schemas=False,
-                notice="",
-            )
         folder = workspace_path(
             config.agents.defaults.workspace if workspace is None else os.fspath(workspace), env
         )
@@ -198,6 +195,7 @@ class Nanobot:
         return cls(
             config=config,
             env=env,
+            select=select,
             selection=selection,
             workspace=folder,
             provider=provider,
@@ -458,6 +456,8 @@ class Nanobot:
     async def aclose(self, *, drain_s: float = 0.0) -> None:
         """Close the bot: refuse new runs, give the live ones `drain_s` seconds, cancel the rest, close connections and
         processes, and return when nothing of the bot is alive. Idempotent. Sessions can still be read.
+
+        Called by a tool or a hook of a run of this bot, it returns at once: that has to end first.
         """
         await self._engine.aclose(drain_s)
 
@@ -493,9 +493,7 @@ class Nanobot:
         request = make_request(message, options, output_type)
         if request.model is None and request.model_preset is None:
             return request, self._selection
-        return request, select_model(
-            self._config, model=request.model, model_preset=request.model_preset, env=self._env
-        )
+        return request, self._select(model=request.model, model_preset=request.model_preset)
 
     def _resume_request(
         self, key: str, stored: Slips, options: ResumeOptions
@@ -581,6 +579,26 @@ async def _open_turns_soon(store: SessionStore, key: str) -> Slips:
     return await trio.to_thread.run_sync(
         partial(store.list_slips, OPEN_TURN, key=key), abandon_on_cancel=True
     )
+
+
+def _check_provider(provider: object) -> None:
+    if provider is None or (
+        not isinstance(provider, type) and callable(getattr(provider, "open", None))
+    ):
+        return
+    raise InvalidArgument(
+        f"provider must be an object with open() and aclose(), not {provider!r}; a service that is configured is named with"
+        " the model, as in model='openai/gpt-4.1'"
+    )
+
+
+def _selector(
+    provider: Provider | None, config: Config, env: Mapping[str, str]
+) -> Callable[..., ModelSelection]:
+    """What decides which model to ask, given `model` or `model_preset`."""
+    if provider is None:
+        return partial(select_model, config, env=env)
+    return partial(select_model_of, provider.name, config, env=env)
 
 
 def _telemetry(config: Config) -> Telemetry | None:

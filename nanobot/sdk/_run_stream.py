@@ -151,6 +151,9 @@ class RunStream(Generic[T_co]):
 
         While somebody waits, the run never waits for its reader: events that are not read are kept up to the stream's limit,
         and past that dropped if nobody has begun to read. Cancelling the wait leaves the run alone.
+
+        Raises:
+          NestedRunRefused: Called by a tool or a hook of the run itself.
         """
         return await self._engine.result(self._runtime, self._run)
 
@@ -159,7 +162,11 @@ class RunStream(Generic[T_co]):
         return (await self.wait()).content
 
     async def cancel(self) -> None:
-        """End the run now and return when nothing of it is alive: no task, socket, process or file. Idempotent."""
+        """End the run now and return when nothing of it is alive: no task, socket, process or file. Idempotent.
+
+        A tool or a hook of the run itself cannot see its end: there this returns at once, and the end comes at the next
+        `await`.
+        """
         await self._engine.cancel(self._runtime, self._run)
 
     async def aclose(self) -> None:

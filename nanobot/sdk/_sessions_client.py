@@ -11,7 +11,6 @@ from nanobot.errors import InvalidArgument, StoreError
 from nanobot.memory import HistoryLog
 from nanobot.runtime import TurnMaker
 from nanobot.sessions import (
-    Compaction,
     Pending,
     SearchableStore,
     SearchHit,
@@ -19,7 +18,9 @@ from nanobot.sessions import (
     SessionRecord,
     SessionSnapshot,
     Unsaved,
+    checked_key,
     messages_from_transcript,
+    restored_from_snapshot,
     session_metadata,
     signals_of,
     snapshot_of,
@@ -110,7 +111,7 @@ class SessionsClient:
 
     def get(self, session_key: str) -> SessionSnapshot | None:
         """Return a session as it is stored, or None if there is none. Creates nothing."""
-        record = self._store.read(_checked_key(session_key))
+        record = self._store.read(checked_key(session_key))
         return None if record is None else snapshot_of(record)
 
     def export(self, session_key: str) -> SessionSnapshot | None:
@@ -143,7 +144,7 @@ class SessionsClient:
         It wins over a turn that is running: nothing of that is stored any more, and it is cancelled, with the runs that
         wait for the session.
         """
-        key = _checked_key(session_key)
+        key = checked_key(session_key)
         self._unsaved.drop(key)
         record = self._store.clear(key)
         self._begun_anew(key)
@@ -151,7 +152,7 @@ class SessionsClient:
 
     def delete(self, session_key: str) -> bool:
         """Remove a session, and return whether there was one. It wins over a turn that is running, as `clear` does."""
-        key = _checked_key(session_key)
+        key = checked_key(session_key)
         pending = self._unsaved.drop(key)
         deleted = self._store.delete(key)
         self._begun_anew(key)
@@ -164,7 +165,7 @@ class SessionsClient:
         What was stored stays, the partial answer of the run too, and its result says `stop_reason == "cancelled"`. Asks, and
         does not wait for the end.
         """
-        key = _checked_key(session_key)
+        key = checked_key(session_key)
         self._work.cancel(key)
         signals_of(self._store).request_cancel(key)
 
@@ -187,7 +188,7 @@ class SessionsClient:
         Raises:
           InvalidArgument: `after` is negative, or the key no string.
         """
-        key = _checked_key(session_key)
+        key = checked_key(session_key)
         if after is not None and after < 0:
             raise InvalidArgument(f"after is the number of a message, not {after}")
         return SessionEvents(self._store, key, after, self._work.is_closed)
@@ -220,24 +221,15 @@ class SessionsClient:
           InvalidMessage: A message cannot be kept; names its index and field. Nothing was changed.
           InvalidArgument: Something else in the snapshot cannot be meant like this.
         """
-        given = snapshot.to_dict() if isinstance(snapshot, SessionSnapshot) else snapshot
-        if not isinstance(given, Mapping) or not isinstance(given.get("messages"), (list, tuple)):
-            raise InvalidArgument(
-                "restore() takes a SessionSnapshot, or the dict that its to_dict() gives"
-            )
-        key = _checked_key(given.get("key") if session_key is None else session_key)
-        transcript = given["messages"]
-        messages = messages_from_transcript(transcript)
-        compaction = _compaction(given.get("compaction"))
-        if compaction is not None and len(messages) != len(transcript):
-            compaction = None  # something was mended: the count no longer says what it covers
+        restored = restored_from_snapshot(snapshot, session_key)
+        key = restored.key
         self._unsaved.drop(key)
         self._store.replace(
             key,
-            messages,
-            metadata=session_metadata(given.get("metadata") or {}),
-            created_at=_moment(given.get("created_at")),
-            compaction=compaction,
+            restored.messages,
+            metadata=restored.metadata,
+            created_at=restored.created_at,
+            compaction=restored.compaction,
         )
         self._begun_anew(key)
         return self._written(key)
@@ -249,11 +241,11 @@ class SessionsClient:
           InvalidArgument: There is no session of that key.
           SessionExists: The new key is taken.
         """
-        record = self._store.read(_checked_key(session_key))
+        record = self._store.read(checked_key(session_key))
         if record is None:
             raise InvalidArgument(f"there is no session {session_key!r:.200} to fork")
         self._store.replace(
-            _checked_key(new_key),
+            checked_key(new_key),
             record.messages,
             metadata=record.metadata,
             compaction=record.compaction,
@@ -286,37 +278,7 @@ def _checked_ingest(
     save: bool,
 ) -> tuple[str, Callable[[TurnMaker], Awaitable[SessionRecord]]]:
     """Check everything at once, in the caller's thread; what is left to do cannot fail for the caller's mistake."""
-    key = _checked_key(session_key)
+    key = checked_key(session_key)
     taken = messages_from_transcript(messages, source=source)
     checked = None if metadata is None else session_metadata(metadata)
     return key, lambda maker: maker.ingest(key, taken, checked, save=save)
-
-
-def _checked_key(key: object) -> str:
-    if not isinstance(key, str):
-        raise InvalidArgument(f"session_key must be a string, not {type(key).__name__}")
-    return key
-
-
-def _compaction(value: object) -> Compaction | None:
-    match value:
-        case None:
-            return None
-        case {"through": int(through), "summary": str(summary)} if not isinstance(through, bool):
-            return Compaction(through, summary)
-        case _:
-            raise InvalidArgument("compaction must be None, or a dict with through and summary")
-
-
-def _moment(value: object) -> datetime | None:
-    if value is None:
-        return None
-    try:
-        moment = datetime.fromisoformat(value)  # type: ignore[arg-type]  # anything may be in a snapshot that came from outside
-        return moment.replace(tzinfo=moment.tzinfo or UTC).astimezone(UTC)
-    except (
-        TypeError,
-        ValueError,
-        OverflowError,
-    ) as error:  # the last: there is no such time in UTC
-        raise InvalidArgument(f"created_at must be an ISO 8601 time, not {value!r:.80}") from error

@@ -6,6 +6,7 @@ from ._in_memory import InMemoryStore
 from ._lease import Lease, Leased, SessionFenced, SessionGone, open_lease, release_lease
 from ._migrate import Migrated, MigrationPhase, Totals, digest_of, migrate_sessions
 from ._record import Compaction, Position, SessionRecord, session_metadata
+from ._restored import RestoredSession, checked_key, restored_from_snapshot
 from ._search import SearchHit, SessionSearch
 from ._signals import SessionSignals, SessionWatch, signals_of
 from ._snapshot import SessionInfo, SessionSnapshot, snapshot_of
@@ -25,6 +26,7 @@ __all__ = [
     "MigrationPhase",
     "Pending",
     "Position",
+    "RestoredSession",
     "SearchHit",
     "SearchableStore",
     "SessionExists",
@@ -39,6 +41,7 @@ __all__ = [
     "SessionWatch",
     "Totals",
     "Unsaved",
+    "checked_key",
     "configured_store",
     "digest_of",
     "messages_from_transcript",
@@ -46,6 +49,7 @@ __all__ = [
     "open_lease",
     "read_soon",
     "release_lease",
+    "restored_from_snapshot",
     "session_metadata",
     "signals_of",
     "snapshot_of",

@@ -11,6 +11,7 @@ import base64
 import binascii
 import logging
 import os
+from codecs import BOM_UTF8
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -180,7 +181,9 @@ def _legal(said: Sequence[Message], consolidated: int) -> tuple[tuple[Message, .
 
 def _object(line: bytes) -> dict[str, Any] | None:
     try:
-        value = msgspec.json.decode(line)
+        value = msgspec.json.decode(
+            line.removeprefix(BOM_UTF8)
+        )  # some editors put it before the first
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     return value if isinstance(value, dict) else None

@@ -397,3 +397,11 @@ async def test_an_error_that_is_kept_does_not_keep_the_function(without_gc: None
         await within(contextvars.Context(), functions.pop())
     assert caught.value.__traceback__ is not None
     assert payload() is None
+
+
+async def test_a_function_that_raises_what_closing_does_is_not_taken_for_closed() -> None:
+    async def inner() -> None:
+        raise GeneratorExit
+
+    with pytest.raises(RuntimeError, match="raised GeneratorExit"):
+        await within(context_of("inside"), inner)

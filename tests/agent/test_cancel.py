@@ -202,7 +202,7 @@ class HangingJournal(Notebook):
 
 
 class HangingFilter(AgentHook):
-    async def finalize_content(self, context: object, content: str) -> str:  # type: ignore[override]
+    async def finalize_content(self, context: object, content: str) -> str:
         await trio.sleep_forever()
         return content
 

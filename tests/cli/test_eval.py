@@ -87,6 +87,12 @@ def test_a_file_with_a_bad_case_is_refused_before_anything_runs(text: str, said:
     assert said in failure.value.message
 
 
+def test_cases_that_an_editor_has_saved_are_cases() -> None:
+    line = b'{"id": 1, "question": "?", "expected": "x"}\r\n'
+    (case,) = cases_from_lines([b"\xef\xbb\xbf" + line, b"\r\n"], place="cases.jsonl")
+    assert case.question == "?"
+
+
 def test_cases_are_ingested_asked_and_scored(
     invoke: Invoke, configure: Configure, home: Path
 ) -> None:

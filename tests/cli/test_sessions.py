@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -76,6 +77,43 @@ def test_what_was_exported_comes_back_the_same(invoke: Invoke, home: Path) -> No
             for text in (before, invoke("sessions", "export", "--all").stdout)
         )
         assert (then["messages"], then["created_at"]) == (now["messages"], now["created_at"])
+
+
+def exported(*messages: dict[str, str], **facts: Any) -> str:
+    return json.dumps({"messages": messages, **facts}, ensure_ascii=False) + "\n"
+
+
+def test_any_text_comes_back_also_from_a_file_that_an_editor_has_saved(
+    invoke: Invoke, home: Path
+) -> None:
+    said = {"role": "user", "content": "one\u2028two\u0085three"}
+    lines = exported(said, key="a") + exported(said, key="b")
+    (home / "x.jsonl").write_bytes(b"\xef\xbb\xbf" + lines.replace("\n", "\r\n").encode())
+    assert invoke("sessions", "import", "x.jsonl").exit_code == 0
+    back = invoke("sessions", "export", "b").stdout
+    assert json.loads(back)["messages"][0]["content"] == said["content"]
+
+
+@pytest.mark.parametrize(
+    "last",
+    [
+        exported({"role": "bot", "content": "x"}, key="b"),
+        exported(key="a"),
+        exported(key=5),
+        exported(),
+        exported(key="b", created_at="yesterday"),
+        exported(key="b", compaction={"through": 1, "summary": "x"}),
+    ],
+    ids=["message", "twice", "key", "no key", "time", "summary"],
+)
+def test_of_a_file_with_one_session_that_cannot_be_kept_none_is_taken(
+    invoke: Invoke, home: Path, last: str
+) -> None:
+    (home / "x.jsonl").write_text(exported({"role": "user", "content": "x"}, key="a") + last)
+    answer = invoke("sessions", "import", "x.jsonl")
+    assert answer.exit_code == 1
+    assert "x.jsonl, session 2: " in answer.stderr
+    assert invoke("sessions", "list").stdout == ""
 
 
 @pytest.mark.usefixtures("talked")

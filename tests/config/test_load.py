@@ -302,6 +302,7 @@ def test_presets_that_do_not_exist_are_found_at_load() -> None:
         "agents.defaults.dream.modelOverride",
     }
     assert all("known: fast" in message for message in found.values())
+    assert '{"model": ' in found["agents.defaults.fallbackModels.0"]  # or a model is what was meant
 
 
 def test_the_name_default_is_reserved_for_the_direct_fields() -> None:

@@ -172,6 +172,15 @@ def test_text_comes_back_as_it_was(tmp_path: Path) -> None:
     assert log.read()[-1]["content"] == "lone \ufffd"
 
 
+def test_the_entries_of_any_key_are_found_by_it(tmp_path: Path) -> None:
+    log = log_in(tmp_path)
+    for key in ("", "user:a", "half of a character \ud800"):
+        log.append("said", key)
+        assert [entry["content"] for entry in log.read(key)] == ["said"]
+    with pytest.raises(InvalidArgument):
+        log.read(5)  # type: ignore[arg-type]  # callers may be untyped
+
+
 def test_what_is_no_text_is_refused_and_what_is_too_long_says_so(tmp_path: Path) -> None:
     log = log_in(tmp_path)
     for text, key in [(7, None), ("x", 7), (None, None)]:

@@ -11,7 +11,12 @@ from hypothesis import strategies as st
 
 from nanobot.config import Config, config_from_tree, load_config
 from nanobot.errors import ConfigError, UnknownPreset, UsageError
-from nanobot.providers._select import ConflictingSelectors, ModelSelection, select_model
+from nanobot.providers._select import (
+    ConflictingSelectors,
+    ModelSelection,
+    select_model,
+    select_model_of,
+)
 
 PLACE = Path("/home/me/.nanobot/config.json")
 ONBOARD = Path(__file__).parents[1] / "config" / "onboard.json"
@@ -385,3 +390,38 @@ def test_any_selection_leaves_room_for_a_prompt(
     assert 1 <= selection.max_tokens <= max_tokens
     assert selection.max_tokens <= max(1, selection.context_window_tokens // 2)
     assert selection.endpoint.base_url or selection.kind == "local"
+
+
+@pytest.mark.parametrize(
+    "model",
+    ["openai/gpt-4.1", "gpt-4.1", "anthropic/claude-opus-4-5", "openai/o3"],
+)
+def test_a_provider_of_ones_own_is_asked_the_same_with_the_services_key_and_without(
+    model: str,
+) -> None:
+    keys = {"OPENAI_API_KEY": "sk-test", "ANTHROPIC_API_KEY": "sk-test"}
+    config = config_from_tree(defaults(model=model, reasoningEffort="high"), path=PLACE, env={})
+    with_keys, without = (select_model_of("own", config, env=env) for env in (keys, {}))
+    for name in (
+        "model",
+        "display_model",
+        "max_tokens",
+        "context_window_tokens",
+        "temperature",
+        "reasoning_effort",
+        "prompt_profile",
+        "offers_tools",
+        "enforces_schemas",
+        "notice",
+    ):
+        assert getattr(with_keys, name) == getattr(without, name), name
+
+
+def test_a_provider_of_ones_own_is_never_asked_for_the_embedded_model_unless_it_is_named() -> None:
+    assert select_model_of("own", Config(path=PLACE), env={}).model == "claude-opus-4-5"
+    named = select_model_of("own", Config(path=PLACE), model="local/smollm2-135m", env={})
+    assert named.model == "smollm2-135m"
+    with pytest.raises(UnknownPreset):
+        select_model_of("own", Config(path=PLACE), model_preset="slow", env={})
+    with pytest.raises(ConflictingSelectors):
+        select_model_of("own", Config(path=PLACE), model="a", model_preset="b", env={})

@@ -13,7 +13,15 @@ import pytest
 
 from nanobot import Nanobot, RunResult
 from nanobot.errors import BotClosed
-from nanobot.testing import Answer, RecordedRequest, ScriptedServerThread, no_leaks, scripted_server
+from nanobot.testing import (
+    Answer,
+    InMemoryStore,
+    RecordedRequest,
+    ScriptedProvider,
+    ScriptedServerThread,
+    no_leaks,
+    scripted_server,
+)
 
 if TYPE_CHECKING:
     from tests.sdk.conftest import Host
@@ -171,6 +179,23 @@ def test_closing_a_bot_cancels_what_runs_and_refuses_what_comes(
         await bot.aclose()
 
     host.run(story)
+
+
+def test_a_store_that_fails_to_close_keeps_nobody_waiting(
+    host: Host, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Unclosable(InMemoryStore):
+        async def aclose(self) -> None:
+            raise ValueError("a bug of the store's")
+
+    async def story() -> None:
+        bot = Nanobot.from_config(provider=ScriptedProvider(["hello"]), store=Unclosable())
+        assert (await bot.run("hi")).content == "hello"
+        await bot.aclose()
+        await bot.aclose()
+
+    host.run(story)
+    assert "a bug of the store's" in caplog.text
 
 
 def test_draining_lets_runs_finish(host: Host, make_bot: Callable[[], Nanobot]) -> None:

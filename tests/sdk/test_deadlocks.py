@@ -6,11 +6,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from nanobot import Nanobot, tool
+from nanobot import Nanobot, RunStream, tool
+from nanobot.agent import AgentHook, AgentHookContext
 from nanobot.errors import NestedRunRefused
 from nanobot.testing import Answer, ScriptedProvider
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from tests.sdk.conftest import Host
 
 LONG = Answer(text=[f"word {number} " for number in range(500)])  # many times a stream's window
@@ -160,5 +163,88 @@ def test_a_run_on_its_own_session_from_a_tool_is_refused_and_on_another_it_works
             assert "cannot start here" in refused[0]
             exclusive = await bot.run("use another", session_key="outer", model="openai/gpt-4.1")
             assert exclusive.content == "I was told: inner answer"
+
+    host.run(story)
+
+
+LIMIT_S = 60  # longer than any story may take
+
+
+async def end_by_cancel(bot: Nanobot, run: RunStream) -> None:
+    await run.cancel()
+
+
+async def end_by_aclose(bot: Nanobot, run: RunStream) -> None:
+    await run.aclose()
+
+
+async def end_with_the_bot(bot: Nanobot, run: RunStream) -> None:
+    await bot.aclose()
+
+
+ENDS = (end_by_cancel, end_by_aclose, end_with_the_bot)
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_a_hook_may_end_its_own_run(
+    host: Host, end: Callable[[Nanobot, RunStream], Awaitable[None]]
+) -> None:
+    async def story() -> None:
+        class Stop(AgentHook):
+            def wants_streaming(self) -> bool:
+                return True
+
+            async def on_stream(self, context: AgentHookContext, delta: str) -> None:
+                await end(bot, run)
+
+        async with make_bot() as bot:
+            run = await bot.run_streamed("a", hooks=[Stop()])
+            result = await run.wait()
+            assert result.stop_reason == "cancelled"
+            assert result.content in "".join(LONG.text)
+
+    host.run(story)
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_a_tool_may_end_its_own_run_also_from_a_run_nested_in_it(
+    host: Host, end: Callable[[Nanobot, RunStream], Awaitable[None]]
+) -> None:
+    async def story() -> None:
+        @tool
+        async def go_deeper() -> str:
+            """Call the other tool in another session."""
+            return (await bot.run("stop", session_key="inner")).content
+
+        @tool
+        async def stop() -> str:
+            """End everything."""
+            await end(bot, run)
+            await host.sleep(LIMIT_S)  # here the end arrives
+            return "not reached"
+
+        answers = [Answer(tool_calls=[(name, {})]) for name in ("go_deeper", "stop")]
+        model = ScriptedProvider([*answers, "not asked for"])
+        async with Nanobot.from_config(provider=model, tools=[go_deeper, stop]) as bot:
+            run = await bot.run_streamed("a", session_key="outer")
+            assert (await run.wait()).stop_reason == "cancelled"
+            assert model.request_count == 2
+
+    host.run(story)
+
+
+def test_waiting_for_ones_own_result_is_refused(host: Host) -> None:
+    async def story() -> None:
+        @tool
+        async def wait() -> str:
+            """Wait for the end."""
+            return (await run.wait()).content
+
+        model = ScriptedProvider([Answer(tool_calls=[("wait", {})]), "done"])
+        async with Nanobot.from_config(provider=model, tools=[wait]) as bot:
+            run = await bot.run_streamed("a")
+            result = await run.wait()
+            assert result.content == "done"
+            assert "NestedRunRefused: a run cannot wait for its own result" in str(result.messages)
 
     host.run(story)

@@ -293,3 +293,52 @@ def test_the_methods_of_the_base_may_be_called_and_awaited(host: Host, tmp_path:
 
     host.run(story)
     assert not inspect.iscoroutinefunction(AgentHook.before_run)
+
+
+async def something_that_was_cancelled() -> None:
+    future = asyncio.get_running_loop().create_future()
+    future.cancel()
+    await future
+
+
+class AwaitsIt(AgentHook):
+    def wants_streaming(self) -> bool:
+        return True
+
+    async def on_stream(self, context: AgentHookContext, delta: str) -> None:
+        await something_that_was_cancelled()
+
+    async def before_execute_tool(self, context: AgentHookContext, call: HookToolCall) -> None:
+        await something_that_was_cancelled()
+
+    async def on_finally(self, context: AgentHookContext) -> None:
+        await something_that_was_cancelled()
+
+
+def test_a_hook_that_awaits_something_cancelled_has_failed_and_its_run_goes_on(
+    tmp_path: Path,
+) -> None:
+    async def story() -> None:
+        async with bot_of(tmp_path, ANSWERS) as bot:
+            result = await bot.run("Hi", hooks=[AwaitsIt()])
+            assert (result.stop_reason, result.content) == ("completed", "Done.")
+            assert "the check before this tool failed" in str(result.messages)
+
+    Host("asyncio").run(story)
+    with bot_of(tmp_path, ANSWERS) as bot:
+        assert bot.run_sync("Hi", hooks=[AwaitsIt()]).content == "Done."
+
+
+def test_an_answer_that_a_hook_could_not_look_at_is_not_returned(tmp_path: Path) -> None:
+    class Filter(AgentHook):
+        async def finalize_content(self, context: AgentHookContext, content: str) -> str:
+            await something_that_was_cancelled()
+            return content
+
+    async def story() -> None:
+        async with bot_of(tmp_path, ["a secret"]) as bot:
+            with pytest.raises(RuntimeError, match="awaited was cancelled"):
+                await bot.run("Hi", hooks=[Filter()], session_key="s")
+            assert "secret" not in str(bot.sessions.get("s"))
+
+    Host("asyncio").run(story)

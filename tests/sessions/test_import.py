@@ -87,6 +87,23 @@ def test_messages_metadata_times_and_summary_come_over(old: Old) -> None:
     assert check(record.messages) == ()
 
 
+def test_a_file_that_an_editor_has_saved_comes_over_like_any_other(old: Old) -> None:
+    path = old.write(
+        "user:ann",
+        user("one"),
+        said("two"),
+        metadata={"title": "Ann", "_last_summary": {"text": "They met."}},
+        last_consolidated=2,
+    )
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n"))
+    record = old.store().read("user:ann")
+    assert record is not None
+    assert [message.content for message in record.messages] == ["one", "two"]
+    assert record.metadata == {"title": "Ann"}
+    assert record.created_at == datetime(2025, 1, 2, 3, 4, 5).astimezone()
+    assert record.compaction is not None
+
+
 def test_a_broken_history_becomes_legal_and_broken_lines_are_passed_over(old: Old) -> None:
     old.write(
         "a",

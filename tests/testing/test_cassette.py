@@ -367,6 +367,27 @@ def test_a_configured_provider_is_recorded_over_http(tmp_path: Path) -> None:
     assert story(ReplayProvider(file)) == "Hello"
 
 
+def test_what_was_recorded_with_a_key_is_replayed_without_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "config.json").write_text('{"agents": {"defaults": {"model": "openai/gpt-4.1"}}}')
+    file = tmp_path / "one.jsonl"
+
+    def answer(provider: Any) -> str:
+        with Nanobot.from_config(
+            tmp_path / "config.json", provider=provider, store=InMemoryStore()
+        ) as bot:
+            return bot.run_sync("Hi").content
+
+    with scripted_server(["Hello"]) as server, monkeypatch.context() as environment:
+        environment.setenv("OPENAI_API_KEY", "sk-test")
+        environment.setenv("OPENAI_BASE_URL", server.base_url)
+        provider = configured_provider(tmp_path / "config.json")
+        assert answer(RecordingProvider(provider, file)) == "Hello"
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    assert answer(ReplayProvider(file)) == "Hello"
+
+
 async def test_errors_keep_their_class_and_facts(tmp_path: Path) -> None:
     file = tmp_path / "one.jsonl"
     request = ModelRequest("m", [UserMessage("Hi")])

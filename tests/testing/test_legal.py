@@ -70,6 +70,13 @@ def test_a_broken_rule_is_named(history: list[dict[str, Any]], named: str) -> No
         assert_legal_history(history)
 
 
+def test_what_a_model_wrote_is_judged_as_it_is_sent() -> None:
+    call = {**CALL, "function": {"name": "no such tool", "arguments": '{"path": '}}
+    assert_legal_history([ASK, {**CALLING, "tool_calls": [call]}, RESULT])
+    assert_legal_history([{"role": "assistant", "content": "Hello"}])
+    assert_legal_history([{"role": "system", "content": "rule"}, CALLING, RESULT])
+
+
 def use(call_id: str = "c1") -> dict[str, Any]:
     return {"type": "tool_use", "id": call_id, "name": "f", "input": {}}
 

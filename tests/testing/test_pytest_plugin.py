@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from nanobot.testing import scripted_server
+
 pytest_plugins = "pytester"
 
 SUITE = """
@@ -85,6 +87,31 @@ def test_the_fixtures_are_there_and_do_what_they_say(pytester: pytest.Pytester) 
         *arguments, "--nanobot-record=never", "-k", "test_cassette"
     )
     again.assert_outcomes(passed=1, deselected=7)
+
+
+RECORDED = """
+from nanobot.testing import configured_provider
+
+
+def test_a_real_model(nanobot_bot, nanobot_cassette):
+    bot = nanobot_bot(nanobot_cassette(configured_provider), model="openai/gpt-4.1")
+    assert bot.run_sync("Hi").content == "Hello"
+"""
+
+
+def test_a_cassette_is_recorded_with_the_keys_from_outside_and_replayed_without(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytester.makepyfile(RECORDED)
+    arguments = ("-p", "no:randomly", "-p", "no:xdist", "-p", "no:cacheprovider")
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    with scripted_server(["Hello"]) as server, monkeypatch.context() as outside:
+        outside.setenv("OPENAI_API_KEY", "sk-test")
+        outside.setenv("OPENAI_BASE_URL", server.base_url)
+        pytester.runpytest_subprocess(*arguments).assert_outcomes(passed=1)
+        assert server.requests[0].headers["authorization"] == "Bearer sk-test"
+        assert server.requests[0].model == "gpt-4.1"
+    pytester.runpytest_subprocess(*arguments, "--nanobot-record=never").assert_outcomes(passed=1)
 
 
 BESIDE_PYTEST_TRIO = """

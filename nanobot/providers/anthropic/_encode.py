@@ -34,6 +34,7 @@ from .._images import Images, find_image, is_web_image, unseen_image
 from .._provider import ModelRequest
 from .._reasoning_items import answer_pieces
 from .._request_body import (
+    NOTHING_SAID,
     file_reference,
     fitting_call_id,
     fitting_tool_name,
@@ -49,9 +50,6 @@ _LEGAL_CALL_ID: Final = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 """The pattern that the service's own validation names."""
 
 _IMAGE_TYPES: Final = frozenset({"image/gif", "image/jpeg", "image/png", "image/webp"})
-
-_NOTHING_SAID: Final = "(empty)"
-"""Stands for a user's message without content: the service accepts neither a message nor a text without any."""
 
 _BREAKPOINT: Final = b',"cache_control":{"type":"ephemeral"}}'
 """Replaces the closing brace of the block up to which the service is to keep what it has read."""
@@ -101,7 +99,7 @@ def encode_message(
         case SystemMessage(content=content):
             return EncodedMessage("system", _text_block(content))
         case UserMessage(content=content):
-            blocks = _content(content, known) or _text_block(_NOTHING_SAID)
+            blocks = _content(content, known) or _text_block(NOTHING_SAID)
             return EncodedMessage("user", blocks)
         case AssistantMessage():
             return EncodedMessage("assistant", _answer(message, provider))

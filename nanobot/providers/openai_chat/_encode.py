@@ -37,7 +37,14 @@ from nanobot.messages import (
 )
 
 from .._provider import ModelRequest
-from .._request_body import file_reference, json_bytes, legal_arguments, merged
+from .._request_body import (
+    NOTHING_SAID,
+    file_reference,
+    fitting_tool_name,
+    json_bytes,
+    legal_arguments,
+    merged,
+)
 
 __all__ = [
     "EncodedMessage",
@@ -116,11 +123,11 @@ def encode_message(
     known = images or {}
     match message:
         case SystemMessage():
-            return EncodedMessage(json_bytes({"role": "system", "content": message.content}))
+            system = message.content or NOTHING_SAID
+            return EncodedMessage(json_bytes({"role": "system", "content": system}))
         case UserMessage():
-            return EncodedMessage(
-                json_bytes({"role": "user", "content": _content(message.content, known)})
-            )
+            content = _content(message.content, known) or NOTHING_SAID
+            return EncodedMessage(json_bytes({"role": "user", "content": content}))
         case AssistantMessage():
             return EncodedMessage(json_bytes(_assistant(message, call_id)))
         case ToolMessage():
@@ -281,7 +288,10 @@ def _tool_call(call: ToolCall, call_id: str) -> dict[str, Any]:
     ours = {
         "id": call_id,
         "type": "function",
-        "function": {"name": call.name, "arguments": legal_arguments(call.arguments)},
+        "function": {
+            "name": fitting_tool_name(call.name),
+            "arguments": legal_arguments(call.arguments),
+        },
     }
     return {**call.extra, **ours} if call.extra else ours
 

@@ -35,6 +35,7 @@ from .._known_models import accepts_temperature, known_model, reasons_always
 from .._provider import ModelRequest
 from .._reasoning_items import answer_pieces, is_ours
 from .._request_body import (
+    NOTHING_SAID,
     file_reference,
     fitting_call_id,
     fitting_tool_name,
@@ -75,9 +76,10 @@ def encode_message(
     known = images or {}
     match message:
         case SystemMessage(content=content):
-            return EncodedMessage((_message("system", [_text(content)]),), content)
+            return EncodedMessage((_message("system", [_text(content or NOTHING_SAID)]),), content)
         case UserMessage(content=content):
-            return EncodedMessage((_message("user", _content(content, known)),))
+            shown = _content(content or NOTHING_SAID, known)
+            return EncodedMessage((_message("user", shown),))
         case AssistantMessage():
             return EncodedMessage(_answer(message, provider))
         case ToolMessage():
