@@ -59,7 +59,7 @@ class Lingering(Echo):
             return await super().__call__(request)
         finally:
             with trio.CancelScope(shield=True):
-                while not self.may_end:
+                while not self.may_end:  # noqa: ASYNC110 - set in another thread
                     await trio.sleep(0.002)
 
 
