@@ -43,6 +43,7 @@ class Call(Generic[T]):
 
     __slots__ = (
         "_callbacks",
+        "_cancel_called",
         "_error",
         "_scope",
         "_traceback",
@@ -63,7 +64,8 @@ class Call(Generic[T]):
         self.context = contextvars.copy_context() if context is None else context
         self.state: CallState = "waiting"
         self.settled = False
-        self._scope = trio.CancelScope()
+        self._cancel_called = False
+        self._scope: trio.CancelScope | None = None  # while it runs
         self._value: T | None = None
         self._error: BaseException | None = None
         self._traceback: TracebackType | None = None
@@ -72,7 +74,7 @@ class Call(Generic[T]):
     @property
     def cancel_called(self) -> bool:
         """Whether somebody asked for the end of this call."""
-        return self._scope.cancel_called
+        return self._cancel_called
 
     def result(self) -> T:
         """The value, or raises what the body raised. May be asked for any number of times once settled."""
@@ -121,7 +123,9 @@ class Call(Generic[T]):
 
     def cancel(self) -> None:
         """End the call soon. One that still waits settles now; a running one when its `finally` blocks have run."""
-        self._scope.cancel()
+        self._cancel_called = True
+        if self._scope is not None:
+            self._scope.cancel()
         if self.state == "waiting":
             self.fail(CallCancelled("cancelled before it started"))
 
@@ -135,7 +139,7 @@ class Call(Generic[T]):
             return
         self.state = "running"
         try:
-            with self._scope:
+            with trio.CancelScope() as self._scope:
                 value = await self._begin()
                 self.settle(value)
             self.fail(CallCancelled("cancelled"))  # only if the scope caught its own cancellation

@@ -13,6 +13,8 @@ ActorsError
 
 from __future__ import annotations
 
+from typing import Any
+
 __all__ = [
     "ActorsError",
     "CallCancelled",
@@ -27,7 +29,15 @@ __all__ = [
 
 
 class ActorsError(Exception):
-    """Root of every error that this package raises on purpose."""
+    """Root of every error that this package raises on purpose. Can be copied and pickled, with its facts."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Exception's own would call the class with the message, which is not what the classes with facts take.
+        return _anew, (type(self), self.args), self.__dict__
+
+
+def _anew(kind: type[ActorsError], args: tuple[object, ...]) -> ActorsError:
+    return kind.__new__(kind, *args)
 
 
 class MailboxFull(ActorsError):

@@ -73,6 +73,41 @@ async def measure(
         return time.perf_counter() - wall, time.process_time() - cpu
 
 
+def bare_rounds(root: str, count: int, rounds: int) -> None:
+    """What cannot be undercut: as many bare Trio sockets, each of which connects, asks and reads its answer to the end."""
+    if not allow_files(count + SPARE_FILES):
+        return
+    url = urlsplit(root)
+    body = b'{"stream": true, "messages": [{"role": "user", "content": "hello"}]}'
+    head = f"POST /delay=1,deltas=1/v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: {len(body)}\r\n\r\n"
+
+    async def ask(_number: int) -> None:
+        with trio.socket.socket() as sock:
+            await sock.connect((url.hostname, url.port))
+            await sock.send(head.encode() + body)
+            answer = b""
+            while b"[DONE]" not in answer:
+                received = await sock.recv(65_536)
+                assert received, answer
+                answer += received
+
+    walls, cpus = list[float](), list[float]()
+    for _ in range(rounds):
+        cpu, wall = time.process_time(), time.perf_counter()
+        trio.run(under_trio, ask, count)
+        walls.append(time.perf_counter() - wall)
+        cpus.append((time.process_time() - cpu) / count * 1000)
+    report(
+        "concurrent_answers",
+        f"{count:,} one-second answers at once, bare sockets",
+        walls,
+        "wall s",
+        least=round(min(walls), 2),
+        all=[round(value, 2) for value in walls],
+        cpu_ms_per_answer=round(min(cpus), 2),
+    )
+
+
 def rounds(base_url: str, count: int, rounds: int, note: str = "") -> None:
     """Measure under both loops in turn, and report."""
     if not allow_files(count + SPARE_FILES):
@@ -228,6 +263,8 @@ def main() -> None:
     short = parse(__doc__)
     with fast_model() as root:
         memory(root, short)
+        for count in (1_000,) if short else (1_000, 5_000, 10_000):
+            bare_rounds(root, count, 2 if short else 3)
         base_url = f"{root}/delay=1,deltas=1/v1"
         rounds(base_url, 1_000, 2 if short else 7)
         if not short:

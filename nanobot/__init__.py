@@ -8,7 +8,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from ._version import __version__
+from ._version import __logo__, __version__
 
 if TYPE_CHECKING:
     from .agent import (
@@ -60,6 +60,7 @@ __all__ = [
     "SessionSnapshot",
     "StreamEvent",
     "StreamEventType",
+    "__logo__",
     "__version__",
     "tool",
 ]

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+import actors
 import nanobot.errors
 from nanobot.config import InvalidConfig, Issue
 from nanobot.errors import (
@@ -58,3 +59,27 @@ def test_an_error_arrives_with_its_facts(
     assert str(arrived) == str(error)
     assert arrived.args == error.args
     assert arrived.__dict__ == error.__dict__
+
+
+ACTORS_FACTS: dict[str, Callable[[], actors.ActorsError]] = {
+    "MailboxFull": lambda: actors.MailboxFull(3),
+    "ReaderStalled": lambda: actors.ReaderStalled(1_000),
+    "ChildFailed": lambda: actors.ChildFailed("clock", 6),
+}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        name
+        for name in actors.__all__
+        if isinstance(kind := getattr(actors, name), type) and issubclass(kind, actors.ActorsError)
+    ],
+)
+def test_so_does_one_of_the_actors(name: str) -> None:
+    kind: Any = getattr(actors, name)
+    error = ACTORS_FACTS[name]() if name in ACTORS_FACTS else kind("what to do")
+    for arrived in (pickle.loads(pickle.dumps(error)), copy.copy(error), copy.deepcopy(error)):
+        assert type(arrived) is kind
+        assert str(arrived) == str(error)
+        assert arrived.__dict__ == error.__dict__

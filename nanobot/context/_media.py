@@ -12,7 +12,14 @@ import trio
 
 from nanobot._regular_file import read_regular
 from nanobot.errors import UsageError
-from nanobot.messages import FilePart, ImagePart, TextPart, UserMessage, without_surrogates
+from nanobot.messages import (
+    MAX_IMAGE_BYTES,
+    FilePart,
+    ImagePart,
+    TextPart,
+    UserMessage,
+    without_surrogates,
+)
 
 __all__ = ["image_type", "user_message"]
 
@@ -32,7 +39,7 @@ async def user_message(
       timestamp: When, as free text.
 
     Raises:
-      UsageError: A file is missing or cannot be read; the message names it.
+      UsageError: A file is missing or cannot be read, or is an image that no model would be shown; the message names it.
     """
     text = without_surrogates(text)
     if not media:
@@ -85,8 +92,17 @@ def _part(given: str | os.PathLike[str]) -> ImagePart | FilePart:
     except (RuntimeError, TypeError, ValueError) as error:  # no such home, no path, a NUL in it
         raise UsageError(f"media {given!r:.500} is not a path") from error
     if kind := image_type(first_bytes):
+        _refuse_too_large(given, Path(path).stat().st_size)
         return ImagePart(path, kind)
     return FilePart(path, mimetypes.guess_type(path)[0] or "")
+
+
+def _refuse_too_large(given: str | os.PathLike[str], size: int) -> None:
+    if size > MAX_IMAGE_BYTES:
+        raise UsageError(
+            f"media {given!r:.500} is an image of {size:,} bytes, and a model is shown none of more than {MAX_IMAGE_BYTES:,};"
+            " make it smaller"
+        )
 
 
 def _url_hint(given: str | os.PathLike[str]) -> str:

@@ -23,6 +23,7 @@ from ._history import (
     unanswered,
 )
 from ._message import (
+    MAX_IMAGE_BYTES,
     AssistantMessage,
     FilePart,
     ImagePart,
@@ -48,6 +49,7 @@ from ._tool_spec import ToolSpec
 from ._usage import Usage
 
 __all__ = [
+    "MAX_IMAGE_BYTES",
     "OPENING",
     "RUNTIME_CONTEXT",
     "Assembler",

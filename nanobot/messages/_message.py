@@ -6,11 +6,12 @@ it is not compared, encoded or copied.
 
 from __future__ import annotations
 
-from typing import Any, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 from msgspec import Struct, field
 
 __all__ = [
+    "MAX_IMAGE_BYTES",
     "AssistantMessage",
     "FilePart",
     "ImagePart",
@@ -29,6 +30,11 @@ ToolOutcome: TypeAlias = Literal[
     "ok", "error", "denied", "timed_out", "cancelled_before_start", "interrupted_may_have_run"
 ]
 """What became of a tool call. Every call in a stored history has exactly one result with one of these."""
+
+
+MAX_IMAGE_BYTES: Final = 20 * 1024 * 1024
+"""A larger image is shown to no model: services refuse it, and with it every later request of its session; and a request holds it
+three times over."""
 
 
 class TextPart(Struct, frozen=True, gc=False, tag_field="type", tag="text"):

@@ -14,12 +14,9 @@ import trio
 from msgspec import Struct
 
 from nanobot._regular_file import read_regular
-from nanobot.messages import ImagePart, Message, ToolMessage, UserMessage
+from nanobot.messages import MAX_IMAGE_BYTES, ImagePart, Message, ToolMessage, UserMessage
 
 __all__ = ["EncodedImage", "Images", "find_image", "is_web_image", "read_images", "unseen_image"]
-
-_MAX_IMAGE_BYTES: Final = 20 * 1024 * 1024
-"""The largest image that is sent: services refuse larger ones, and a request holds it three times over."""
 
 _MAGIC: Final = (
     (b"\x89PNG\r\n\x1a\n", "image/png"),
@@ -89,10 +86,10 @@ def _read(parts: Sequence[ImagePart]) -> dict[str, EncodedImage]:
     for part in parts:
         try:
             path = Path(_local_path(part.source)).expanduser()
-            content = read_regular(path, _MAX_IMAGE_BYTES + 1)
+            content = read_regular(path, MAX_IMAGE_BYTES + 1)
         except (OSError, ValueError, RuntimeError):  # gone, a name with a NUL, no such home
             continue
-        if len(content) > _MAX_IMAGE_BYTES:
+        if len(content) > MAX_IMAGE_BYTES:
             continue
         media_type = part.media_type or _media_type(content, path)
         images[part.source] = EncodedImage(media_type, base64.b64encode(content).decode("ascii"))

@@ -49,16 +49,13 @@ class RateLimits(Struct, frozen=True, kw_only=True):
 NO_LIMITS: Final = RateLimits()
 
 
-class Pass:
-    """What one request holds from the moment it may go until it has ended."""
+class Pass(Struct, eq=False, gc=False):
+    """What one request holds from the moment it may go until it has ended; `counts`: among the tokens of the last minute."""
 
-    __slots__ = ("began_at", "counts", "epoch", "tokens")
-
-    def __init__(self, began_at: float, epoch: int, tokens: int) -> None:
-        self.began_at = began_at
-        self.counts = True  # among the tokens of the last minute
-        self.epoch = epoch
-        self.tokens = tokens
+    began_at: float
+    epoch: int
+    tokens: int
+    counts: bool = True
 
 
 class RateGate:

@@ -12,6 +12,7 @@ from ._request import (
     RunOptions,
     RunRequest,
     check_approver,
+    check_names,
     checked_hooks,
     make_request,
 )
@@ -62,6 +63,7 @@ __all__ = [
     "TurnMaker",
     "TurnTotals",
     "check_approver",
+    "check_names",
     "checked_hooks",
     "closed",
     "collect_seldom",

@@ -22,6 +22,7 @@ __all__ = [
     "RunOptions",
     "RunRequest",
     "check_approver",
+    "check_names",
     "checked_hooks",
     "make_request",
 ]
@@ -141,12 +142,13 @@ def make_request(message: str, options: RunOptions, output_type: Any = None) -> 
         text = options.get(name, "")
         if not isinstance(text, str):
             raise InvalidArgument(f"{name} must be a string, not {type(text).__name__}")
-    timeout_s = options.get("timeout_s")
-    if timeout_s is not None and not timeout_s > 0:
-        raise InvalidArgument(f"timeout_s must be more than 0 seconds, not {timeout_s}")
-    max_iterations = options.get("max_iterations")
-    if max_iterations is not None and max_iterations < 1:
-        raise InvalidArgument(f"max_iterations must be at least 1, not {max_iterations}")
+    check_names(model=options.get("model"), model_preset=options.get("model_preset"))
+    timeout_s: object = options.get("timeout_s")
+    if timeout_s is not None and not (isinstance(timeout_s, int | float) and timeout_s > 0):
+        raise InvalidArgument(f"timeout_s must be more than 0 seconds, not {timeout_s!r:.200}")
+    max_iterations: object = options.get("max_iterations")
+    if max_iterations is not None and not (type(max_iterations) is int and max_iterations >= 1):
+        raise InvalidArgument(f"max_iterations must be at least 1, not {max_iterations!r:.200}")
     output_retries = options.get("output_retries", 2)
     if type(output_retries) is not int or output_retries < 0:
         raise InvalidArgument(f"output_retries must be a number >= 0, not {output_retries!r}")
@@ -216,6 +218,17 @@ def checked_hooks(hooks: object) -> tuple[AgentHook, ...]:
         if not isinstance(hook, AgentHook):
             raise InvalidArgument(f"hooks must be AgentHook instances, not {hook!r}")
     return checked
+
+
+def check_names(**names: object) -> None:
+    """Check that models and presets are named by strings.
+
+    Raises:
+      InvalidArgument: One is not.
+    """
+    for argument, name in names.items():
+        if name is not None and not isinstance(name, str):
+            raise InvalidArgument(f"{argument} must be a string, not {name!r:.200}")
 
 
 def check_approver(approver: object) -> None:

@@ -17,6 +17,7 @@ from ._run_events import RunEvents
 
 if TYPE_CHECKING:
     from ._run_trace import RunTrace
+    from ._statistics import TurnCounter
 
 __all__ = ["CURRENT_RUN", "OnBusy", "Run"]
 
@@ -35,6 +36,7 @@ class Run:
       on_busy: What it does if the session is busy; None for work on a session that is no turn.
       tenant: On whose account it takes one of the places of `maxConcurrentRuns`; None for the session's own.
       said: What it says, for a turn that it may steer; makes the message, and raises what a turn of its own would.
+      counter: What adds it up as a turn when it has settled; None if it is none.
 
     `parent` is the run in whose code this one was started, if that is still running; it was found through a contextvar, so
     it follows tasks, threads and hooks. `partial` gives what there is of a result, once the turn has begun. `posted_at` is when
@@ -48,6 +50,7 @@ class Run:
         "awaits_place",
         "call",
         "children",
+        "counter",
         "events",
         "exclusive",
         "hold",
@@ -76,6 +79,7 @@ class Run:
         on_busy: OnBusy | None = None,
         tenant: str | None = None,
         said: Callable[[], Awaitable[UserMessage]] | None = None,
+        counter: TurnCounter | None = None,
     ) -> None:
         context = contextvars.copy_context()
         self.session_key = session_key
@@ -88,6 +92,7 @@ class Run:
         self.on_busy: OnBusy | None = on_busy
         self.tenant = tenant
         self.said = said
+        self.counter = counter
         self.replaced = False
         self.host: Run | None = None
         self.events = None if stream is None else RunEvents(stream, self._is_awaited)

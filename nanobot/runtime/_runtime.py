@@ -370,6 +370,8 @@ class Runtime:
             call.fail(Stopped("the event loop in which this bot lived has ended"))
 
     def _settled(self, run: Run) -> None:
+        if run.counter is not None:
+            run.counter.count(run)
         del self._live[run]
         if run.parent is not None:
             run.parent.children.pop(run, None)

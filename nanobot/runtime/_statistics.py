@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import time
 from bisect import bisect_left
-from functools import partial
 from typing import Final, Literal, TypeAlias
 
 from msgspec import Struct
@@ -181,11 +180,8 @@ class TurnCounter:
     def __init__(self) -> None:
         self.totals = TurnTotals()
 
-    def follow(self, run: Run) -> None:
-        """Count this run when it settles. To be called before it is posted; a run that is refused is no turn."""
-        run.call.on_settled(partial(TurnCounter._count, self, run))
-
-    def _count(self, run: Run) -> None:
+    def count(self, run: Run) -> None:
+        """Add a run that has settled; one that was refused is no turn."""
         if run.host is not None:
             return  # it was part of another turn
         failure = run.call.failure

@@ -157,12 +157,13 @@ class Engine:
         """Cancel a run and return when nothing of it is alive, also if the caller is cancelled meanwhile.
 
         In a forked child nothing of it is: the run belongs to the parent, and goes on there. A caller inside the run is part
-        of what has to end, and does not wait.
+        of what has to end, and does not wait; one inside another run does not once it is cancelled, for this run may be
+        waiting for that one's end.
         """
         if not run.settled and not runtime.forked:
             cancel_soon(runtime.home, run.call)
             if not _is_inside(run):
-                await wait_settled(runtime.home, run.call, on_cancel=_nothing)
+                await _see_end(runtime, run.call, on_cancel=_nothing)
 
     def cancel_sync(self, runtime: Runtime, run: Run, host: SyncHost) -> None:
         """Blocking `cancel`."""
@@ -173,14 +174,14 @@ class Engine:
 
     async def aclose(self, drain_s: float) -> None:
         """Refuse new runs, end the live ones, and return when nothing is alive. A cancelled caller ends the draining; one
-        inside a run of this bot does not wait.
+        inside a run of this bot does not wait, and one inside another bot's does not once it is cancelled.
         """
         runtime = self._close(drain_s)
         if runtime is None:
             await self._close_store()
         elif not _is_inside_any(runtime):
-            await wait_settled(
-                runtime.home,
+            await _see_end(
+                runtime,
                 runtime.end,
                 on_cancel=lambda: _do_if_alive(runtime, runtime.request_close),
             )
@@ -244,6 +245,18 @@ def refuse_if_forked(runtime: Runtime) -> None:
         raise BotClosed(
             "this run belongs to the process that this one was forked from; start another one here"
         )
+
+
+async def _see_end(runtime: Runtime, call: Call[Any], *, on_cancel: Callable[[], object]) -> None:
+    """Wait until a call has settled, also if the caller is cancelled; but not one inside a run, which has to end itself then."""
+    if next(enclosing_runs(), None) is None:
+        await wait_settled(runtime.home, call, on_cancel=on_cancel)
+        return
+    try:
+        await wait_settled(runtime.home, call)
+    except BaseException:
+        on_cancel()
+        raise
 
 
 def _is_inside(run: Run) -> bool:

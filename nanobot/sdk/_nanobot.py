@@ -28,6 +28,7 @@ from nanobot.runtime import (
     RunRequest,
     Runtime,
     check_approver,
+    check_names,
     checked_hooks,
     follow,
     make_request,
@@ -163,8 +164,8 @@ class Nanobot:
             configuration says, which is nobody by default and costs nothing; False for nobody in any case.
 
         Raises:
-          InvalidArgument: Both `model` and `model_preset` were given, or the approver is no function, a hook no `AgentHook`,
-            or the provider none (a `ValueError`; before any I/O).
+          InvalidArgument: Both `model` and `model_preset` were given, or an argument is not what it should be, such as a hook
+            that is no `AgentHook` (a `ValueError`; before any I/O).
           FileNotFoundError: There is no file at an explicit `config_path`.
           UnknownPreset: The preset is not configured (a `KeyError`).
           ConfigError: The configuration cannot be used (a `ValueError`), the workspace cannot be made, or sessions would
@@ -172,9 +173,10 @@ class Nanobot:
         """
         if model is not None and model_preset is not None:
             raise InvalidArgument("model and model_preset are mutually exclusive")
+        check_names(model=model, model_preset=model_preset)
         check_approver(approver)
         hooks = checked_hooks(hooks)
-        _check_provider(provider)
+        _check_objects(provider, store, telemetry)
         env = Environment(os.environ)
         config = load_config(None if config_path is None else Path(config_path), env=env)
         select = _selector(provider, config, env)
@@ -556,8 +558,8 @@ class Nanobot:
             said=partial(maker.steering_message, request, selection)
             if request.on_busy == "steer"
             else None,
+            counter=self._blueprint.turns,
         )
-        self._blueprint.turns.follow(run)
         if self._blueprint.telemetry is not None:
             follow(self._blueprint.telemetry, run, request, selection)
         return run
@@ -581,15 +583,26 @@ async def _open_turns_soon(store: SessionStore, key: str) -> Slips:
     )
 
 
-def _check_provider(provider: object) -> None:
-    if provider is None or (
-        not isinstance(provider, type) and callable(getattr(provider, "open", None))
-    ):
-        return
-    raise InvalidArgument(
-        f"provider must be an object with open() and aclose(), not {provider!r}; a service that is configured is named with"
-        " the model, as in model='openai/gpt-4.1'"
-    )
+def _check_objects(provider: object, store: object, telemetry: object) -> None:
+    if not (provider is None or _has(provider, "open")):
+        raise InvalidArgument(
+            f"provider must be an object with open() and aclose(), not {provider!r:.200}; a service that is configured is named"
+            " with the model, as in model='openai/gpt-4.1'"
+        )
+    if not (store is None or _has(store, "acquire_lease")):
+        raise InvalidArgument(
+            f"store must be a SessionStore, such as nanobot.sessions.InMemoryStore(), not {store!r:.200}; the ones that can be"
+            " configured are named in the configuration, by sessions.store"
+        )
+    if not (telemetry is None or telemetry is False or _has(telemetry, "span")):
+        raise InvalidArgument(
+            f"telemetry must be a Telemetry, such as nanobot.telemetry.OpenTelemetry(), or False, not {telemetry!r:.200}"
+        )
+
+
+def _has(given: object, method: str) -> bool:
+    """Whether it is an object with such a method, and not a class of such."""
+    return not isinstance(given, type) and callable(getattr(given, method, None))
 
 
 def _selector(

@@ -11,7 +11,7 @@ import trio
 from nanobot.context import user_message
 from nanobot.context._media import image_type
 from nanobot.errors import UsageError
-from nanobot.messages import FilePart, ImagePart, TextPart, UserMessage
+from nanobot.messages import MAX_IMAGE_BYTES, FilePart, ImagePart, TextPart, UserMessage
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"\0" * 20
 
@@ -108,3 +108,19 @@ async def test_what_cannot_be_attached_is_named_with_the_reason(
 async def test_one_path_instead_of_a_list_is_pointed_out() -> None:
     with pytest.raises(UsageError, match=r"must be a list.*\['a\.png'\]"):
         await user_message("x", "a.png")
+
+
+@pytest.mark.parametrize(
+    ("size", "kind"), [(MAX_IMAGE_BYTES, ImagePart), (MAX_IMAGE_BYTES + 1, None)]
+)
+async def test_an_image_that_no_model_would_be_shown_is_refused(
+    tmp_path: Path, size: int, kind: type[ImagePart] | None
+) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(PNG)
+    os.truncate(path, size)
+    if kind is None:
+        with pytest.raises(UsageError, match=r"a\.png.* 20,971,521 bytes"):
+            await user_message("x", [path])
+    else:
+        assert type((await user_message("x", [path])).content[0]) is kind

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from nanobot import Nanobot, RunStream, tool
+from nanobot import Nanobot, RunContext, RunStream, tool
 from nanobot.agent import AgentHook, AgentHookContext
 from nanobot.errors import NestedRunRefused
 from nanobot.testing import Answer, ScriptedProvider
@@ -246,5 +246,57 @@ def test_waiting_for_ones_own_result_is_refused(host: Host) -> None:
             result = await run.wait()
             assert result.content == "done"
             assert "NestedRunRefused: a run cannot wait for its own result" in str(result.messages)
+
+    host.run(story)
+
+
+def test_two_runs_may_end_each_other(host: Host) -> None:
+    async def story() -> None:
+        runs: dict[str, RunStream] = {}
+        at_work: set[str] = set()
+
+        @tool
+        async def end_the_other(context: RunContext) -> str:
+            """End the other run, when both are here."""
+            own = context.session_key
+            at_work.add(own)
+            while len(at_work) < 2:
+                await host.sleep(0.002)
+            await runs["b" if own == "a" else "a"].cancel()
+            await host.sleep(LIMIT_S)  # here the own end arrives
+            return "not reached"
+
+        model = ScriptedProvider([Answer(tool_calls=[("end_the_other", {})])] * 2)
+        async with Nanobot.from_config(provider=model, tools=[end_the_other]) as bot:
+            for key in ("a", "b"):
+                runs[key] = await bot.run_streamed("a", session_key=key)
+            for run in runs.values():
+                assert (await run.wait()).stop_reason == "cancelled"
+
+    host.run(story)
+
+
+def test_a_run_may_end_the_one_that_waits_for_it_in_another_bot(host: Host) -> None:
+    async def story() -> None:
+        @tool
+        async def ask_the_other() -> str:
+            """Ask the other bot."""
+            return (await other.run("a")).content
+
+        @tool
+        async def end_the_first() -> str:
+            """End who asked."""
+            await run.cancel()
+            await host.sleep(LIMIT_S)
+            return "not reached"
+
+        asks = ScriptedProvider([Answer(tool_calls=[("ask_the_other", {})])])
+        ends = ScriptedProvider([Answer(tool_calls=[("end_the_first", {})])])
+        async with (
+            Nanobot.from_config(provider=ends, tools=[end_the_first]) as other,
+            Nanobot.from_config(provider=asks, tools=[ask_the_other]) as bot,
+        ):
+            run = await bot.run_streamed("a")
+            assert (await run.wait()).stop_reason == "cancelled"
 
     host.run(story)

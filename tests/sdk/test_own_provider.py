@@ -71,3 +71,39 @@ def test_what_is_no_hook_is_refused_for_a_bot_as_for_a_run(hooks: Any) -> None:
         make_bot(ScriptedProvider([]), hooks=hooks)
     with make_bot(ScriptedProvider([])) as bot, pytest.raises(InvalidArgument, match="hooks must"):
         bot.run_sync("hi", hooks=hooks)
+
+
+@pytest.mark.parametrize(
+    ("argument", "given"),
+    [
+        ("model", 5),
+        ("model_preset", b"fast"),
+        ("store", "sqlite"),
+        ("store", InMemoryStore),
+        ("telemetry", True),
+        ("telemetry", "otel"),
+    ],
+)
+def test_what_is_not_what_it_should_be_is_refused_by_name(argument: str, given: Any) -> None:
+    with pytest.raises(InvalidArgument, match=rf"^{argument} must be .* not "):
+        Nanobot.from_config(**{argument: given})
+
+
+@pytest.mark.parametrize(
+    ("argument", "given"),
+    [
+        ("model", 5),
+        ("model_preset", ["fast"]),
+        ("timeout_s", "10"),
+        ("timeout_s", float("nan")),
+        ("max_iterations", 1.5),
+        ("max_iterations", float("nan")),
+        ("max_iterations", "3"),
+        ("max_iterations", True),
+    ],
+)
+def test_so_it_is_in_a_run(argument: str, given: Any) -> None:
+    with make_bot(ScriptedProvider(["hello"])) as bot:
+        with pytest.raises(InvalidArgument, match=rf"^{argument} must be .* not "):
+            bot.run_sync("hi", **{argument: given})
+        assert bot.run_sync("hi").content == "hello"

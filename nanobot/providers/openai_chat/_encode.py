@@ -23,6 +23,7 @@ from msgspec import Struct
 
 from nanobot._regular_file import read_regular
 from nanobot.messages import (
+    MAX_IMAGE_BYTES,
     AssistantMessage,
     FilePart,
     ImagePart,
@@ -54,9 +55,6 @@ __all__ = [
     "encode_tools",
     "read_images",
 ]
-
-_MAX_IMAGE_BYTES: Final = 20 * 1024 * 1024
-"""The largest image that is sent: services refuse larger ones, and a request holds it three times over."""
 
 _MAGIC: Final = (
     (b"\x89PNG\r\n\x1a\n", "image/png"),
@@ -221,10 +219,10 @@ def _read_images_sync(parts: Sequence[ImagePart]) -> dict[str, str]:
     for part in parts:
         try:
             path = Path(_local_path(part.source)).expanduser()
-            content = read_regular(path, _MAX_IMAGE_BYTES + 1)
+            content = read_regular(path, MAX_IMAGE_BYTES + 1)
         except (OSError, ValueError, RuntimeError):  # gone, a name with a NUL, no such home
             continue
-        if len(content) > _MAX_IMAGE_BYTES:
+        if len(content) > MAX_IMAGE_BYTES:
             continue
         media_type = part.media_type or _media_type(content, path)
         encoded = base64.b64encode(content).decode("ascii")

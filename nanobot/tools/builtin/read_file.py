@@ -12,7 +12,7 @@ import trio
 from msgspec import Meta
 
 from nanobot.errors import ToolError
-from nanobot.messages import ImagePart, Part, TextPart
+from nanobot.messages import MAX_IMAGE_BYTES, ImagePart, Part, TextPart
 
 from .._file_type import FIRST_BYTES, binary_type, image_type
 from .._run_context import RunContext
@@ -24,9 +24,6 @@ __all__ = ["read_file"]
 
 _LARGEST_FILE: Final = 100 * 1024 * 1024
 """Bytes. Every line is counted, so all of it is read: 0.1 s from memory, seconds from a slow disk."""
-
-_LARGEST_IMAGE: Final = 20 * 1024 * 1024
-"""Bytes. No vendor takes more, and a history with an image that is refused is refused in every later turn."""
 
 _MOST_CHARS: Final = 128_000
 """Characters of a result, about 32,000 tokens."""
@@ -81,7 +78,7 @@ def _read(
         size = os.fstat(file.fileno()).st_size
         first = file.read(FIRST_BYTES)
         if media_type := image_type(first):
-            _check_size(name, size, _LARGEST_IMAGE)
+            _check_size(name, size, MAX_IMAGE_BYTES)
             return TextPart(f"{name}: {media_type}, {size:,} bytes."), ImagePart(
                 file.name, media_type
             )

@@ -8,7 +8,7 @@ import mimetypes
 from typing import Any, Final
 
 from nanobot.errors import ToolError
-from nanobot.messages import FilePart, ImagePart, Part, TextPart, ToolSpec
+from nanobot.messages import MAX_IMAGE_BYTES, FilePart, ImagePart, Part, TextPart, ToolSpec
 
 from .._cross import Cross
 from .._file_type import FIRST_BYTES, image_type
@@ -23,9 +23,6 @@ __all__ = ["McpTool"]
 
 _MOST_DESCRIPTION: Final = 4000
 """Characters of a description, of which a model is shown every one in every request."""
-
-_LARGEST_IMAGE: Final = 20 * 1024 * 1024
-"""Bytes, as for `read_file`."""
 
 
 class McpTool:
@@ -108,7 +105,7 @@ def _kept(blob: Blob, context: RunContext, number: int) -> tuple[Part, ...]:
         )
     told = TextPart(f"[{blob.origin}: {media_type}, {len(content):,} bytes, in the file {path}]")
     absolute = str(context.workspace / path)
-    if image and len(content) <= _LARGEST_IMAGE:
+    if image and len(content) <= MAX_IMAGE_BYTES:
         return told, ImagePart(absolute, image)
     return (told,) if image else (told, FilePart(absolute, media_type))
 
