@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
+import sniffio
+import trio
 
 from nanobot import Nanobot, RunContext, RunStream, tool
 from nanobot.agent import AgentHook, AgentHookContext
@@ -254,14 +257,18 @@ def test_two_runs_may_end_each_other(host: Host) -> None:
     async def story() -> None:
         runs: dict[str, RunStream] = {}
         at_work: set[str] = set()
+        both: trio.Event | asyncio.Event = asyncio.Event()
+        if sniffio.current_async_library() == "trio":
+            both = trio.Event()
 
         @tool
         async def end_the_other(context: RunContext) -> str:
             """End the other run, when both are here."""
             own = context.session_key
             at_work.add(own)
-            while len(at_work) < 2:
-                await host.sleep(0.002)
+            if len(at_work) == 2:
+                both.set()
+            await both.wait()  # so that each has asked for the other's end when its own arrives
             await runs["b" if own == "a" else "a"].cancel()
             await host.sleep(LIMIT_S)  # here the own end arrives
             return "not reached"
@@ -281,7 +288,7 @@ def test_a_run_may_end_the_one_that_waits_for_it_in_another_bot(host: Host) -> N
         @tool
         async def ask_the_other() -> str:
             """Ask the other bot."""
-            return (await other.run("a")).content
+            return (await other.run("a", session_key="inner")).content
 
         @tool
         async def end_the_first() -> str:
