@@ -95,9 +95,17 @@ def peers_installed() -> list[Subject]:
 
 
 def measure(
-    subjects: Sequence[Subject], base_url: str, *, sessions: int, turns: int, rounds: int
+    subjects: Sequence[Subject],
+    base_url: str,
+    *,
+    sessions: int,
+    turns: int,
+    rounds: int,
+    warm_s: float = WARM_S,
 ) -> dict[str, Figures]:
-    """Run so many rounds of each subject, interleaved; returns their figures by name. A subject that fails is left out."""
+    """Run so many rounds of each subject, interleaved, each after rounds of `warm_s` seconds that do not count; returns their
+    figures by name. A subject that fails is left out.
+    """
     figures: dict[str, Figures] = {}
     with ExitStack() as stack:
         running: dict[Subject, subprocess.Popen[str]] = {}
@@ -110,7 +118,7 @@ def measure(
             for subject, child in tuple(running.items()):
                 if subject.rounds is not None and number >= subject.rounds:
                     continue
-                line = _warm_round(child, subject.name)
+                line = _warm_round(child, subject.name, warm_s)
                 if line is None:
                     del running[subject]
                     continue
@@ -122,14 +130,14 @@ def measure(
     return figures
 
 
-def _warm_round(child: subprocess.Popen[str], name: str) -> str | None:
+def _warm_round(child: subprocess.Popen[str], name: str, warm_s: float) -> str | None:
     """What the last of enough rounds took; None if the subject failed."""
     started = time.monotonic()
     while True:
         _stdin(child).write("go\n")
         _stdin(child).flush()
         line = _told(child, name)
-        if line is None or time.monotonic() - started >= WARM_S:
+        if line is None or time.monotonic() - started >= warm_s:
             return line
 
 
