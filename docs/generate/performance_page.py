@@ -19,14 +19,14 @@ PAGE = Path(__file__).parents[1] / "performance.md"
 LOADS = (1, 10, 100, 1_000, 5_000)
 
 _MAKING = (
-    "Beyond the second it is CPU: the first turn of a new session, on a new connection, takes 0.5 ms, and half as much again the"
-    " garbage collector, which visits all that waits (with a threshold of 100,000, 5,000 take 2.7 s). Bare sockets that do nothing"
-    " but connect, ask and read take 1.1, 1.4 and 2.3 s for 1,000, 5,000 and 10,000."
+    "Beyond the second it is CPU: the first turn of a new session, on a new connection, takes 0.5 ms, and half as much again"
+    " the garbage collector, which visits all that waits (with a threshold of 100,000, 5,000 take 2.7 s). Bare sockets that do"
+    " nothing but connect, ask and read take 1.1, 1.4 and 2.3 s for 1,000, 5,000 and 10,000."
 )
 REASONS: dict[str, str] = {
     "against nanobot-ai latest, at 10 sessions": (
-        "Its release 0.3.5 takes three quarters of what 0.2.2 takes, beside which it is 125 ×. Ten sessions are too few for ours to"
-        " share writes and wake-ups: beside a turn at 100 sessions, which its bot cannot have at once, it would be 117 ×."
+        "Its release 0.3.5 takes three quarters of what 0.2.2 takes, beside which it is 125 ×. Ten sessions are too few for"
+        " ours to share writes and wake-ups: beside a turn at 100 sessions, which its bot cannot have at once, it would be 117 ×."
     ),
     "dearest against cheapest of 10 to 5,000 sessions": (
         "Ten sessions share fewer writes than 100, and at 5,000 the collector visits the objects of all that wait, again and"
