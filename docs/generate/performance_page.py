@@ -30,8 +30,8 @@ REASONS: dict[str, str] = {
     ),
     "dearest against cheapest of 10 to 5,000 sessions": (
         "Ten sessions share fewer writes than 100, and at 5,000 the collector visits the objects of all that wait, again and"
-        " again. With `collect_seldom()`, which `nanobot serve` and `nanobot gateway` call, a turn takes 633 µs at 10, 461 at 100,"
-        " 457 at 1,000 and 475 at 5,000: from 100 on it is flat, and 1.4 × in all."
+        " again. With `collect_seldom()`, which `nanobot serve` and `nanobot gateway` call, a turn takes 633 µs at 10, 461 at"
+        " 100, 457 at 1,000 and 475 at 5,000: from 100 on it is flat, and 1.4 × in all."
     ),
     **{
         f"{count:,} answers of one second at once, {host}": _MAKING
