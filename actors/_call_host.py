@@ -97,10 +97,8 @@ class _HostCall:
         try:
             raise error
         finally:
-            del (
-                error,
-                self,
-            )  # its traceback refers to this frame, and to those of the host's side, which know this call
+            # Its traceback refers to this frame, and to those of the host's side, which know this call.
+            del error, self
 
     def _finished(self, value: Any, error: BaseException | None) -> None:
         try:

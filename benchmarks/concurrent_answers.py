@@ -16,7 +16,7 @@ import resource
 import statistics
 import time
 import tracemalloc
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -73,6 +73,19 @@ async def measure(
         return time.perf_counter() - wall, time.process_time() - cpu
 
 
+def report_walls(subject: str, walls: Sequence[float], cpu_ms: Sequence[float]) -> None:
+    """Report the wall seconds of all rounds, and the CPU milliseconds of an answer in the cheapest."""
+    report(
+        "concurrent_answers",
+        subject,
+        walls,
+        "wall s",
+        least=round(min(walls), 2),
+        all=[round(value, 2) for value in walls],
+        cpu_ms_per_answer=round(min(cpu_ms), 2),
+    )
+
+
 def bare_rounds(root: str, count: int, rounds: int) -> None:
     """What cannot be undercut: as many bare Trio sockets, each of which connects, asks and reads its answer to the end."""
     if not allow_files(count + SPARE_FILES):
@@ -97,15 +110,7 @@ def bare_rounds(root: str, count: int, rounds: int) -> None:
         trio.run(under_trio, ask, count)
         walls.append(time.perf_counter() - wall)
         cpus.append((time.process_time() - cpu) / count * 1000)
-    report(
-        "concurrent_answers",
-        f"{count:,} one-second answers at once, bare sockets",
-        walls,
-        "wall s",
-        least=round(min(walls), 2),
-        all=[round(value, 2) for value in walls],
-        cpu_ms_per_answer=round(min(cpus), 2),
-    )
+    report_walls(f"{count:,} one-second answers at once, bare sockets", walls, cpus)
 
 
 def rounds(base_url: str, count: int, rounds: int, note: str = "") -> None:
@@ -126,15 +131,7 @@ def rounds(base_url: str, count: int, rounds: int, note: str = "") -> None:
             walls[host].append(wall)
             cpus[host].append(cpu / count * 1000)
     for host, values in walls.items():
-        report(
-            "concurrent_answers",
-            f"{count:,} one-second answers at once, {host}{note}",
-            values,
-            "wall s",
-            least=round(min(values), 2),
-            all=[round(value, 2) for value in values],
-            cpu_ms_per_answer=round(min(cpus[host]), 2),
-        )
+        report_walls(f"{count:,} one-second answers at once, {host}{note}", values, cpus[host])
 
 
 def resident() -> int:

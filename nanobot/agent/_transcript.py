@@ -26,9 +26,9 @@ class Transcript:
     def __init__(self, messages: list[Message], context: AgentHookContext | None) -> None:
         self.messages = messages
         self._context = context
-        self._shown: tuple[
-            tuple[dict[str, Any], Message], ...
-        ] = ()  # every dict hooks were given, and what it was made from
+        self._shown: list[
+            tuple[dict[str, Any], Message]
+        ] = []  # every dict hooks were given, and what it was made from
         if context is not None:
             self._show(messages)
 
@@ -60,13 +60,14 @@ class Transcript:
                 message = equal.get(_key(value)) or message_from_openai(value, index=index)
             adopted.append(message)
         self.messages[:] = adopted
-        self._shown = tuple(zip(shown, adopted, strict=True))
+        self._shown = list(zip(shown, adopted, strict=True))
 
     def _show(self, messages: Sequence[Message]) -> None:
         assert self._context is not None
-        new = [(to_openai(message), message) for message in messages]
-        self._shown += tuple(new)
-        self._context.messages.extend(value for value, _ in new)
+        for message in messages:
+            value = to_openai(message)
+            self._shown.append((value, message))
+            self._context.messages.append(value)
 
 
 def _key(value: object) -> bytes | None:

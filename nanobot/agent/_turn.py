@@ -77,7 +77,7 @@ class Turn:
         self._iteration: Iteration | None = None
         self._open: Iteration | None = None  # the iteration whose messages are not kept yet
         self._content = ""
-        self._tools_used = () if parts.open_turn is None else tuple(parts.open_turn.tools_used)
+        self._tools_used = () if parts.open_turn is None else parts.open_turn.tools_used
         self._persisted = True
         self._store_error = ""
         self._withheld = False

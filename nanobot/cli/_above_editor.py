@@ -55,9 +55,8 @@ class AboveEditor(io.TextIOBase):
                 self._print(self._taken())
             elif not self._called:
                 self._called = True
-                with contextlib.suppress(
-                    RuntimeError
-                ):  # its loop is closed: `editor_closed` is next
+                # If its loop is closed, `editor_closed` is next.
+                with contextlib.suppress(RuntimeError):
                     self._loop.call_soon_threadsafe(self._step_aside)
         return len(text)
 
@@ -75,9 +74,8 @@ class AboveEditor(io.TextIOBase):
 
     def _step_aside(self) -> None:
         """In the editor's loop: have it erased, print, and have it drawn anew."""
-        self._stepping_aside = run_in_terminal(
-            self._print_bundle
-        )  # kept: a loop holds its tasks weakly
+        # Kept: a loop holds its tasks weakly.
+        self._stepping_aside = run_in_terminal(self._print_bundle)
 
     def _print_bundle(self) -> None:
         with self._lock:

@@ -86,12 +86,7 @@ class ThinkingBlock(Struct, frozen=True, gc=False, omit_defaults=True):
 
 
 class SystemMessage(
-    Struct,
-    frozen=True,
-    tag_field="role",
-    tag="system",
-    omit_defaults=True,
-    dict=True,
+    Struct, frozen=True, tag_field="role", tag="system", omit_defaults=True, dict=True
 ):
     """Standing instructions. A stored history may contain some; the prompt's own is never stored."""
 
@@ -100,14 +95,7 @@ class SystemMessage(
     metadata: dict[str, Any] = field(default_factory=dict)
 
 
-class UserMessage(
-    Struct,
-    frozen=True,
-    tag_field="role",
-    tag="user",
-    omit_defaults=True,
-    dict=True,
-):
+class UserMessage(Struct, frozen=True, tag_field="role", tag="user", omit_defaults=True, dict=True):
     """What the user said, without anything that was added for the model."""
 
     content: str | tuple[Part, ...]
@@ -117,12 +105,7 @@ class UserMessage(
 
 
 class AssistantMessage(
-    Struct,
-    frozen=True,
-    tag_field="role",
-    tag="assistant",
-    omit_defaults=True,
-    dict=True,
+    Struct, frozen=True, tag_field="role", tag="assistant", omit_defaults=True, dict=True
 ):
     """What the model said: text, reasoning and the tool calls it asked for.
 
@@ -138,14 +121,7 @@ class AssistantMessage(
     metadata: dict[str, Any] = field(default_factory=dict)
 
 
-class ToolMessage(
-    Struct,
-    frozen=True,
-    tag_field="role",
-    tag="tool",
-    omit_defaults=True,
-    dict=True,
-):
+class ToolMessage(Struct, frozen=True, tag_field="role", tag="tool", omit_defaults=True, dict=True):
     """Our answer to one tool call, joined to it by `tool_call_id`."""
 
     tool_call_id: str

@@ -11,25 +11,15 @@ import httpx
 import pytest
 import trio
 
-from nanobot import Nanobot, Park, tool
 from nanobot.config import load_config
 from nanobot.errors import ApprovalGone
 from nanobot.providers import ModelRequest
 from nanobot.server import ServerSettings, settings_from_config
-from nanobot.testing import Answer, ScriptedProvider
+from nanobot.testing import Answer
+from tests.server.parking import CALL, launched, make_bot
 from tests.server.servers import Served, events_of, serving
 
 DECIDING = ServerSettings(decide_approvals=True)
-CALL = Answer("A moment. ", tool_calls=[("launch", {"target": "moon"})])
-
-launched: list[str] = []
-
-
-@tool(approval="ask")
-async def launch(target: str) -> str:
-    """Launch."""
-    launched.append(target)
-    return f"launched to {target}"
 
 
 @pytest.fixture(autouse=True)
@@ -41,19 +31,6 @@ def says_what_it_heard(request: ModelRequest) -> Answer | str:
     """A model that launches first, and then says what became of it."""
     last = request.messages[-1]
     return CALL if type(last).__name__ == "UserMessage" else f"It was: {last.content}"
-
-
-def make_bot(folder: Path, model: Any = says_what_it_heard) -> Nanobot:
-    config = {"agents": {"defaults": {"model": "scripted/m"}}}
-    config["providers"] = {"scripted": {"apiKey": "k", "apiBase": "http://127.0.0.1:9/v1"}}
-    (folder / "config.json").write_text(json.dumps(config))
-    return Nanobot.from_config(
-        folder / "config.json",
-        workspace=folder / "workspace",
-        provider=ScriptedProvider(model),
-        tools=[launch],
-        approver=Park(),
-    )
 
 
 async def park(served: Served, *names: str) -> list[str]:
@@ -74,7 +51,7 @@ def code_of(response: httpx.Response) -> tuple[int, str]:
 
 
 async def test_a_client_sees_what_waits_approves_it_and_has_the_answer(tmp_path: Path) -> None:
-    async with serving(make_bot(tmp_path), DECIDING) as served:
+    async with serving(make_bot(tmp_path, says_what_it_heard), DECIDING) as served:
         first, second = await park(served, "s", "t")
         listed = (await served.client.get("/v1/approvals")).json()
         assert {one["id"] for one in listed["data"]} == {first, second}
@@ -96,7 +73,7 @@ async def test_a_client_sees_what_waits_approves_it_and_has_the_answer(tmp_path:
 
 
 async def test_a_denial_reaches_the_model_with_its_reason(tmp_path: Path) -> None:
-    async with serving(make_bot(tmp_path), DECIDING) as served:
+    async with serving(make_bot(tmp_path, says_what_it_heard), DECIDING) as served:
         (waiting,) = await park(served, "s")
         decided = await decide(served, waiting, decision="denied", reason="Not on a Friday.")
         assert (decided.json()["state"], decided.json()["reason"]) == ("denied", "Not on a Friday.")
@@ -106,7 +83,7 @@ async def test_a_denial_reaches_the_model_with_its_reason(tmp_path: Path) -> Non
 
 
 async def test_a_turn_that_goes_on_is_streamed_like_any_other(tmp_path: Path) -> None:
-    async with serving(make_bot(tmp_path), DECIDING) as served:
+    async with serving(make_bot(tmp_path, says_what_it_heard), DECIDING) as served:
         (waiting,) = await park(served, "s")
         await decide(served, waiting, decision="approved")
         answer = await served.client.post("/v1/resume", json={"session_id": "s", "stream": True})
@@ -116,7 +93,7 @@ async def test_a_turn_that_goes_on_is_streamed_like_any_other(tmp_path: Path) ->
 
 
 async def test_of_two_who_decide_at_once_one_does(tmp_path: Path) -> None:
-    async with serving(make_bot(tmp_path), DECIDING) as served:
+    async with serving(make_bot(tmp_path, says_what_it_heard), DECIDING) as served:
         (waiting,) = await park(served, "s")
         answers: list[httpx.Response] = []
 
@@ -134,7 +111,7 @@ async def test_of_two_who_decide_at_once_one_does(tmp_path: Path) -> None:
 
 
 async def test_what_is_decided_elsewhere_goes_on_here_without_any_leave(tmp_path: Path) -> None:
-    async with serving(make_bot(tmp_path)) as served:
+    async with serving(make_bot(tmp_path, says_what_it_heard)) as served:
         (waiting,) = await park(served, "s")
         early = await served.client.post("/v1/resume", json={"session_id": "s"})
         assert code_of(early) == (422, "nothing_to_resume")
@@ -149,7 +126,7 @@ async def test_what_is_decided_elsewhere_goes_on_here_without_any_leave(tmp_path
 
 
 async def test_those_who_ask_may_not_approve_unless_they_are_let(tmp_path: Path) -> None:
-    async with serving(make_bot(tmp_path)) as served:
+    async with serving(make_bot(tmp_path, says_what_it_heard)) as served:
         (waiting,) = await park(served, "s")
         for answer in (
             await served.client.get("/v1/approvals"),
@@ -165,7 +142,7 @@ async def test_those_who_ask_may_not_approve_unless_they_are_let(tmp_path: Path)
 
 async def test_it_needs_the_key_that_everything_needs(tmp_path: Path) -> None:
     settings = ServerSettings(decide_approvals=True, api_key="secret")
-    async with serving(make_bot(tmp_path), settings) as served:
+    async with serving(make_bot(tmp_path, says_what_it_heard), settings) as served:
         for method, path, body in (
             ("GET", "/v1/approvals", None),
             ("GET", "/v1/approvals/1", None),
@@ -180,7 +157,7 @@ async def test_it_needs_the_key_that_everything_needs(tmp_path: Path) -> None:
 
 
 async def test_sessions_of_others_are_not_there(tmp_path: Path) -> None:
-    async with serving(make_bot(tmp_path), DECIDING) as served:
+    async with serving(make_bot(tmp_path, says_what_it_heard), DECIDING) as served:
         assert (await served.bot.run("Go", session_key="cli:direct")).stop_reason == "parked"
         (waiting,) = served.bot.approvals.list()
         assert (await served.client.get("/v1/approvals")).json()["data"] == []
@@ -206,7 +183,7 @@ async def test_sessions_of_others_are_not_there(tmp_path: Path) -> None:
 async def test_what_is_no_decision_decides_nothing(
     tmp_path: Path, content: bytes, kind: str, expected: Sequence[object]
 ) -> None:
-    async with serving(make_bot(tmp_path), DECIDING) as served:
+    async with serving(make_bot(tmp_path, says_what_it_heard), DECIDING) as served:
         (waiting,) = await park(served, "s")
         answer = await served.client.post(
             f"/v1/approvals/{waiting}", content=content, headers={"content-type": kind}
@@ -226,14 +203,14 @@ async def test_a_message_gives_the_turn_up_and_nobody_can_decide_any_more(tmp_pa
 
 
 async def test_another_method_is_told_all_that_there_are(tmp_path: Path) -> None:
-    async with serving(make_bot(tmp_path), DECIDING) as served:
+    async with serving(make_bot(tmp_path, says_what_it_heard), DECIDING) as served:
         answer = await served.client.put("/v1/approvals/1", json={})
     assert code_of(answer) == (405, "method_not_allowed")
     assert {"GET", "POST"} <= set(answer.headers["allow"].split(", "))
 
 
 async def test_the_description_has_what_clients_may_do(tmp_path: Path) -> None:
-    async with serving(make_bot(tmp_path), DECIDING) as served:
+    async with serving(make_bot(tmp_path, says_what_it_heard), DECIDING) as served:
         document = (await served.client.get("/openapi.json")).json()
     assert {"/v1/resume", "/v1/approvals", "/v1/approvals/{id}"} <= document["paths"].keys()
     schemas = document["components"]["schemas"]

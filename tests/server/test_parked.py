@@ -8,31 +8,8 @@ from typing import Any
 
 import pytest
 
-from nanobot import Nanobot, Park, tool
-from nanobot.testing import Answer, ScriptedProvider
+from tests.server.parking import CALL, make_bot
 from tests.server.servers import Served, events_of, serving
-
-
-@tool(approval="ask")
-async def launch(target: str) -> str:
-    """Launch."""
-    return f"launched to {target}"
-
-
-CALL = Answer("A moment. ", tool_calls=[("launch", {"target": "moon"})])
-
-
-def make_bot(folder: Path, *answers: Answer | str) -> Nanobot:
-    config = {"agents": {"defaults": {"model": "scripted/m"}}}
-    config["providers"] = {"scripted": {"apiKey": "k", "apiBase": "http://127.0.0.1:9/v1"}}
-    (folder / "config.json").write_text(json.dumps(config))
-    return Nanobot.from_config(
-        folder / "config.json",
-        workspace=folder / "workspace",
-        provider=ScriptedProvider(list(answers)),
-        tools=[launch],
-        approver=Park(),
-    )
 
 
 def check(told: dict[str, Any], served: Served) -> str:
@@ -53,7 +30,7 @@ def check(told: dict[str, Any], served: Served) -> str:
 
 
 async def test_a_chat_says_what_it_waits_for_and_goes_on_after_the_decision(tmp_path: Path) -> None:
-    async with serving(make_bot(tmp_path, CALL, "We are off.", "Hi!")) as served:
+    async with serving(make_bot(tmp_path, [CALL, "We are off.", "Hi!"])) as served:
         body = (await served.chat("Go", session_id="s")).json()
         (choice,) = body["choices"]
         assert choice["finish_reason"] == "stop"
@@ -69,7 +46,7 @@ async def test_a_stream_says_it_once_with_its_finish_reason(
     tmp_path: Path, include_usage: bool
 ) -> None:
     options = {"stream_options": {"include_usage": include_usage}}
-    async with serving(make_bot(tmp_path, CALL)) as served:
+    async with serving(make_bot(tmp_path, [CALL])) as served:
         async with served.streamed("Go", session_id="s", **options) as response:
             events = events_of((await response.aread()).decode())
         (told,) = [event for event in events[:-1] if "nanobot" in event]
@@ -80,7 +57,7 @@ async def test_a_stream_says_it_once_with_its_finish_reason(
 
 @pytest.mark.parametrize("stream", [True, False])
 async def test_the_responses_api_says_it_in_the_response(tmp_path: Path, stream: bool) -> None:
-    async with serving(make_bot(tmp_path, CALL)) as served:
+    async with serving(make_bot(tmp_path, [CALL])) as served:
         question = {"input": "Go", "session_id": "s", "stream": stream}
         answer = await served.client.post("/v1/responses", json=question)
         if stream:
@@ -96,7 +73,7 @@ async def test_the_responses_api_says_it_in_the_response(tmp_path: Path, stream:
 
 
 async def test_a_transcript_cannot_wait_and_is_answered(tmp_path: Path) -> None:
-    async with serving(make_bot(tmp_path, CALL, "I may not.")) as served:
+    async with serving(make_bot(tmp_path, [CALL, "I may not."])) as served:
         said = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Go"}]
         body = (await served.chat(*said)).json()
         assert body["choices"][0]["message"]["content"] == "I may not."
@@ -105,7 +82,7 @@ async def test_a_transcript_cannot_wait_and_is_answered(tmp_path: Path) -> None:
 
 
 async def test_the_description_of_the_api_knows_the_field(tmp_path: Path) -> None:
-    async with serving(make_bot(tmp_path)) as served:
+    async with serving(make_bot(tmp_path, [])) as served:
         document = (await served.client.get("/openapi.json")).json()
     schemas = document["components"]["schemas"]
     for name in ("ChatCompletion", "ChatChunk", "ResponseObject"):
