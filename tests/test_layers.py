@@ -22,7 +22,6 @@ LAYERS: tuple[frozenset[str], ...] = (  # from the ground up
     frozenset({"actors"}),
     frozenset(
         {
-            "_collector",
             "_frames",
             "_http_connections",
             "_regular_file",
@@ -63,7 +62,6 @@ REFUSED: dict[tuple[str, str], str] = {
 # the others may import any dependency.
 OUTSIDE: dict[str, frozenset[str]] = {
     "actors": frozenset({"outcome", "trio"}),
-    "_collector": frozenset(),
     "_version": frozenset(),
     "_frames": frozenset(),
     "_regular_file": frozenset(),

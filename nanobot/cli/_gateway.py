@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from nanobot._collector import collect_seldom
-
 from ._failure import Failure
 from ._instance import Instance, instance_options, model_options
 
@@ -55,7 +53,6 @@ def gateway(
     from nanobot.server import allow_many_files  # deferred: as in `_settings`
 
     allow_many_files()
-    collect_seldom()
     try:
         trio.run(_serve, bot, settings)
     except* OSError as errors:

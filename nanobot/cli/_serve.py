@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Any
 import click
 from msgspec.structs import replace
 
-from nanobot._collector import collect_seldom
-
 from ._failure import Failure
 from ._instance import Instance, instance_options, model_options
 
@@ -71,7 +69,6 @@ def serve(
     server.check_bind(api.host, api.api_key)
     bot = instance.open()
     server.allow_many_files()
-    collect_seldom()
     run = partial(
         server.serve,
         bot,

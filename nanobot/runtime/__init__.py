@@ -1,6 +1,5 @@
 """The live system: one actor per session, the lock that override runs take, and what a run needs to be carried out."""
 
-from nanobot._collector import collect_seldom
 
 from ._json_logs import JsonFormatter
 from ._nesting import enclosing_runs
@@ -66,7 +65,6 @@ __all__ = [
     "check_names",
     "checked_hooks",
     "closed",
-    "collect_seldom",
     "enclosing_runs",
     "follow",
     "make_request",

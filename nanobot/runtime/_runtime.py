@@ -24,6 +24,7 @@ from actors import (
 from nanobot.errors import BotClosed, SessionBusy
 
 from ._admission import Admission
+from ._collector_pace import CollectorPace
 from ._nesting import refusal
 from ._run import Run
 from ._session_actor import SessionActor
@@ -69,8 +70,7 @@ class Runtime:
       max_queued_runs: How many runs wait for one session; nested ones are not refused.
       steering: Knows the runs that may steer the turns of others.
 
-    `end` settles when nothing of the runtime is alive any more. `coming` are the runs on their way to their session's
-    actor, in order: whoever sends one from another thread, or before there is an actor, puts it there.
+    `end` settles when nothing of the runtime is alive any more.
     """
 
     def __init__(
@@ -92,7 +92,6 @@ class Runtime:
         if max_concurrent_runs is not None:
             self.admission = Admission(max_concurrent_runs, self._reconsider_all)
         self.end: Call[None] = Call(_nothing)
-        self.coming: dict[Run, None] = {}
         self._on_start = on_start
         self._on_stop = on_stop
         self._on_close = on_close
@@ -105,12 +104,14 @@ class Runtime:
         self._live: dict[
             Run, None
         ] = {}  # insertion-ordered, so that an end comes in the order of arrival
+        self._coming: dict[Run, None] = {}  # to their session's actor, in order
         self._early: list[Run] = []
         self._companions: list[Call[None]] = []  # that came before there was a nursery
         self._nursery: trio.Nursery | None = None
         self._actors: dict[str, SessionActor] = {}
         self._directory: Directory[str, Run] | None = None
         self._changed = TrioNotify()
+        self._collector = CollectorPace()
 
     @property
     def usable(self) -> bool:
@@ -154,7 +155,7 @@ class Runtime:
 
     def position(self, run: Run) -> int | None:
         """How many runs of its session go before a run; None once it has ended. From any thread, as `runs`."""
-        coming = tuple(self.coming)  # first: what arrives meanwhile is then seen twice, not missed
+        coming = tuple(self._coming)  # first: what arrives meanwhile is then seen twice, not missed
         places = self._places({run.session_key})
         if run.settled:
             return None
@@ -209,6 +210,15 @@ class Runtime:
         self.home.at_end(self, self._abandon)
         self.home.start(self._serve, name="nanobot runtime")
 
+    def expect(self, run: Run) -> None:
+        """Count a run in that is about to be submitted. From any thread, as `expect_no_more`."""
+        self._coming[run] = None
+        self._note_crowd()
+
+    def expect_no_more(self, run: Run) -> None:
+        """The reverse of `expect`, for a run that may not come after all; no effect on one that was submitted."""
+        self._coming.pop(run, None)
+
     def submit(self, run: Run) -> None:
         """Post a run to its session's actor. It settles in every case; with an error if it may not run."""
         if self._closing:
@@ -218,7 +228,7 @@ class Runtime:
             return
         else:
             self._post(run, self._directory)
-        self.coming.pop(run, None)
+        self._coming.pop(run, None)
 
     def accompany(self, call: Call[None]) -> None:
         """Run something beside the sessions, for as long as the runtime lives. It settles with the runtime at the latest."""
@@ -304,7 +314,7 @@ class Runtime:
         for run in early:
             if not run.settled:  # else it was cancelled while it waited
                 self._post(run, self._directory)
-            self.coming.pop(run, None)
+            self._coming.pop(run, None)
         companions, self._companions = self._companions, []
         for call in companions:
             nursery.start_soon(call.run)
@@ -337,6 +347,7 @@ class Runtime:
             assert mailbox is not None
             self._make_way(run.session_key, mailbox)
         self._live[run] = None
+        self._note_crowd()
         run.call.on_settled(partial(Runtime._settled, self, run))
         if parent is not None and parent.hold is not None and nested:
             parent.children[run] = None
@@ -373,6 +384,7 @@ class Runtime:
         if run.counter is not None:
             run.counter.count(run)
         del self._live[run]
+        self._note_crowd()
         if run.parent is not None:
             run.parent.children.pop(run, None)
         mailbox = self._mailbox(run.session_key)
@@ -380,6 +392,9 @@ class Runtime:
             mailbox.withdraw(run)  # if it was cancelled while it waited
         if self._closing:
             self._changed.notify()
+
+    def _note_crowd(self) -> None:
+        self._collector.note(len(self._live) + len(self._coming))
 
     def _no_room(self, run: Run, directory: Directory[str, Run]) -> SessionBusy | None:
         """Why a run cannot be taken in, or None."""

@@ -79,24 +79,24 @@ class Engine:
 
     async def run(self, runtime: Runtime, run: Run) -> RunResult[Any]:
         """Post a run and wait for its result. A cancelled caller takes the run with it, and leaves when it has ended."""
-        runtime.coming[run] = None
+        runtime.expect(run)
         try:
             await ask(runtime.home, run.call, partial(_submit, runtime, run))
         except (CallCancelled, Stopped):
             pass  # told apart below
         finally:
-            runtime.coming.pop(run, None)  # one that was cancelled before it came
+            runtime.expect_no_more(run)  # one that was cancelled before it came
         return settled_result(run)
 
     def run_sync(self, runtime: Runtime, run: Run, host: SyncHost) -> RunResult[Any]:
         """Blocking `run`. Ctrl-C takes the run with it."""
-        runtime.coming[run] = None
+        runtime.expect(run)
         try:
             ask_sync(runtime.home, run.call, partial(_submit, runtime, run), host=host)
         except (CallCancelled, Stopped):
             pass  # told apart below
         finally:
-            runtime.coming.pop(run, None)
+            runtime.expect_no_more(run)
         return settled_result(run)
 
     def post(self, runtime: Runtime, run: Run) -> None:
@@ -105,11 +105,11 @@ class Engine:
         Raises:
           HomeGone: The loop in which the runtime lives has ended.
         """
-        runtime.coming[run] = None
+        runtime.expect(run)
         try:
             runtime.home.do(runtime.submit, run)
         except BaseException:
-            runtime.coming.pop(run, None)
+            runtime.expect_no_more(run)
             raise
 
     async def look_up(self, runtime: Runtime, look: Callable[[], Awaitable[T]]) -> T:

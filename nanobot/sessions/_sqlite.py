@@ -155,6 +155,7 @@ class SqliteStore:
             durable=self._durability == "commit",
             lock_timeout_s=self._lock_timeout_s,
             chores=(self._desk, self._books.indexer),
+            at_work=self._tenancies.sessions,
             put_back=self._desk.put_back,
             before_close=self._desk.leave,
         )

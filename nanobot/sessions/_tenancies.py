@@ -33,7 +33,6 @@ class Tenancies:
         """How many leases are held."""
         return len(self._tenancies)
 
-    @property
     def sessions(self) -> int:
         """How many sessions are owned or wanted."""
         return len(self._turnstiles)

@@ -17,7 +17,6 @@ from collections.abc import Sequence
 
 import trio
 
-from nanobot._collector import collect_seldom
 from nanobot.errors import UsageError
 from nanobot.messages import ToolCall
 
@@ -54,7 +53,6 @@ async def _serve(options: argparse.Namespace, answer: Answer, tool: ToolCall | N
             print(server.base_url, flush=True)
             if options.until_stdin_closes:
                 nursery.start_soon(_cancel_when_stdin_closes, nursery.cancel_scope)
-            collect_seldom()
             async for _ in signals:
                 break
             nursery.cancel_scope.cancel()

@@ -217,7 +217,7 @@ def test_of_sessions_that_nobody_uses_nothing_is_kept_but_their_rows(
             for number in range(200):
                 await bot.run("x", session_key=f"s{number}")
             store = bot._store._made[None]  # type: ignore[attr-defined]  # what was made of the configuration
-            assert (len(store._tenancies), store._tenancies.sessions) == (0, 0)
+            assert (len(store._tenancies), store._tenancies.sessions()) == (0, 0)
             assert bot.sessions.flush() == 200
             runtime = bot._engine.runtime
             assert runtime is not None

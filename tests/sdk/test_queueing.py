@@ -201,7 +201,7 @@ def test_a_run_knows_its_position_before_the_engine_knows_of_the_run(
             desk.open = True
             assert await third.text() == "heard third"
             assert [run.position for run in (first, second, third)] == [None] * 3
-            assert not bot._engine.runtime.coming  # type: ignore[union-attr]  # a leak shows nowhere else
+            assert not bot._engine.runtime._coming  # type: ignore[union-attr]  # a leak shows nowhere else
 
     with no_leaks():
         host.run(story)

@@ -141,50 +141,89 @@ async def test_a_write_that_fails_leaves_those_that_share_its_transaction(path: 
             assert len(record.messages) == 2
 
 
-@pytest.mark.parametrize("crowd", [4, 5])
-def test_after_a_crowd_a_commit_waits_for_what_comes_meanwhile(
-    path: Path, monkeypatch: pytest.MonkeyPatch, crowd: int
+@pytest.mark.parametrize(
+    ("at_work", "arrivals", "together", "naps"),
+    [
+        pytest.param(4, 9, 1, 0, id="too few at work"),
+        pytest.param(5, 9, 5, 4, id="until all have come"),
+        pytest.param(100, 3, 4, 4, id="until nobody comes"),
+        pytest.param(100, 0, 1, 1, id="nobody comes at all"),
+        pytest.param(100, 99, 11, 10, id="not for ever"),
+    ],
+)
+def test_where_many_are_at_work_a_commit_waits_for_those_who_come(
+    path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    at_work: int,
+    arrivals: int,
+    together: int,
+    naps: int,
 ) -> None:
     with store_at(path) as store:
         store.replace("a", SAID)
         indexed(store)
-        writer, sleep = store._writer, time.sleep
-        together: list[Transaction] = []
-        ended = threading.Event()
+        monkeypatch.setattr(store._writer, "_at_work", lambda: at_work)
+        assert shared_commit(monkeypatch, store, arrivals) == (together, naps)
 
-        def nap(seconds: float) -> None:
-            if threading.current_thread() is writer._thread:
-                writer.post(Request(together.append))
-            else:
-                sleep(seconds)
 
-        def last(transaction: Transaction) -> None:
-            """The first after the crowd, posted while that is carried out."""
-            together.append(transaction)
-
-        def one_of_the_crowd(_transaction: Transaction) -> None:
-            if not together and not posted:
-                posted.append(Request(last, after=lambda _: ended.set()))
-                writer.post(posted[0])
+@pytest.mark.parametrize(("crowd", "naps"), [(4, 0), (5, 1)])
+def test_who_has_shared_a_commit_is_expected_again(
+    path: Path, monkeypatch: pytest.MonkeyPatch, crowd: int, naps: int
+) -> None:
+    with store_at(path) as store:
+        store.replace("a", SAID)
+        indexed(store)
+        held, gathered, ended = threading.Event(), threading.Event(), threading.Event()
 
         def holding(_transaction: Transaction) -> None:
             held.set()
             assert gathered.wait(10)
 
-        posted: list[Request[None]] = []
-        held, gathered = threading.Event(), threading.Event()
-        monkeypatch.setattr(time, "sleep", nap)
-        writer.post(Request(holding))
+        store._writer.post(Request(holding))
         assert held.wait(10)
-        for _ in range(crowd):
-            writer.post(Request(one_of_the_crowd))
+        for number in range(crowd):
+            store._writer.post(
+                Request(rows_of_nothing, after=lambda _, last=number == crowd - 1: last and ended.set())
+            )
         gathered.set()
         assert ended.wait(10)
-        if crowd == 5:
-            assert len(together) == 2
-            assert together[0] is together[1]
-        else:
-            assert len(together) == 1
+        assert shared_commit(monkeypatch, store, 0) == (1, naps)
+
+
+def rows_of_nothing(_transaction: Transaction) -> None:
+    """Work that leaves the database as it is."""
+
+
+def shared_commit(
+    monkeypatch: pytest.MonkeyPatch, store: SqliteStore, arrivals: int
+) -> tuple[int, int]:
+    """Post a request, and another in each moment that the writer waits, up to so many; returns how many shared the first one's
+    commit, and how many moments the writer had waited."""
+    writer, sleep = store._writer, time.sleep
+    naps: list[float] = []
+    carried_out: list[Transaction] = []
+
+    def nap(seconds: float) -> None:
+        if threading.current_thread() is not writer._thread:
+            return sleep(seconds)
+        naps.append(seconds)
+        if len(naps) <= arrivals:
+            writer.post(Request(carried_out.append))
+        return None
+
+    def first(transaction: Transaction) -> int:
+        carried_out.append(transaction)
+        return len(naps)
+
+    committed: list[tuple[int, int]] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(time, "sleep", nap)
+        Request(
+            first, after=lambda waited: committed.append((len(carried_out), waited))
+        ).answer_sync(writer.post)
+        writer.drain(10)
+    assert carried_out.count(carried_out[0]) == committed[0][0]
+    return committed[0]
 
 
 @pytest.mark.parametrize(("durability", "mode"), [("commit", "FULL"), ("fast", "NORMAL")])
