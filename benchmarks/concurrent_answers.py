@@ -113,7 +113,7 @@ def bare_rounds(root: str, count: int, rounds: int) -> None:
     report_walls(f"{count:,} one-second answers at once, bare sockets", walls, cpus)
 
 
-def rounds(base_url: str, count: int, rounds: int, note: str = "") -> None:
+def rounds(base_url: str, count: int, rounds: int) -> None:
     """Measure under both loops in turn, and report."""
     if not allow_files(count + SPARE_FILES):
         return  # this system does not allow so many connections
@@ -131,7 +131,7 @@ def rounds(base_url: str, count: int, rounds: int, note: str = "") -> None:
             walls[host].append(wall)
             cpus[host].append(cpu / count * 1000)
     for host, values in walls.items():
-        report_walls(f"{count:,} one-second answers at once, {host}{note}", values, cpus[host])
+        report_walls(f"{count:,} one-second answers at once, {host}", values, cpus[host])
 
 
 def resident() -> int:
@@ -267,8 +267,6 @@ def main() -> None:
         if not short:
             rounds(base_url, 5_000, 3)
             rounds(base_url, 10_000, 3)
-            gc.set_threshold(100_000)
-            rounds(base_url, 5_000, 3, ", gc.set_threshold(100_000)")
 
 
 if __name__ == "__main__":

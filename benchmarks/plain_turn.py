@@ -35,7 +35,6 @@ OURS = [
     Subject("nanobot, asyncio", "nanobot_asyncio"),
 ]
 BARE = Subject("bare socket", "bare_socket")
-TUNED = Subject("nanobot, trio, garbage collected seldom", "nanobot_trio_gc")
 LIMITS = [
     *BASELINES,
     Subject("httpx without limits, trio", "httpx_unlimited_trio"),
@@ -44,7 +43,7 @@ LIMITS = [
     Subject("h11 on a trio socket", "h11_trio"),
     BARE,
 ]
-IN_MANY = {"nanobot_trio", "nanobot_asyncio", "nanobot_trio_gc", "our_transport"}
+IN_MANY = {"nanobot_trio", "nanobot_asyncio", "our_transport"}
 """Who is measured past `SLOW_AT`."""
 IN_SHORT = {"httpx_default", "our_transport", "bare_socket"}
 """The limits that the short mode has time for."""
@@ -69,7 +68,7 @@ def subjects_of(asked: argparse.Namespace, sessions: int) -> list[Subject]:
             *(Subject(f"{s.name}, beside", s.program, checkout=asked.beside) for s in OURS),
         ]
     else:
-        found = [*OURS, *LIMITS, TUNED]
+        found = [*OURS, *LIMITS]
         if asked.short:
             found = [*OURS, *(s for s in LIMITS if s.program in IN_SHORT)]
         if asked.peers and sessions in PEER_ROUNDS:

@@ -1,6 +1,5 @@
 """The live system: one actor per session, the lock that override runs take, and what a run needs to be carried out."""
 
-
 from ._json_logs import JsonFormatter
 from ._nesting import enclosing_runs
 from ._offered import OfferedTools

@@ -216,8 +216,10 @@ class Runtime:
         self._note_crowd()
 
     def expect_no_more(self, run: Run) -> None:
-        """The reverse of `expect`, for a run that may not come after all; no effect on one that was submitted."""
-        self._coming.pop(run, None)
+        """The reverse of `expect`; no effect on a run that was submitted."""
+        if run in self._coming:
+            del self._coming[run]
+            self._note_crowd()
 
     def submit(self, run: Run) -> None:
         """Post a run to its session's actor. It settles in every case; with an error if it may not run."""
@@ -228,7 +230,7 @@ class Runtime:
             return
         else:
             self._post(run, self._directory)
-        self._coming.pop(run, None)
+        self.expect_no_more(run)
 
     def accompany(self, call: Call[None]) -> None:
         """Run something beside the sessions, for as long as the runtime lives. It settles with the runtime at the latest."""
@@ -314,7 +316,7 @@ class Runtime:
         for run in early:
             if not run.settled:  # else it was cancelled while it waited
                 self._post(run, self._directory)
-            self._coming.pop(run, None)
+            self.expect_no_more(run)
         companions, self._companions = self._companions, []
         for call in companions:
             nursery.start_soon(call.run)
@@ -347,7 +349,6 @@ class Runtime:
             assert mailbox is not None
             self._make_way(run.session_key, mailbox)
         self._live[run] = None
-        self._note_crowd()
         run.call.on_settled(partial(Runtime._settled, self, run))
         if parent is not None and parent.hold is not None and nested:
             parent.children[run] = None

@@ -181,10 +181,9 @@ def test_who_has_shared_a_commit_is_expected_again(
 
         store._writer.post(Request(holding))
         assert held.wait(10)
-        for number in range(crowd):
-            store._writer.post(
-                Request(rows_of_nothing, after=lambda _, last=number == crowd - 1: last and ended.set())
-            )
+        for _ in range(crowd - 1):
+            store._writer.post(Request(rows_of_nothing))
+        store._writer.post(Request(rows_of_nothing, after=lambda _: ended.set()))
         gathered.set()
         assert ended.wait(10)
         assert shared_commit(monkeypatch, store, 0) == (1, naps)
