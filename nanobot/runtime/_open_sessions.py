@@ -46,11 +46,11 @@ class Ahead(Struct, frozen=True):
     """A message that may be stored with a lease.
 
     Attributes:
-      position: Where the session stood when the turn was prepared.
+      position: Where the session stood when the turn was prepared; None if it was taken for a new one.
       message: The user's message.
     """
 
-    position: Position
+    position: Position | None
     message: UserMessage
 
 
@@ -277,8 +277,8 @@ class OpenSessions:
         return _OpeningIfPossible(self, key, ahead)
 
     def known(self, key: str) -> HistoryView | None:
-        """The history of a session that no run has open, if it is remembered and nothing is pending. Not to be changed."""
-        return None if key in self.unsaved else self._views.get(key)
+        """The history of a session that no run has open, if it is remembered. Not to be changed."""
+        return self._views.get(key)
 
     @asynccontextmanager
     async def peek(self, key: str) -> AsyncIterator[HistoryView]:
@@ -376,7 +376,9 @@ class _Block:
         try:
             sessions._views.pop(key, None)
             if view is None or (known != leased.position and not leased.appended):
-                view = await sessions._view_of(leased.record, leased.position)
+                # What went along is not in the view until it is recorded.
+                stands = Position(leased.position.epoch, 0, 0) if leased.appended else leased.position
+                view = await sessions._view_of(leased.record, stands)
             # What was taken in while the message went along is said after it: the next turn stores that.
             pending = _NOTHING if leased.appended else await sessions._pending(key)
         except BaseException:

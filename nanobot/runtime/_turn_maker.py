@@ -211,12 +211,16 @@ class TurnMaker:
         prompt = self._prompt(selection)
         user = None if said is None else with_turn_note(said, _note(request, prompt, now))
         plan = _Plan(started, provider, toolset, answer, tally, prompt, user)
-        known = self._known(request)
-        if user is not None and known is not None:
-            plan.known, plan.known_at = known, known.position
-            plan.framed = await self._frame(errand, prompt, user, toolset, known)
-            if not plan.framed.room.is_outgrown(known):
-                plan.ahead = Ahead(known.position, user)
+        if user is None or not self._may_go_ahead(request):
+            return plan
+        known = self.sessions.known(request.session_key)
+        if known is None:  # probably a new one, which has nothing to be compacted
+            plan.ahead = Ahead(None, user)
+            return plan
+        plan.known, plan.known_at = known, known.position
+        plan.framed = await self._frame(errand, prompt, user, toolset, known)
+        if not plan.framed.room.is_outgrown(known):
+            plan.ahead = Ahead(known.position, user)
         return plan
 
     async def _begin(
@@ -369,15 +373,13 @@ class TurnMaker:
                 session, max_suffix
             )
 
-    def _known(self, request: RunRequest) -> HistoryView | None:
-        """The session's history, if the user's message is the first thing that its turn would write there and it is known
-        before the session is opened.
-        """
+    def _may_go_ahead(self, request: RunRequest) -> bool:
+        """Whether the user's message is the first thing that the run's turn would write to its session."""
         resumable = self._resumable if request.resumable is None else request.resumable
         keeps_more = resumable or self._budgets.session is not None
         if keeps_more or request.ephemeral or request.history is not None:
-            return None
-        return self.sessions.known(request.session_key)
+            return False
+        return request.session_key not in self.sessions.unsaved
 
     async def _frame(
         self,

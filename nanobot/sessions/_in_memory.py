@@ -290,11 +290,11 @@ class InMemoryStore:
         epoch = session.epoch if session else next(self._numbers)
         lease = Lease(key, next(self._numbers), epoch)
         position = _position(session) if session else Position(epoch, 0, 0)
-        known = session is None or position == unless_at
-        record = None if known else self._record(key, last, covered)
+        as_expected = unless_at == (position if session else None)
+        record = None if as_expected else self._record(key, last, covered)
         self._tenancies[key] = _Tenancy(lease, waiter)
         slips = {} if session is None else session.slips
-        appended = bool(messages) and session is not None and position == unless_at and not slips
+        appended = bool(messages) and as_expected and not slips
         if appended:
             position = self._add(key, epoch, messages, None, None)
         return Leased(lease, position, record, slips, appended=appended)

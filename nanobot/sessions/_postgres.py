@@ -154,9 +154,7 @@ class PostgresStore:
     ) -> Leased:
         """See `SessionStore.acquire_lease`. With messages, too, it takes one round trip."""
         refuse_negative(last, covered)
-        addition = None
-        if messages and unless_at is not None:
-            addition = Addition.of(messages, None, None)
+        addition = Addition.of(messages, None, None) if messages else None
         self._refuse_if_closed()
         row = KeyRow.of(key)
         waiter = self._desk.tenancies.enter(key)
@@ -457,10 +455,9 @@ class PostgresStore:
             )
             statement = _ACQUIRE
             if addition is not None:
-                assert unless_at is not None
                 statement = _ACQUIRE_AND_WRITE
                 added = (row.key, addition.bodies, addition.words, addition.preview)
-                values = (*values, first, unless_at.sequence, *added)
+                values = (*values, first, 0 if unless_at is None else unless_at.sequence, *added)
             answer = connection.cursor(binary=True).execute(statement, values).fetchone()
             assert answer is not None  # a function returns a row
             return answer

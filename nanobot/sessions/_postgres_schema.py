@@ -248,8 +248,8 @@ BEGIN
     PERFORM nanobot_tell_followers(p_digest);
 END $$;
 
--- Gives a lease as nanobot_acquire does, and where that finds the session at the expected place, without slips, adds to it.
--- `p_first` is the attempt at which this was sent for the first time.
+-- Gives a lease as nanobot_acquire does, and where that finds the session at the expected place, without slips, adds to it; NULL
+-- is the place of a session that does not exist. `p_first` is the attempt at which this was sent for the first time.
 CREATE FUNCTION nanobot_acquire_and_write(
     p_digest bytea, p_lock bigint, p_owner bigint, p_attempt bigint, p_timeout interval,
     p_last integer, p_covered integer, p_epoch bigint, p_version bigint,
@@ -269,7 +269,7 @@ BEGIN
     IF p_attempt > p_first AND (s.epoch, s.version) IS DISTINCT FROM (p_epoch, p_version) THEN
         -- Sent again, because the answer was lost, and something was written since: by an earlier attempt, if the lease is its.
         SELECT * INTO held FROM nanobot_lease WHERE digest = p_digest AND owner = p_owner AND attempt >= p_first;
-        IF s.epoch = p_epoch AND EXISTS (SELECT 1 FROM nanobot_message
+        IF s.epoch = coalesce(p_epoch, held.epoch) AND EXISTS (SELECT 1 FROM nanobot_message
             WHERE session = s.id AND number = p_sequence + 1 AND token = held.token)
         THEN
             UPDATE nanobot_lease SET attempt = p_attempt WHERE digest = p_digest;
@@ -287,9 +287,10 @@ BEGIN
     SELECT * INTO o_token, o_lease_epoch, o_slips, o_slip_bodies, o_epoch, o_sequence, o_version, o_created_at, o_updated_at,
         o_metadata, o_through, o_summary, o_bodies
         FROM nanobot_acquire(p_digest, p_lock, p_owner, p_attempt, p_timeout, p_last, p_covered, p_epoch, p_version);
-    IF o_epoch = p_epoch AND o_version = p_version AND o_slips IS NULL THEN
+    IF o_token IS NOT NULL AND (o_epoch, o_version) IS NOT DISTINCT FROM (p_epoch, p_version) AND o_slips IS NULL THEN
+        o_epoch := o_lease_epoch;
         PERFORM set_config('synchronous_commit', durable, true);  -- these, other than a lease, have to outlive a crash
-        SELECT * INTO o_sequence, o_version FROM nanobot_write(p_digest, p_key, p_epoch, o_token, p_bodies, p_words, p_preview,
+        SELECT * INTO o_sequence, o_version FROM nanobot_write(p_digest, p_key, o_epoch, o_token, p_bodies, p_words, p_preview,
             NULL, NULL, NULL, NULL, NULL);
         o_status := 'done';
     END IF;

@@ -442,14 +442,14 @@ class SqliteStore:
             transaction, key, None if session is None else session.epoch
         )
         position = position_of(session, epoch)
-        if session is None:
-            return _Granted(token, epoch, position)
-        slips = read_slips(transaction, session)
-        if position == unless_at:
+        slips = {} if session is None else read_slips(transaction, session)
+        if unless_at == (None if session is None else position):
             if slips or addition.empty:
                 return _Granted(token, epoch, position, slips=slips)
             position = add(transaction, key, session, epoch, addition, self._books.now())
             return _Granted(token, epoch, position, appended=len(addition.bodies))
+        if session is None:
+            return _Granted(token, epoch, position)
         stored = read_session(transaction.connection, key, last, covered, at_most=_READ_ALONG)
         return _Granted(token, epoch, position, stored, slips)
 

@@ -65,8 +65,8 @@ class SessionStore(Protocol):
           last: As for `read`.
           covered: As for `read`.
           unless_at: Where the caller's own copy stands. If the session stands there still, it is not read again.
-          messages: To be appended with the lease if the session stands at `unless_at` still and has no slips;
-            `Leased.appended` tells whether that was so.
+          messages: To be appended with the lease if the session stands at `unless_at` still and has no slips, or, where that
+            is None, if there is no such session yet; `Leased.appended` tells whether that was so.
 
         A cancelled wait leaves the queue. Cancelled with messages, it has written nothing, or returns.
         """

@@ -24,8 +24,9 @@ def url() -> Iterator[str]:
         yield url
 
 
+@pytest.mark.parametrize("new", [False, True], ids=["the same session", "a new session each time"])
 async def test_a_run_takes_two_round_trips_and_none_behind_its_back(
-    url: str, tmp_path: Path
+    url: str, tmp_path: Path, new: bool
 ) -> None:
     """The lease with the user's message, and the answer with the lease given back."""
     (tmp_path / "config.json").write_text(
@@ -41,7 +42,7 @@ async def test_a_run_takes_two_round_trips_and_none_behind_its_back(
         )
         async with bot:
             for turn in range(1 + TURNS):
-                assert (await bot.run("Hi", session_key="a")).error is None
+                assert (await bot.run("Hi", session_key=f"a{turn if new else 0}")).error is None
                 await until(url, "SELECT count(*) FROM nanobot_lease", 0)
                 if not turn:  # connections and tables
                     proxy.round_trips = 0

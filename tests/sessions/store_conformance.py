@@ -346,6 +346,46 @@ class StoreConformance:
             assert not await goes_along(second)
             assert store.read("a") is None
 
+    async def test_messages_go_along_with_a_lease_of_a_session_that_does_not_exist(
+        self, open_store: OpenStore
+    ) -> None:
+        async with open_store() as store:
+            for _ in range(2):  # also if there was one before
+                async with open_lease(store, "a", messages=numbered(1, 2)) as leased:
+                    assert leased.appended
+                    assert leased.record is None
+                    assert leased.position == position_of(store, "a")
+                    assert leased.position.sequence == 2
+                    assert leased.lease.epoch == leased.position.epoch
+                    end = await store.append(leased.lease, numbered(3, 3), metadata={"title": "x"})
+                    assert end == position_of(store, "a")
+                record = store.read("a")
+                assert record is not None
+                assert list(record.messages) == numbered(1, 3)
+                assert [info.preview for info in store.list_sessions()] == ["message 1"]
+                assert store.delete("a")
+            async with open_lease(store, "a") as leased:
+                assert not leased.appended
+            assert store.read("a") is None
+
+    async def test_messages_for_a_session_that_was_to_be_new_wait_for_who_makes_it(
+        self, open_store: OpenStore
+    ) -> None:
+        appended: list[bool] = []
+
+        async def takes_it_for_new() -> None:
+            async with open_lease(store, "a", messages=numbered(9, 9)) as leased:
+                assert leased.record is not None
+                assert list(leased.record.messages) == numbered(1, 1)
+                appended.append(leased.appended)
+
+        async with open_store() as store, trio.open_nursery() as nursery:
+            async with open_lease(store, "a") as leased:
+                nursery.start_soon(takes_it_for_new)
+                await trio.testing.wait_all_tasks_blocked()
+                await store.append(leased.lease, numbered(1, 1))
+        assert appended == [False]
+
     async def test_messages_that_wait_for_a_lease_in_vain_are_not_written(
         self, open_store: OpenStore
     ) -> None:

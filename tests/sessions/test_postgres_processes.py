@@ -432,13 +432,19 @@ async def test_a_write_whose_answer_is_lost_is_written_once(url: str) -> None:
                 assert await contents(store, key) == ["x"]
 
 
-async def test_a_lease_whose_answer_is_lost_has_its_messages_once(url: str) -> None:
+@pytest.mark.parametrize("new", [False, True])
+async def test_a_lease_whose_answer_is_lost_has_its_messages_once(url: str, new: bool) -> None:
     """The server has them, the connection goes before it can say so, and the request is sent again."""
     with open_proxy(url) as (proxy, through):
         async with opened(through) as store:
             key = secrets.token_hex()  # its lock is nobody else's in this database
-            async with open_lease(store, key) as leased:
-                known = await store.append(leased.lease, [UserMessage("x")], release=True)
+            known = None
+            if new:
+                async with open_lease(store, "other"):
+                    pass  # what the first request of all makes is made
+            else:
+                async with open_lease(store, key) as leased:
+                    known = await store.append(leased.lease, [UserMessage("x")], release=True)
             async with locked(url, key) as let_go, trio.open_nursery() as nursery:
 
                 async def turn() -> None:
@@ -447,7 +453,8 @@ async def test_a_lease_whose_answer_is_lost_has_its_messages_once(url: str) -> N
                     ) as leased:
                         assert leased.appended
                         assert leased.record is None
-                        assert leased.position.sequence == 2
+                        assert leased.position.sequence == (1 if new else 2)
+                        assert leased.position.epoch == leased.lease.epoch
                         await store.append(leased.lease, [AssistantMessage("answer")])
 
                 nursery.start_soon(turn)
@@ -455,7 +462,7 @@ async def test_a_lease_whose_answer_is_lost_has_its_messages_once(url: str) -> N
                 proxy.cut()
                 await until(url, in_line(key), 2)
                 await let_go()
-            assert await contents(store, key) == ["x", "once", "answer"]
+            assert await contents(store, key) == [*([] if new else ["x"]), "once", "answer"]
 
 
 async def test_messages_of_a_lost_answer_are_said_to_be_unknown_if_somebody_wrote_since(
