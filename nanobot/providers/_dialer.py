@@ -95,6 +95,11 @@ async def _connected(place: _Place) -> socket.socket:
         with contextlib.suppress(BlockingIOError):  # which says that it is under way
             sock.connect(place.address)
             return sock
+        with contextlib.suppress(
+            OSError
+        ):  # which says that there is nobody yet, as a server on this machine is at once
+            sock.getpeername()
+            return sock
         await trio.lowlevel.wait_writable(sock)
         if number := sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
             raise OSError(number, os.strerror(number))

@@ -377,7 +377,9 @@ class _Block:
             sessions._views.pop(key, None)
             if view is None or (known != leased.position and not leased.appended):
                 # What went along is not in the view until it is recorded.
-                stands = Position(leased.position.epoch, 0, 0) if leased.appended else leased.position
+                stands = (
+                    Position(leased.position.epoch, 0, 0) if leased.appended else leased.position
+                )
                 view = await sessions._view_of(leased.record, stands)
             # What was taken in while the message went along is said after it: the next turn stores that.
             pending = _NOTHING if leased.appended else await sessions._pending(key)

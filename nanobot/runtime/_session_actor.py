@@ -37,12 +37,15 @@ class SessionActor:
 
     async def serve(self) -> None:
         """Run turns until the mailbox was idle for its time. Cancellation ends the turn that is running first."""
-        async for run in self._mailbox:
+        # The one that the actor was made for has waited for its task to begin, and need not let others go first again.
+        run = self._mailbox.get_nowait() if self._mailbox else await anext(self._mailbox, None)
+        while run is not None:
             if not run.settled:  # else it was cancelled while it waited
                 self.head = run
                 await self._seen_to(run)
                 self.head = None
-            del run  # with it goes all that its turn had: an idle session should be small
+            run = None  # with it goes all that its turn had: an idle session should be small
+            run = await anext(self._mailbox, None)
 
     def _seen_to(self, run: Run) -> Coroutine[Any, Any, None]:
         if run.hold is not None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import random
 import socket
+import sys
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -184,6 +185,41 @@ async def test_where_nobody_listens_is_an_error_with_its_number() -> None:
         await Dialer().open("127.0.0.1", port)
     with pytest.raises(OSError, match="all attempts to connect"):
         await Dialer().open(NAME, port)
+
+
+async def test_a_server_that_has_accepted_already_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def never(_sock: Any) -> None:
+        raise AssertionError("it is connected")
+
+    with socket.create_server(("127.0.0.1", 0)) as server:  # the system accepts in its name
+        monkeypatch.setattr(trio.lowlevel, "wait_writable", never)
+        assert await peer_of(Dialer(), *server.getsockname()) == "127.0.0.1"
+
+
+@pytest.mark.skipif(
+    not sys.platform.startswith("linux"), reason="other systems refuse where Linux waits"
+)
+async def test_a_server_that_has_no_time_yet_is_waited_for() -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as server, ExitStack() as others:
+        address = server.getsockname()
+        dialer = Dialer()
+        others.enter_context(await dialer.open(*address))  # all that the queue has room for
+        connected = False
+
+        async def late() -> None:
+            nonlocal connected
+            assert await peer_of(dialer, *address) == "127.0.0.1"
+            connected = True
+
+        with trio.fail_after(10):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(late)
+                await trio.testing.wait_all_tasks_blocked()
+                assert not connected
+                others.enter_context(server.accept()[0])
+        assert connected
 
 
 def descriptors() -> int:

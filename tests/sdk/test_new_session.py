@@ -13,7 +13,8 @@ from nanobot.context._workspace_files import WorkspaceFiles, WorkspaceTexts
 from nanobot.messages import UserMessage, check
 from nanobot.providers import ModelRequest
 from nanobot.sessions import InMemoryStore
-from nanobot.testing import ScriptedProvider
+from nanobot.testing import ScriptedProvider, scripted_server
+from tests.sdk.bots import make_bot
 
 if TYPE_CHECKING:
     from tests.sdk.conftest import Host
@@ -78,3 +79,25 @@ def test_a_bot_that_takes_a_session_for_new_reads_what_another_has_written(
         ["One?", "Two?"],
         ["One?", "Two?", "Three?"],
     ]
+
+
+def test_a_run_whose_time_is_over_before_its_turn_begins_asks_nobody(
+    home: Path, host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing before the request need be waited for: the message is stored, and the connection is there."""
+    read = WorkspaceFiles.read
+
+    async def slow(files: WorkspaceFiles) -> WorkspaceTexts:
+        await trio.sleep(0.2)
+        return await read(files)
+
+    async def story() -> None:
+        with scripted_server(["one", "never asked"]) as server:
+            async with make_bot(home, server.base_url) as bot:
+                assert (await bot.run("One?", session_key="a")).content == "one"
+                monkeypatch.setattr(WorkspaceFiles, "read", slow)
+                result = await bot.run("Two?", session_key="b", timeout_s=0.1)
+                assert result.stop_reason == "timeout"
+            assert len(server.requests) == 1
+
+    host.run(story)

@@ -483,7 +483,7 @@ def test_cancelled_at_any_moment_a_call_is_run_once_or_said_to_be_unknown(
 
 
 class Dying(InMemoryStore):
-    """A store that fails from its nth write on."""
+    """A store that fails from its nth `append` on."""
 
     def __init__(self, fails_at: int) -> None:
         super().__init__()
@@ -504,10 +504,10 @@ async def test_a_call_that_cannot_be_written_down_is_not_run(home: Path) -> None
         assert (result.stop_reason, result.metadata["persisted"]) == ("error", False)
         assert "could not be written down: the disk is full" in str(result.error)
         assert shop.done == ["look 1"]
-    async with make(home, shop, Dying(2)) as bot:  # and a run that is not resumable goes on
+    async with make(home, shop, Dying(1)) as bot:  # and a run that is not resumable goes on
         result = await bot.run("do note:2", session_key="a")
         assert (result.content, result.metadata["persisted"]) == ("note=ok", False)
-    async with make(home, shop, Dying(2)) as bot:
+    async with make(home, shop, Dying(1)) as bot:
         result = await bot.run("do pay:1", session_key="a", approver=Park())
         assert (result.stop_reason, bot.approvals.list()) == ("error", [])
         assert "could not be parked: the disk is full" in str(result.error)
@@ -516,7 +516,7 @@ async def test_a_call_that_cannot_be_written_down_is_not_run(home: Path) -> None
 async def test_a_run_that_nobody_asked_to_be_resumable_writes_no_more_than_before(
     home: Path,
 ) -> None:
-    for resumable, writes in ((False, 3), (True, 5)):
+    for resumable, writes in ((False, 2), (True, 5)):
         shop, store = Shop(), Dying(1_000)
         async with make(home, shop, store) as bot:
             text = "do note:1 look:1 note:2"
