@@ -27,6 +27,8 @@ FOLDER = Path(__file__).parent
 WARM_S = 0.5
 """A round counts if the subject has been at work for so long."""
 PEER_FOLDER = FOLDER.parent / ".bench-peers"
+TABLES = PEER_FOLDER / "tables-of-tiktoken"
+"""What peers count tokens with; see `_install_peers`."""
 PEERS = {
     "nanobot-ai 0.2.2": ("nanobot-ai-0.2.2", "peer_nanobot_ai", "nanobot-ai"),
     "nanobot-ai latest": ("nanobot-ai-latest", "peer_nanobot_ai", "nanobot-ai"),
@@ -80,8 +82,11 @@ class Figures(Struct):
 
 
 def peers_installed() -> list[Subject]:
-    """The peers whose environments exist; says which do not."""
+    """The peers whose environments exist, if tiktoken's tables do; says what does not."""
     found = []
+    if not (TABLES / "installed").exists():
+        print("no peers: the tables of tiktoken are missing: make bench-peers", file=sys.stderr)
+        return []
     for name, (folder, program, distribution) in PEERS.items():
         place = PEER_FOLDER / folder
         if (place / "installed").exists():
@@ -149,6 +154,7 @@ def _started(
     environment = dict(os.environ)
     if subject.is_peer:
         environment.pop("PYTHONPATH", None)  # what is measured there is not our code
+        environment["TIKTOKEN_CACHE_DIR"] = str(TABLES)
     elif subject.checkout:
         environment["PYTHONPATH"] = subject.checkout
     with subprocess.Popen(

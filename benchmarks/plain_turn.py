@@ -51,7 +51,7 @@ PEER_ROUNDS = {10: 5, 100: 3, 1_000: 1}
 """Where peers are measured, and in how many rounds at most: one of them can take minutes."""
 SLOW_PEERS = {"nanobot-ai 0.2.2": 2, "nanobot-ai latest": 2}
 """Peers that are measured at the least of these loads only, and in so many rounds: one bot has its turns one after the other,
-half a second to a second each."""
+50 ms each."""
 SLOW_AT = 1_000  # httpx looks at all its connections, or all who wait for one, at each event
 
 
