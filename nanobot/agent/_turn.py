@@ -178,8 +178,8 @@ class Turn:
         if not self._parts.resumes:
             user_message = self._parts.user_message or self._parts.messages[-1]
             await self._record((user_message,))
-            if self._parts.limits.timeout_s is not None:
-                await trio.lowlevel.checkpoint_if_cancelled()  # time may be over, and nobody was asked
+            if self._parts.limits.timeout_s is not None:  # time may be over, and nobody was asked
+                await trio.lowlevel.checkpoint_if_cancelled()
         if self._hooks is not None:
             await self._hooks.start()
         if self._parts.resumes:

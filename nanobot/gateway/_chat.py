@@ -19,6 +19,7 @@ from nanobot.tools import ApprovalRequest, Approved, Denied, Park
 from ._chat_log import ChatLog
 from ._client_frames import FrameError
 from ._history import file_name, latest_messages, latest_turns, this_turn, without_turn
+from ._parked import decide_parked, facts_of_parked
 from ._server_frames import (
     ApprovalEnd,
     ApprovalRequested,
@@ -27,6 +28,7 @@ from ._server_frames import (
     Message,
     PendingTurn,
     TurnEnd,
+    TurnResumed,
     UserMessage,
 )
 from ._settings import GatewaySettings
@@ -66,27 +68,42 @@ class Watcher(Protocol):
         ...
 
 
+Decided: TypeAlias = Literal["approved", "denied"]
+
+
 class _Turn:
-    """One message and its answer, from being taken in to its end."""
+    """One message and its answer, from being taken in to its end; or what is left of them, if it `resumes`."""
 
     __slots__ = (
         "began_after",
         "cancelled",
         "client_id",
+        "kept",
         "media",
+        "resumes",
         "run",
         "text",
         "translator",
         "turn_id",
     )
 
-    def __init__(self, turn_id: str, text: str, client_id: str, media: Sequence[str]) -> None:
+    def __init__(
+        self,
+        turn_id: str,
+        text: str,
+        client_id: str,
+        media: Sequence[str] = (),
+        *,
+        resumes: bool = False,
+    ) -> None:
         self.turn_id = turn_id
         self.text = text
         self.client_id = client_id
         self.media = media
+        self.resumes = resumes
         self.cancelled = False
         self.began_after = 0
+        self.kept = 0  # messages that were there before it went on
         self.run: RunStream | None = None
         self.translator: TurnTranslator | None = None
 
@@ -98,7 +115,7 @@ class _Undecided:
 
     def __init__(self) -> None:
         self.decided = trio.Event()
-        self.decision: Literal["approved", "denied"] = "denied"
+        self.decision: Decided = "denied"
         self.reason = ""
 
 
@@ -183,9 +200,50 @@ class Chat:
         self._emit(
             UserMessage(self.chat_id, turn.turn_id, text=text, client_id=client_id, media=names)
         )
+        self._begin_work()
+
+    async def decide_parked(
+        self, approval_id: str, decision: Decided, reason: str, *, client_id: str
+    ) -> None:
+        """Decide about what the parked turn of this chat waits for, and go on with it.
+
+        Raises:
+          FrameError: It does not wait for this.
+          StoreError: The session cannot be read or written.
+        """
+        key = session_key(self.chat_id)
+        await trio.to_thread.run_sync(decide_parked, self._bot, key, approval_id, decision, reason)
+        self.go_on(client_id=client_id, request_id=approval_id, decision=decision)
+
+    def go_on(
+        self, *, client_id: str, request_id: str = "", decision: Decided | None = None
+    ) -> None:
+        """Go on with a turn that was parked or interrupted, unless that is about to happen. A message that comes before it gives
+        it up.
+        """
+        if any(turn.resumes for turn in self._turns()):
+            return
+        turn = _Turn(secrets.token_hex(8), "", client_id, resumes=True)
+        self._queue.append(turn)
+        self._emit(
+            TurnResumed(
+                self.chat_id,
+                turn.turn_id,
+                request_id=request_id,
+                decision=decision,
+                client_id=client_id,
+            )
+        )
+        self._begin_work()
+
+    def _begin_work(self) -> None:
         if not self._working:
             self._working = True
             self._spawn(self._work)
+
+    def _turns(self) -> list[_Turn]:
+        """What has not ended, in order."""
+        return [*([self._current] if self._current is not None else []), *self._queue]
 
     def knows(self, turn_id: str) -> bool:
         """Whether a message of that turn was taken in lately."""
@@ -243,6 +301,10 @@ class Chat:
     async def _stored(self) -> SessionSnapshot | None:
         return await trio.to_thread.run_sync(self._bot.sessions.get, session_key(self.chat_id))
 
+    async def _waits_for(self) -> dict[str, Any] | None:
+        """What its parked turn waits for."""
+        return await trio.to_thread.run_sync(facts_of_parked, self._bot, session_key(self.chat_id))
+
     def _note_seen(self, turn_id: str) -> None:
         self._seen[turn_id] = None
         if len(self._seen) > _SEEN:
@@ -250,13 +312,13 @@ class Chat:
 
     def cancel(self, turn_id: str = "") -> None:
         """End one turn, or all of them, also those that wait. Returns at once; `turn_end` tells when it is done."""
-        for turn in [*self._queue, *([self._current] if self._current is not None else [])]:
+        for turn in reversed(self._turns()):
             if turn_id in ("", turn.turn_id) and not turn.cancelled:
                 turn.cancelled = True
                 if turn.run is not None:
                     self._spawn(turn.run.cancel)
 
-    def decide(self, request_id: str, decision: Literal["approved", "denied"], reason: str) -> bool:
+    def decide(self, request_id: str, decision: Decided, reason: str) -> bool:
         """Decide on a tool call that waits; returns whether it did."""
         undecided = self._undecided.pop(request_id, None)
         if undecided is None:
@@ -285,15 +347,18 @@ class Chat:
         for _ in range(_LOOKS):
             changes = self._changes
             snapshot = await self._stored()
+            approval = await self._waits_for()
             if changes == self._changes:
                 break
         messages = [] if snapshot is None else snapshot.messages
         # No await from here on: what is told is one moment.
-        turns = [*([self._current] if self._current is not None else []), *self._queue]
+        turns = self._turns()
         seq = self.log.last
         if (current := self._current) is not None:
             seq = max(current.began_after, self.log.oldest)
-            if current.translator is not None and current.translator.started:
+            if current.resumes:
+                messages = messages[: current.kept]
+            elif current.translator is not None and current.translator.started:
                 messages = [*without_turn(messages, current.text)]
         return Attached(
             self.chat_id,
@@ -307,6 +372,7 @@ class Chat:
                 PendingTurn(turn.turn_id, turn.text, [file_name(path) for path in turn.media])
                 for turn in turns
             ],
+            approval=None if any(turn.resumes for turn in turns) else approval,
         )
 
     def retire(self) -> None:
@@ -345,8 +411,26 @@ class Chat:
                 self._emit(frame)
 
     async def _follow(self, turn: _Turn, translator: TurnTranslator) -> None:
+        async with await self._started(turn) as run:
+            turn.run = run
+            if turn.cancelled:
+                await run.cancel()
+            async for event in run.stream_events():
+                if self.temporary and event.result is not None:
+                    said = [*self._transcript, *this_turn(event.result.messages, turn.text)]
+                    self._transcript = latest_turns(said, _REMEMBERED)
+                for frame in translator.frames(event, trio.current_time()):
+                    self._emit(frame)
+
+    async def _started(self, turn: _Turn) -> RunStream:
+        if turn.resumes:
+            snapshot = await self._stored()
+            turn.kept = 0 if snapshot is None else len(snapshot.messages)
+            return await self._bot.resume_streamed(
+                session_key(self.chat_id), approver=self._approver(turn)
+            )
         preset = await self.preset()
-        async with await self._bot.run_streamed(
+        return await self._bot.run_streamed(
             turn.text,
             session_key=session_key(self.chat_id),
             channel="websocket",
@@ -358,16 +442,7 @@ class Chat:
             ephemeral=self.temporary,
             history=[*self._transcript] if self.temporary else None,
             join_deltas=True,
-        ) as run:
-            turn.run = run
-            if turn.cancelled:
-                await run.cancel()
-            async for event in run.stream_events():
-                if self.temporary and event.result is not None:
-                    said = [*self._transcript, *this_turn(event.result.messages, turn.text)]
-                    self._transcript = latest_turns(said, _REMEMBERED)
-                for frame in translator.frames(event, trio.current_time()):
-                    self._emit(frame)
+        )
 
     def _approver(
         self, turn: _Turn

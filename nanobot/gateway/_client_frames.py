@@ -25,6 +25,7 @@ __all__ = [
     "NewChat",
     "NewTemporaryChat",
     "Ping",
+    "Resume",
     "Say",
     "SearchChats",
     "SetSidebarState",
@@ -145,12 +146,18 @@ class Cancel(Struct, frozen=True, tag="cancel", tag_field="type"):
 
 
 class Approval(Struct, frozen=True, tag="approval", tag_field="type"):
-    """The decision on a tool call that waits for one; `reason` is told to the model."""
+    """The decision on a tool call that waits for one; `reason` is told to the model. A parked turn goes on with it."""
 
     request_id: str
     decision: Literal["approved", "denied"]
     chat_id: str = ""
     reason: str = ""
+
+
+class Resume(Struct, frozen=True, tag="resume", tag_field="type"):
+    """Asks that the turn of a chat goes on which was parked, and decided about elsewhere, or was interrupted by a crash."""
+
+    chat_id: str = ""
 
 
 class ListChats(Struct, frozen=True, tag="list_chats", tag_field="type"):
@@ -198,6 +205,7 @@ ClientFrame: TypeAlias = (
     | Detach
     | Cancel
     | Approval
+    | Resume
     | ListChats
     | SearchChats
     | DeleteChat

@@ -34,6 +34,7 @@ from ._client_frames import (
     NewChat,
     NewTemporaryChat,
     Ping,
+    Resume,
     Say,
     SearchChats,
     SetSidebarState,
@@ -394,9 +395,9 @@ class Connection:
                 self._chat(frame.chat_id).cancel(turn_id)
             case Approval(request_id=request_id, decision=decision, reason=reason):
                 if not self._chat(frame.chat_id).decide(request_id, decision, reason):
-                    raise FrameError(
-                        "no_such_request", "nothing waits for this decision", frame.chat_id
-                    )
+                    await self._decide_parked(frame)
+            case Resume(chat_id=chat_id):
+                self._check_may_go_on(self._chat(chat_id)).go_on(client_id=self.client_id)
             case ListChats(limit=limit):
                 self._answer(ChatsFrame(await listed_rows(self._floor.bot, chats, limit)))
             case SearchChats(query=query, limit=limit):
@@ -465,6 +466,31 @@ class Connection:
             chat.reply(frame.content, answer, **names)
         else:
             chat.say(frame.content, media=paths, **names)
+
+    async def _decide_parked(self, frame: Approval) -> None:
+        chat = self._check_may_go_on(self._chat(frame.chat_id))
+        try:
+            await chat.decide_parked(
+                frame.request_id, frame.decision, frame.reason, client_id=self.client_id
+            )
+        except FrameError as error:
+            error.chat_id = frame.chat_id or None
+            raise
+
+    def _check_may_go_on(self, chat: Chat) -> Chat:
+        """A chat in which a turn may be begun that no message begins.
+
+        Raises:
+          FrameError: It may not.
+        """
+        if chat.temporary:
+            raise FrameError("no_such_request", "a temporary chat keeps no turn", chat.chat_id)
+        if self._floor.draining:
+            raise FrameError("draining", "the server is shutting down", chat.chat_id)
+        self._check_room(chat.chat_id)
+        if chat.chat_id not in self._chats:
+            self._attach(chat, chat.attach_here())
+        return chat
 
     async def _keep_sidebar(self, state: dict[str, Any]) -> None:
         await trio.to_thread.run_sync(self._floor.sidebar.keep, state)

@@ -17,6 +17,7 @@ from ._client_frames import (
     FrameError,
     ListChats,
     Media,
+    Resume,
     Say,
     SearchChats,
     TranscribeAudio,
@@ -134,7 +135,7 @@ def _name_of(raw: Raw) -> str | None:
 
 def _checked(frame: ClientFrame) -> ClientFrame:
     chat_id: str | None = getattr(frame, "chat_id", None)
-    optional = isinstance(frame, (Say, Cancel, Approval))
+    optional = isinstance(frame, (Say, Cancel, Approval, Resume))
     if chat_id is not None and not (chat_id == "" and optional) and not CHAT_ID.fullmatch(chat_id):
         raise FrameError("bad_chat_id", "`chat_id` must be 1 to 64 of A-Z a-z 0-9 _ : -")
     match frame:

@@ -34,6 +34,7 @@ __all__ = [
     "TranscriptionError",
     "TurnEnd",
     "TurnError",
+    "TurnResumed",
     "TurnStart",
     "UserMessage",
     "WebuiResponse",
@@ -94,7 +95,8 @@ class Attached(_Frame, frozen=True, tag="attached"):
     `epoch` and `seq` are where it stands: the next frame of the chat has `seq + 1`. `resumed` says whether that is where
     the client said it was; if not, `messages` is the history up to `seq`, and what the client has is to be forgotten.
     `turns` are those that the history is without: the one whose frames come next, and those that wait. `truncated`
-    says that the start of the turn under way is gone, and `temporary` that nothing of the chat is stored.
+    says that the start of the turn under way is gone, and `temporary` that nothing of the chat is stored. `approval` is
+    what the chat's parked turn waits for.
     """
 
     chat_id: str
@@ -105,6 +107,7 @@ class Attached(_Frame, frozen=True, tag="attached"):
     truncated: bool = False
     messages: list[dict[str, Any]] | None = None
     turns: list[PendingTurn] = []
+    approval: dict[str, Any] | None = None
     temporary: bool = False
 
 
@@ -203,6 +206,16 @@ class UserMessage(ChatFrame, frozen=True, kw_only=True, tag="user_message"):
     media: list[str] = []
 
 
+class TurnResumed(ChatFrame, frozen=True, kw_only=True, tag="turn_resumed"):
+    """A turn that was parked or interrupted will go on, under this name. `request_id` is the `id` of the approval that it was
+    parked with, and `decision` what was said, if that was said here.
+    """
+
+    request_id: str = ""
+    decision: Literal["approved", "denied"] | None = None
+    client_id: str = ""
+
+
 class TurnStart(ChatFrame, frozen=True, kw_only=True, tag="turn_start"):
     """The turn began: everything before it in its session has ended."""
 
@@ -280,7 +293,9 @@ class TurnError(ChatFrame, frozen=True, kw_only=True, tag="error"):
 
 
 class TurnEnd(ChatFrame, frozen=True, kw_only=True, tag="turn_end"):
-    """The turn is over. Exactly one for each `user_message`. `approval` is what a parked one waits for: see `bot.approvals`."""
+    """The turn is over. Exactly one for each `user_message` and each `turn_resumed`. `approval` is what a parked one waits for:
+    see `bot.approvals`.
+    """
 
     stop_reason: str
     latency_ms: int

@@ -160,6 +160,17 @@ const stories = {
     return { decided: await page.locator(".approval").textContent(), tool: await page.locator(".tool").textContent(), elapsed: await page.locator(".tool .elapsed").textContent() };
   },
 
+  async park(page) {
+    await say(page, "go");
+    await ended(page);
+    const waits = await page.locator(".approval").textContent();
+    await page.reload();
+    await page.locator(".approval button", { hasText: "Allow once" }).click();
+    await page.locator(".tool").waitFor();
+    await ended(page);
+    return { waits, decided: await page.locator(".approval").textContent(), tools: await page.locator(".tool .tool-name").allTextContents(), said: await page.locator(".prose").last().textContent(), turns: await page.locator(".turn").count() };
+  },
+
   async look_around(page) {
     await say(page, "go");
     await ended(page);

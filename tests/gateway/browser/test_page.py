@@ -275,6 +275,26 @@ async def test_a_call_can_be_allowed_and_is_shown_with_its_time(browser: tuple[P
     assert told["elapsed"].endswith("s")
 
 
+async def test_a_parked_turn_goes_on_after_the_page_was_loaded_anew(
+    browser: tuple[Path, str],
+) -> None:
+    @tool(approval="ask")
+    async def launch(target: str) -> str:
+        """Launch a rocket."""
+        return f"launched to the {target}"
+
+    answers = [Answer(tool_calls=[("launch", {"target": "moon"})]), "We are off."]
+    async with open_stage(
+        answers, tools=[launch], limit_s=PATIENCE_S, approval_timeout_s=0.5, park=True
+    ) as stage:
+        told = await tell(browser, "park", stage.page)
+    assert "Allow launch?" in told["waits"]
+    assert "was allowed" in told["decided"]
+    assert told["tools"] == ["launch"]
+    assert told["said"].strip() == "We are off."
+    assert told["turns"] == 2
+
+
 MARKDOWN = """| left | right | middle |
 |:-----|------:|:------:|
 | a | b | c |

@@ -50,6 +50,7 @@ export class Chat {
     this.truncated = frame.truncated ?? false;
     this.turns = turnsFromHistory(frame.messages);
     const last = this.turns.at(-1);
+    if (frame.approval) park(last ?? this.#turn("parked", ""), frame.approval);
     for (const turn of frame.turns ?? []) this.#turn(turn.turn_id, turn.text, turn.media);
     for (const turn of unsent) {
       // The server may have had it, and been restarted before it could say so.
@@ -64,7 +65,18 @@ export class Chat {
     this.seq = frame.seq;
     const turn = this.#turn(frame.turn_id, frame.text, frame.media);
     take(turn, frame);
+    if (frame.event === "turn_resumed") this.#decided(frame.request_id, frame.decision);
     return turn;
+  }
+
+  // A parked turn goes on as another one: nothing is asked any more where it waited.
+  #decided(approvalId, decision) {
+    for (const turn of this.turns) {
+      const block = turn.blocks.find((one) => one.kind === "approval" && one.parked && (!approvalId || one.id === approvalId));
+      if (!block) continue;
+      block.decision = decision ?? "decided";
+      turn.version++;
+    }
   }
 
   #turn(id, text, media) {
@@ -154,9 +166,21 @@ function take(turn, frame) {
       turn.latencyMs = frame.latency_ms ?? 0;
       turn.usage = frame.usage ?? {};
       for (const block of turn.blocks) if (block.done === false) block.done = true;
+      if (frame.approval) park(turn, frame.approval);
       break;
     default: // newer servers may say more
   }
+}
+
+// The turn has ended, and somebody still has to decide: by the approval's own name, whenever that is.
+function park(turn, approval) {
+  let block = turn.blocks.findLast((one) => one.kind === "approval" && one.decision === "parked");
+  if (!block) {
+    block = { kind: "approval", name: approval.name, arguments: approval.arguments ?? {}, description: approval.description ?? "" };
+    turn.blocks.push(block);
+  }
+  Object.assign(block, { id: approval.id, parked: true, decision: null });
+  turn.version++;
 }
 
 function stream(turn, kind, id) {

@@ -135,7 +135,7 @@ const MAKERS = {
         shown = block.decision;
         element.classList.toggle("decided", shown !== null);
         if (shown !== null) {
-          const said = { approved: "was allowed", denied: "was refused", expired: "was not decided in time", parked: "waits for a decision: see nanobot approvals", withdrawn: "is no longer asked for" }[shown];
+          const said = { approved: "was allowed", denied: "was refused", expired: "was not decided in time", parked: "waits for a decision", decided: "was decided", withdrawn: "is no longer asked for" }[shown];
           element.replaceChildren(make("code", { textContent: block.name }), ` ${said ?? shown}`);
           return;
         }
