@@ -7,16 +7,13 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from contextvars import copy_context
 from datetime import datetime
 from functools import partial
 from typing import Any, Final
 
 import trio
-from msgspec import Struct
 from msgspec.structs import replace
 
-from actors import Home, Host, call_host
 from nanobot.agent import (
     NO_JOURNAL,
     NOBODY,
@@ -36,7 +33,6 @@ from nanobot.context import (
     Calibration,
     LazyCounter,
     SystemPrompt,
-    TextCounter,
     count_ahead,
     messages_tokens,
     recent_history,
@@ -52,12 +48,13 @@ from nanobot.messages import OPENING, Message, UserMessage
 from nanobot.providers import Provider
 from nanobot.providers._select import ModelSelection
 from nanobot.providers._traced import TracedProvider
-from nanobot.sessions import Position, SessionRecord, SessionStore, Unsaved
+from nanobot.sessions import SessionRecord, SessionStore, Unsaved
 from nanobot.telemetry import Telemetry
-from nanobot.tools import Approval, Cross, RunContext, Toolset, Workspace, run_here
+from nanobot.tools import Approval, RunContext, Toolset, Workspace
 from nanobot.tools._traced import traced
 
 from ._compaction import Compactor
+from ._cross import cross_of
 from ._history_room import HistoryRoom
 from ._history_view import HistoryView
 from ._idle_sessions import IdleSessions
@@ -73,6 +70,7 @@ from ._spending import Budgets, Spent, note_spending, purse_of, spent_before, sp
 from ._steering import Steering
 from ._subagents import Errand, Lineage, Subagents
 from ._turn_inbox import TurnInbox
+from ._turn_plan import BegunTurn, TurnFrame, TurnPlan
 
 __all__ = ["TurnMaker"]
 
@@ -193,7 +191,7 @@ class TurnMaker:
             self._learn(errand.selection.model, begun)
             return result
 
-    async def _plan(self, errand: Errand, run: Run) -> _Plan:
+    async def _plan(self, errand: Errand, run: Run) -> TurnPlan:
         """Get ready for a turn what can be had before its session is open. Raises: as `carry_out`."""
         request, selection, lineage = errand.request, errand.selection, errand.lineage
         if run.trace is not None:
@@ -210,7 +208,7 @@ class TurnMaker:
         run.partial = partial(_cancelled_before_turn, tally)
         prompt = self._prompt(selection)
         user = None if said is None else with_turn_note(said, _note(request, prompt, now))
-        plan = _Plan(started, provider, toolset, answer, tally, prompt, user)
+        plan = TurnPlan(started, provider, toolset, answer, tally, prompt, user)
         if user is None or not self._may_go_ahead(request):
             return plan
         known = self.sessions.known(request.session_key)
@@ -225,11 +223,11 @@ class TurnMaker:
 
     async def _begin(
         self,
-        plan: _Plan,
+        plan: TurnPlan,
         errand: Errand,
         run: Run,
         session: OpenSession | SessionOutOfReach | HistoryView,
-    ) -> _Begun:
+    ) -> BegunTurn:
         """Make the turn, now that its session is open. Raises: as `carry_out`."""
         request, selection, lineage = errand.request, errand.selection, errand.lineage
         tally, user = plan.tally, plan.user
@@ -293,7 +291,7 @@ class TurnMaker:
                 hooks=hooks,
                 emit=run.events or NOBODY,
                 journal=NO_JOURNAL if isinstance(session, HistoryView) else session,
-                cross=_cross(errand.runtime.home, errand.host, self._telemetry),
+                cross=cross_of(errand.runtime.home, errand.host, self._telemetry),
                 approval=approval,
                 # One that keeps nothing keeps nothing of what steers it.
                 inbox=subagents
@@ -311,7 +309,7 @@ class TurnMaker:
                 join_deltas=request.join_deltas,
             )
         )
-        return _Begun(
+        return BegunTurn(
             turn,
             subagents,
             tally,
@@ -388,7 +386,7 @@ class TurnMaker:
         user: UserMessage | None,
         toolset: Toolset,
         view: HistoryView,
-    ) -> _Frame:
+    ) -> TurnFrame:
         key, selection = errand.request.session_key, errand.selection
         count = await self._counter()
         opening = shown_messages("", (), user)
@@ -398,7 +396,7 @@ class TurnMaker:
         opening[before_user:before_user] = _recent(prompt, key, selection, view)
         await count_ahead(opening, count)
         tokens = messages_tokens(opening, count) + self.tools.tokens_of(toolset, count)
-        return _Frame(opening, tokens, count, self._room(selection, tokens))
+        return TurnFrame(opening, tokens, count, self._room(selection, tokens))
 
     def _room(self, selection: ModelSelection, fixed_tokens: int) -> HistoryRoom:
         return HistoryRoom.of(
@@ -451,7 +449,7 @@ class TurnMaker:
         self,
         provider: Provider,
         selection: ModelSelection,
-        framed: _Frame,
+        framed: TurnFrame,
         tally: Tally,
         purse: Purse | None = None,
     ) -> Compactor:
@@ -479,7 +477,7 @@ class TurnMaker:
         return self._compactor(
             self._provider(selection),
             selection,
-            _Frame(opening, tokens, count, self._room(selection, tokens)),
+            TurnFrame(opening, tokens, count, self._room(selection, tokens)),
             Tally(estimate_by_length),
         )
 
@@ -531,7 +529,7 @@ class TurnMaker:
         resumable = self._resumable if request.resumable is None else request.resumable
         return self._opened(request, spent) if resumable else None
 
-    def _learn(self, model: str, begun: _Begun) -> None:
+    def _learn(self, model: str, begun: BegunTurn) -> None:
         """Set what a service counted for one request against what was estimated, if the turn took only one."""
         tally = begun.tally
         only_one = len(tally.attempts) == begun.requests + 1 and not tally.estimated
@@ -573,73 +571,6 @@ def _note(request: RunRequest, prompt: SystemPrompt, now: datetime) -> str:
         sender_id=request.sender_id,
         compact=prompt.profile.compact_note,
     )
-
-
-class _Plan(Struct):
-    """What is known of a turn before its session is open.
-
-    Attributes:
-      started: When the run began, on Trio's clock.
-      provider: The model service.
-      toolset: What the model may call.
-      answer: The type that the answer is to have.
-      tally: Counts the turn's tokens.
-      prompt: The system prompt.
-      user: The user's message with its note; None if the turn goes on with one that was begun.
-      known: The session's history, if it is remembered, and `known_at` where that stands.
-      framed: What goes around that history.
-      ahead: What may be stored with the session's lease.
-    """
-
-    started: float
-    provider: Provider
-    toolset: Toolset
-    answer: TypedAnswer | None
-    tally: Tally
-    prompt: SystemPrompt
-    user: UserMessage | None
-    known: HistoryView | None = None
-    known_at: Position | None = None
-    framed: _Frame | None = None
-    ahead: Ahead | None = None
-
-
-class _Begun(Struct, frozen=True):
-    """A turn that can be run, with what is needed once it has ended.
-
-    Attributes:
-      turn: The turn.
-      subagents: Those that it may start.
-      tally: What the run costs.
-      spent: What the session had spent before.
-      estimated: The tokens of its first request, as estimated.
-      requests: How many requests the run had made before, for a compaction.
-      counted: The tokens of those that services counted.
-    """
-
-    turn: Turn
-    subagents: Subagents
-    tally: Tally
-    spent: Spent
-    estimated: int
-    requests: int
-    counted: int
-
-
-class _Frame(Struct, frozen=True):
-    """What a turn's first request has around the history.
-
-    Attributes:
-      opening: The system prompt, what is shown of the workspace's history, and the user's message if there is one.
-      tokens: What they and the tools cost.
-      count: What counted them.
-      room: What is left for the history.
-    """
-
-    opening: list[Message]
-    tokens: int
-    count: TextCounter
-    room: HistoryRoom
 
 
 def _recent(
@@ -688,22 +619,3 @@ def _cancelled_before_turn(tally: Tally) -> RunResult:
 
 def _as_it_stood(result: RunResult) -> RunResult:
     return result
-
-
-def _cross(home: Home, host: Host, telemetry: Telemetry | None) -> Cross:
-    """The way from the engine to the caller's loop, in the caller's context, which is the current one here."""
-    if getattr(host, "local", False):
-        return run_here
-    context = copy_context()
-    if telemetry is not None:
-
-        async def traced_cross(function, /, *args):  # type: ignore[no-untyped-def]  # as below
-            here = telemetry.here()
-            return await call_host(home, host, context, telemetry.within, here, function, *args)
-
-        return traced_cross
-
-    async def cross(function, /, *args):  # type: ignore[no-untyped-def]  # typed by the Protocol it fills
-        return await call_host(home, host, context, function, *args)
-
-    return cross
