@@ -49,9 +49,6 @@ IN_SHORT = {"httpx_default", "our_transport", "bare_socket"}
 """The limits that the short mode has time for."""
 PEER_ROUNDS = {10: 5, 100: 3, 1_000: 1}
 """Where peers are measured, and in how many rounds at most: one of them can take minutes."""
-SLOW_PEERS = {"nanobot-ai 0.2.2": 2, "nanobot-ai latest": 2}
-"""Peers that are measured at the least of these loads only, and in so many rounds: one bot has its turns one after the other,
-50 ms each."""
 SLOW_AT = 1_000  # httpx looks at all its connections, or all who wait for one, at each event
 
 
@@ -72,13 +69,8 @@ def subjects_of(asked: argparse.Namespace, sessions: int) -> list[Subject]:
         if asked.short:
             found = [*OURS, *(s for s in LIMITS if s.program in IN_SHORT)]
         if asked.peers and sessions in PEER_ROUNDS:
-            found += [
-                msgspec.structs.replace(
-                    peer, rounds=SLOW_PEERS.get(peer.name, PEER_ROUNDS[sessions])
-                )
-                for peer in peers_installed()
-                if peer.name not in SLOW_PEERS or sessions == min(PEER_ROUNDS)
-            ]
+            rounds = PEER_ROUNDS[sessions]
+            found += [msgspec.structs.replace(peer, rounds=rounds) for peer in peers_installed()]
     if sessions > SLOW_AT:  # nor has a process descriptors for the connections of all
         found = [s for s in found if s.program in IN_MANY]
     if asked.delay:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import gc
 import os
 import threading
+from collections.abc import Callable
 from typing import Final
 
 __all__ = ["CollectorPace"]
 
 _OBJECTS_PER_RUN: Final = 256
-"""What a turn and its caller have while the model answers: 115 objects (benchmarks/plain_turn.py, by the collector's count)."""
+"""What a turn, its caller and its session have while the model answers are 140 objects; twice that, rounded down."""
 
 _FEW: Final = 4
 """So many runs do not fill the room that Python leaves by default."""
@@ -35,15 +36,21 @@ class CollectorPace:
     def __init__(self) -> None:
         self._most = 0
 
-    def note(self, runs: int) -> None:
-        """Say how many runs are under way. From any thread."""
-        if self._most >> 2 <= runs <= max(self._most, _FEW):
+    def follow(self, count: Callable[[], int]) -> None:
+        """Look how many runs are under way, after each change of that. From any thread."""
+        if self._has_room_for(count()):
             return
-        self._most = 1 << (runs - 1).bit_length() if runs > _FEW else 0
-        _make_room(self, self._most)
+        with _lock:
+            # Again: another thread's change, whose look came before the end of ours, was not followed there.
+            while not self._has_room_for(runs := count()):
+                self._most = 1 << (runs - 1).bit_length() if runs > _FEW else 0
+                _make_room(self, self._most)
+
+    def _has_room_for(self, runs: int) -> bool:
+        return self._most >> 2 <= runs <= max(self._most, _FEW)
 
 
-_lock = threading.Lock()
+_lock = threading.RLock()  # a signal handler may begin a run
 _most: dict[CollectorPace, int] = {}
 _program_says: int | None = None
 """The threshold that ours stands in the place of; None if ours does not stand."""
@@ -51,31 +58,29 @@ _we_said = 0
 
 
 def _make_room(pace: CollectorPace, runs: int) -> None:
+    """Under the lock."""
     global _program_says, _we_said
-    with _lock:
-        if runs:
-            _most[pace] = runs
-        else:
-            _most.pop(pace, None)
-        stands, *others = gc.get_threshold()
-        if _program_says is None or stands != _we_said:
-            _program_says = stands  # what was said last, by whomever
-        ours = _OBJECTS_PER_RUN * sum(_most.values())
-        wanted = max(_program_says, ours) if _program_says else 0
-        if wanted != stands:
-            gc.set_threshold(wanted, *others)
-        _we_said = wanted
-        if wanted == _program_says:
-            _program_says = None
+    if runs:
+        _most[pace] = runs
+    else:
+        _most.pop(pace, None)
+    stands, *others = gc.get_threshold()
+    if _program_says is None or stands != _we_said:
+        _program_says = stands  # what was said last, by whomever
+    ours = _OBJECTS_PER_RUN * sum(_most.values())
+    wanted = max(_program_says, ours) if _program_says else 0
+    if wanted != stands:
+        gc.set_threshold(wanted, *others)
+    _we_said = wanted
+    if wanted == _program_says:
+        _program_says = None
 
 
 def _forget_after_fork() -> None:
     """The runs go on in the parent. Whoever held the lock there does not exist here."""
     global _lock
-    _lock = threading.Lock()
-    paces = tuple(_most)
-    _most.clear()
-    for pace in paces:
+    _lock = threading.RLock()
+    for pace in tuple(_most):
         _make_room(pace, 0)
 
 

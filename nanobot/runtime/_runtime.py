@@ -396,8 +396,11 @@ class Runtime:
             self._changed.notify()
 
     def _note_crowd(self) -> None:
-        # An idle session has an eighth of what a run has: 31 objects.
-        self._collector.note(len(self._live) + len(self._coming) + (len(self._actors) >> 3))
+        self._collector.follow(self._crowd)
+
+    def _crowd(self) -> int:
+        """How many runs there are, or what is as large: an idle session has an eighth of a run's objects, 31."""
+        return len(self._live) + len(self._coming) + (len(self._actors) >> 3)
 
     def _no_room(self, run: Run, directory: Directory[str, Run]) -> SessionBusy | None:
         """Why a run cannot be taken in, or None."""
