@@ -211,13 +211,16 @@ GOALS = [
     Goal(
         "Plain turn", "against the fastest peer", partial(_below, tuple(PEERS), 100), 10, "×", True
     ),
-    Goal(
-        "Plain turn",
-        f"against {NANOBOT_AI}, at 10 sessions",
-        partial(_below, (NANOBOT_AI,), 10),
-        100,
-        "×",
-        True,
+    *(
+        Goal(
+            "Plain turn",
+            f"against {NANOBOT_AI}, at {sessions} sessions",
+            partial(_below, (NANOBOT_AI,), sessions),
+            100,
+            "×",
+            True,
+        )
+        for sessions in (10, 100)
     ),
     Goal("Plain turn", "dearest against cheapest of 10 to 5,000 sessions", _flat, 1.3, "×"),
     *(

@@ -18,31 +18,12 @@ from benchmarks._results import Results
 PAGE = Path(__file__).parents[1] / "performance.md"
 LOADS = (1, 10, 100, 1_000, 5_000)
 
-_MAKING = (
-    "Beyond the second it is CPU: the first turn of a new session, on a new connection, takes 0.5 ms, and half as much again"
-    " the garbage collector, which visits all that waits (with a threshold of 100,000, 5,000 take 2.7 s). Bare sockets that do"
-    " nothing but connect, ask and read take 1.1, 1.4 and 2.3 s for 1,000, 5,000 and 10,000."
-)
 REASONS: dict[str, str] = {
-    "against nanobot-ai latest, at 10 sessions": (
-        "Its release 0.3.5 takes three quarters of what 0.2.2 takes, beside which it is 125 ×. Ten sessions are too few for"
-        " ours to share writes and wake-ups: beside a turn at 100 sessions, which its bot cannot have at once, it would be 117 ×."
-    ),
-    "dearest against cheapest of 10 to 5,000 sessions": (
-        "Ten sessions share fewer writes than 100, and at 5,000 the collector visits the objects of all that wait, again and"
-        " again. With `collect_seldom()`, which `nanobot serve` and `nanobot gateway` call, a turn takes 633 µs at 10, 461 at"
-        " 100, 457 at 1,000 and 475 at 5,000: from 100 on it is flat, and 1.4 × in all."
-    ),
-    **{
-        f"{count:,} answers of one second at once, {host}": _MAKING
-        for count in (1_000, 5_000, 10_000)
-        for host in ("trio", "asyncio")
-    },
     "bytes written, turn 1,000 against turn 10": (
         "A turn writes 50 kB, and up to 378 when the search index merges its parts, in short and long sessions alike:"
         " in the same call the median was 62 kB after 10 messages and 49 after 5,000."
     ),
-    "process start to first answer, nanobot agent -m": "The command line itself takes 50 ms of it.",
+    "process start to first answer, nanobot agent -m": "The command line itself takes 30 ms of it.",
 }
 """Why a goal is not met, by its text; said as long as it is not."""
 

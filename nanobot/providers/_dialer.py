@@ -95,9 +95,8 @@ async def _connected(place: _Place) -> socket.socket:
         with contextlib.suppress(BlockingIOError):  # which says that it is under way
             sock.connect(place.address)
             return sock
-        with contextlib.suppress(
-            OSError
-        ):  # which says that there is nobody yet, as a server on this machine is at once
+        # A server on this machine has accepted by now; of others there is no peer yet, which is an error.
+        with contextlib.suppress(OSError):
             sock.getpeername()
             return sock
         await trio.lowlevel.wait_writable(sock)

@@ -217,8 +217,9 @@ class Runtime:
 
     def expect_no_more(self, run: Run) -> None:
         """The reverse of `expect`; no effect on a run that was submitted."""
-        if run in self._coming:
-            del self._coming[run]
+        if (
+            self._coming.pop(run, False) is None
+        ):  # it was there; in one step, for two threads may say so
             self._note_crowd()
 
     def submit(self, run: Run) -> None:
