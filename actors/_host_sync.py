@@ -46,12 +46,7 @@ class SyncHost:
         try:
             self._serve(done)
         except BaseException:
-            on_cancel()
-            try:
-                self._serve(done)
-            except BaseException:
-                self._left = True
-                raise
+            self._see_end(done, on_cancel)
             raise
 
     def wait_once(self, *, done: Callable[[], bool], on_cancel: Callable[[], object]) -> None:
@@ -60,8 +55,7 @@ class SyncHost:
             while (work := self._work.get()) is not None:
                 work()
         except BaseException:
-            on_cancel()
-            self.wait_until(done, on_cancel=on_cancel)
+            self._see_end(done, on_cancel)
             raise
 
     def close(self) -> None:
@@ -82,6 +76,14 @@ class SyncHost:
         cell = Cell()
         self._work.put(lambda: self._run(cell, function, args, context, finished))
         return cell.cancel
+
+    def _see_end(self, done: Callable[[], bool], on_cancel: Callable[[], object]) -> None:
+        try:
+            on_cancel()  # inside: the end may begin, and be seen, and Ctrl-C be hit again, before this returns
+            self._serve(done)
+        except BaseException:
+            self._left = True
+            raise
 
     def _serve(self, done: Callable[[], bool]) -> None:
         while not done():

@@ -248,6 +248,39 @@ def test_a_sync_callers_hook_is_cancelled_with_its_call_before_or_after_it_begin
     assert not cancelled(begun=False)
 
 
+@pytest.mark.parametrize("strikes", ["before the cancellation", "after it", "in the wait"])
+@pytest.mark.parametrize("wait", [SyncHost.wait_until, SyncHost.wait_once])
+def test_a_second_ctrl_c_leaves_wherever_it_strikes(
+    wait: Callable[..., None], strikes: str
+) -> None:
+    """Once the engine was told of the first one, a second may come before the thread is back in its wait."""
+    host = SyncHost()
+    cancelled: list[bool] = []
+
+    def ctrl_c() -> None:
+        raise KeyboardInterrupt
+
+    def on_cancel() -> None:
+        if strikes == "before the cancellation":
+            ctrl_c()
+        cancelled.append(True)
+        if strikes == "after it":
+            ctrl_c()
+
+    host._work.put(ctrl_c)
+    if strikes == "in the wait":
+        host._work.put(ctrl_c)
+    host._work.put(unreached)
+    with pytest.raises(KeyboardInterrupt):
+        wait(host, done=lambda: False, on_cancel=on_cancel)
+    assert host.gone
+    assert len(cancelled) == (strikes != "before the cancellation")
+
+
+def unreached() -> None:
+    raise AssertionError("the thread waits again")
+
+
 async def test_an_answer_that_arrives_with_the_news_of_a_closed_loop_wakes_nobody_twice(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
