@@ -34,7 +34,9 @@ from .._images import Images, find_image, is_web_image, unseen_image
 from .._provider import ModelRequest
 from .._reasoning_items import answer_pieces
 from .._request_body import (
+    HISTORY,
     NOTHING_SAID,
+    body_with_history,
     file_reference,
     fitting_call_id,
     fitting_tool_name,
@@ -169,12 +171,12 @@ def encode_body(
         fields["tool_choice"] = tool_choice
     if system:
         fields["system"] = _array(system, breakpoint=True)
-    fields["messages"] = msgspec.Raw(b"[" + b",".join(_marked(turns)) + b"]")
+    fields["messages"] = HISTORY
     fields["stream"] = True
     for extra in (extra_body, request.extra_body):
         if extra:
             fields = merged(fields, extra)
-    return json_bytes(fields)
+    return body_with_history(fields, _marked(turns))
 
 
 def _turns(messages: Iterable[EncodedMessage]) -> tuple[list[bytes], list[_Turn]]:

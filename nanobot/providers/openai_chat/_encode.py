@@ -39,7 +39,9 @@ from nanobot.messages import (
 
 from .._provider import ModelRequest
 from .._request_body import (
+    HISTORY,
     NOTHING_SAID,
+    body_with_history,
     file_reference,
     fitting_tool_name,
     json_bytes,
@@ -163,7 +165,7 @@ def encode_body(
     Quirks: "max_completion_tokens" names the limit so; "no_stream_usage" does not ask for token counts.
     """
     fields: dict[str, Any] = {"model": request.model}
-    fields["messages"] = msgspec.Raw(b"[" + b",".join(_in_order(messages)) + b"]")
+    fields["messages"] = HISTORY
     if request.tools:
         fields["tools"] = msgspec.Raw(tools)
         if request.tool_choice != "auto":  # which is what a service does with tools unasked
@@ -190,7 +192,7 @@ def encode_body(
     for extra in (extra_body, request.extra_body):
         if extra:
             fields = merged(fields, extra)
-    return json_bytes(fields)
+    return body_with_history(fields, _in_order(messages))
 
 
 async def read_images(messages: Iterable[Message]) -> dict[str, str]:
@@ -322,7 +324,7 @@ def _result(call_id: str, content: str) -> dict[str, Any]:
 
 
 def _in_order(messages: Sequence[EncodedMessage]) -> list[bytes]:
-    """Return the pieces with every `after_results` moved behind the run of results that it belongs to."""
+    """A new list of the pieces, with every `after_results` moved behind the run of results that it belongs to."""
     if not any([message.after_results for message in messages]):  # noqa: C419 - thrice as fast; and nearly always so
         return [message.body for message in messages]
     ordered: list[bytes] = []

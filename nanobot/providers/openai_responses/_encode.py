@@ -35,7 +35,9 @@ from .._known_models import accepts_temperature, known_model, reasons_always
 from .._provider import ModelRequest
 from .._reasoning_items import answer_pieces, is_ours
 from .._request_body import (
+    HISTORY,
     NOTHING_SAID,
+    body_with_history,
     file_reference,
     fitting_call_id,
     fitting_tool_name,
@@ -131,7 +133,7 @@ def encode_body(
         fields["tools"] = msgspec.Raw(tools)
         if request.tool_choice != "auto":  # which is what a service does with tools unasked
             fields["tool_choice"] = request.tool_choice
-    fields["input"] = msgspec.Raw(b"[" + b",".join(items) + b"]")
+    fields["input"] = HISTORY
     if request.max_tokens is not None:
         fields["max_output_tokens"] = max(_LEAST_OUTPUT_TOKENS, request.max_tokens)
     if request.temperature is not None and accepts_temperature(request.model):
@@ -155,7 +157,7 @@ def encode_body(
     for extra in (extra_body, request.extra_body):
         if extra:
             fields = merged(fields, extra)
-    return json_bytes(fields)
+    return body_with_history(fields, items)
 
 
 def _input(messages: Iterable[EncodedMessage]) -> tuple[str, list[bytes]]:
