@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import random
 import re
+import secrets
 import signal
 import subprocess
 import sys
@@ -33,9 +34,12 @@ from tests.sessions.postgres_child import LEASE_TIMEOUT_S, store_at  # isort: sk
 
 ROOT = Path(__file__).parents[2]
 
-TERMINATE = """
+PLAGUED = f"plagued_{secrets.token_hex(4)}"
+"""What the workers' connections are called: others on the server belong to other tests."""
+
+TERMINATE = f"""
     SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-    WHERE application_name = 'nanobot' AND random() < 0.3
+    WHERE application_name = '{PLAGUED}' AND random() < 0.3
 """
 
 
@@ -197,7 +201,9 @@ def working(url: str, processes: int, sessions: int) -> Iterator[list[Worker]]:
         workers: list[Worker] = []
         for number in range(processes):
             proxy, through = stack.enter_context(open_proxy(url))
-            worker = Worker(number, f"{through}&connect_timeout=2", proxy, sessions)
+            worker = Worker(
+                number, f"{through}&connect_timeout=2&application_name={PLAGUED}", proxy, sessions
+            )
             stack.callback(worker.end)
             workers.append(worker)
         yield workers
