@@ -68,10 +68,9 @@ def main() -> int:
             failed.append(folder)
         else:
             (place / "installed").touch()
-    for python in PEER_FOLDER.glob("*/bin/python"):
-        if not install_tables(python):
-            failed.append(TABLES.name)
-        break
+    python = next(PEER_FOLDER.glob("*/bin/python"), None)
+    if python is None or not install_tables(python):
+        failed.append(TABLES.name)
     if failed:
         print(f"Not installed: {', '.join(failed)}. The same command tries again.", file=sys.stderr)
     return 1 if failed else 0

@@ -7,7 +7,7 @@ import secrets
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import Any, Final, Literal, Protocol, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias
 
 import trio
 
@@ -25,6 +25,7 @@ from ._server_frames import (
     ApprovalRequested,
     Attached,
     ChatFrame,
+    Decided,
     Message,
     PendingTurn,
     TurnEnd,
@@ -66,9 +67,6 @@ class Watcher(Protocol):
     def chat_has_news(self, chat_id: str) -> None:
         """The chat's log has grown. Must neither wait nor fail."""
         ...
-
-
-Decided: TypeAlias = Literal["approved", "denied"]
 
 
 class _Turn:
@@ -301,9 +299,10 @@ class Chat:
     async def _stored(self) -> SessionSnapshot | None:
         return await trio.to_thread.run_sync(self._bot.sessions.get, session_key(self.chat_id))
 
-    async def _waits_for(self) -> dict[str, Any] | None:
-        """What its parked turn waits for."""
-        return await trio.to_thread.run_sync(facts_of_parked, self._bot, session_key(self.chat_id))
+    def _stored_and_waiting(self) -> tuple[SessionSnapshot | None, dict[str, Any] | None]:
+        """The session, and what its parked turn waits for."""
+        key = session_key(self.chat_id)
+        return self._bot.sessions.get(key), facts_of_parked(self._bot, key)
 
     def _note_seen(self, turn_id: str) -> None:
         self._seen[turn_id] = None
@@ -346,8 +345,7 @@ class Chat:
         """
         for _ in range(_LOOKS):
             changes = self._changes
-            snapshot = await self._stored()
-            approval = await self._waits_for()
+            snapshot, approval = await trio.to_thread.run_sync(self._stored_and_waiting)
             if changes == self._changes:
                 break
         messages = [] if snapshot is None else snapshot.messages

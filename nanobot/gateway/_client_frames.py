@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from msgspec import Struct
 
-from ._server_frames import ErrorReason
+from ._server_frames import Decided, ErrorReason
 
 __all__ = [
     "CHAT_ID",
@@ -149,7 +149,7 @@ class Approval(Struct, frozen=True, tag="approval", tag_field="type"):
     """The decision on a tool call that waits for one; `reason` is told to the model. A parked turn goes on with it."""
 
     request_id: str
-    decision: Literal["approved", "denied"]
+    decision: Decided
     chat_id: str = ""
     reason: str = ""
 

@@ -397,7 +397,7 @@ class Connection:
                 if not self._chat(frame.chat_id).decide(request_id, decision, reason):
                     await self._decide_parked(frame)
             case Resume(chat_id=chat_id):
-                self._check_may_go_on(self._chat(chat_id)).go_on(client_id=self.client_id)
+                self._chat_to_go_on(chat_id).go_on(client_id=self.client_id)
             case ListChats(limit=limit):
                 self._answer(ChatsFrame(await listed_rows(self._floor.bot, chats, limit)))
             case SearchChats(query=query, limit=limit):
@@ -448,9 +448,7 @@ class Connection:
             self._answer(MessageAccepted(chat.chat_id, frame.turn_id))
 
     async def _take_in(self, frame: Say, chat: Chat) -> None:
-        if self._floor.draining:
-            raise FrameError("draining", "the server is shutting down", chat.chat_id)
-        self._check_room(chat.chat_id)
+        self._check_may_begin(chat)
         paths: tuple[str, ...] = ()
         if frame.media:
             files = await trio.to_thread.run_sync(files_from_media, frame.media, chat.chat_id)
@@ -459,8 +457,7 @@ class Connection:
         command = command_in(frame.content)
         answer = "" if command is None else await command_reply(command, chat, self._floor.bot)
         chat = self._chat(frame.chat_id)  # anew: it may have been deleted or forgotten meanwhile
-        if chat.chat_id not in self._chats:
-            self._attach(chat, chat.attach_here())
+        self._attach_if_new(chat)
         names = {"turn_id": frame.turn_id, "client_id": self.client_id}
         if command is not None:
             chat.reply(frame.content, answer, **names)
@@ -468,7 +465,7 @@ class Connection:
             chat.say(frame.content, media=paths, **names)
 
     async def _decide_parked(self, frame: Approval) -> None:
-        chat = self._check_may_go_on(self._chat(frame.chat_id))
+        chat = self._chat_to_go_on(frame.chat_id)
         try:
             await chat.decide_parked(
                 frame.request_id, frame.decision, frame.reason, client_id=self.client_id
@@ -477,20 +474,32 @@ class Connection:
             error.chat_id = frame.chat_id or None
             raise
 
-    def _check_may_go_on(self, chat: Chat) -> Chat:
-        """A chat in which a turn may be begun that no message begins.
+    def _chat_to_go_on(self, chat_id: str) -> Chat:
+        """A chat whose turn may go on, with this client looking on.
 
         Raises:
           FrameError: It may not.
         """
+        chat = self._chat(chat_id)
         if chat.temporary:
             raise FrameError("no_such_request", "a temporary chat keeps no turn", chat.chat_id)
+        self._check_may_begin(chat)
+        self._attach_if_new(chat)
+        return chat
+
+    def _check_may_begin(self, chat: Chat) -> None:
+        """Check that something may begin in a chat for this client.
+
+        Raises:
+          FrameError: It may not.
+        """
         if self._floor.draining:
             raise FrameError("draining", "the server is shutting down", chat.chat_id)
         self._check_room(chat.chat_id)
+
+    def _attach_if_new(self, chat: Chat) -> None:
         if chat.chat_id not in self._chats:
             self._attach(chat, chat.attach_here())
-        return chat
 
     async def _keep_sidebar(self, state: dict[str, Any]) -> None:
         await trio.to_thread.run_sync(self._floor.sidebar.keep, state)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
-from nanobot import Nanobot
+from nanobot import Nanobot, PendingApproval
 from nanobot.errors import ApprovalGone
-from nanobot.sdk import PendingApproval
 
 from ._client_frames import FrameError
+from ._server_frames import Decided
 
 __all__ = ["decide_parked", "facts_of_parked"]
 
@@ -32,9 +32,7 @@ def facts_of_parked(bot: Nanobot, key: str) -> dict[str, Any] | None:
     return None
 
 
-def decide_parked(
-    bot: Nanobot, key: str, approval_id: str, decision: Literal["approved", "denied"], reason: str
-) -> None:
+def decide_parked(bot: Nanobot, key: str, approval_id: str, decision: Decided, reason: str) -> None:
     """Decide about a call that a session's parked turn waits for. What was decided before stays so.
 
     Raises:

@@ -14,6 +14,7 @@ __all__ = [
     "ChatFrame",
     "ChatRow",
     "Chats",
+    "Decided",
     "Deleted",
     "Delta",
     "Error",
@@ -57,6 +58,9 @@ ErrorReason: TypeAlias = Literal[
     "unavailable",
 ]
 """Why a frame of a client was not followed."""
+
+Decided: TypeAlias = Literal["approved", "denied"]
+"""What somebody says of a tool call that waits."""
 
 
 class _Frame(Struct, frozen=True, tag_field="event", omit_defaults=True):
@@ -212,7 +216,7 @@ class TurnResumed(ChatFrame, frozen=True, kw_only=True, tag="turn_resumed"):
     """
 
     request_id: str = ""
-    decision: Literal["approved", "denied"] | None = None
+    decision: Decided | None = None
     client_id: str = ""
 
 

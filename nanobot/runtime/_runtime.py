@@ -217,9 +217,8 @@ class Runtime:
 
     def expect_no_more(self, run: Run) -> None:
         """The reverse of `expect`; no effect on a run that was submitted."""
-        if (
-            self._coming.pop(run, False) is None
-        ):  # it was there; in one step, for two threads may say so
+        # In one step, for two threads may say so; what was there has None.
+        if self._coming.pop(run, False) is None:
             self._note_crowd()
 
     def submit(self, run: Run) -> None:
