@@ -21,7 +21,7 @@ from ._postgres_address import Address
 from ._postgres_connections import ANSWER_TIMEOUT_S, MAX_CONNECTIONS, Connection, Connections
 from ._postgres_desk import Bell, Desk, Held
 from ._postgres_errors import UncertainWrite, closed_error
-from ._postgres_listener import LEASE_TIMEOUT_S, Listener
+from ._postgres_listener import FOLLOW, LEASE_TIMEOUT_S, Listener
 from ._postgres_rows import Addition, KeyRow, StoredSession
 from ._postgres_search import search
 from ._record import Compaction, Position, SessionRecord, refuse_negative
@@ -37,9 +37,6 @@ T = TypeVar("T")
 
 # Reading a large session, or replacing one, is no statement of a turn.
 _LONG_ANSWER_S: Final = 120.0
-
-# Leaving a session's followers is shielded; what is left behind goes with the process.
-_LEAVE_TIMEOUT_S: Final = 5.0
 
 _ACQUIRE: Final = (
     "SELECT NULL::text, a.* FROM nanobot_acquire(%b, %b, %b, %b::bigint, %b::bigint * interval '1 ms', "
@@ -374,26 +371,17 @@ class PostgresStore:
         """See `SessionSignals.watch`. Hears of the writes of all processes."""
         self._refuse_if_closed()
         row = KeyRow.of(key)
-        self._begin_to_beat()
-        bell = self._desk.follow(row.digest)
+        bell, attempt = self._desk.follow(row.digest)
         try:
-            await self._in_thread(
-                self._one,
-                "INSERT INTO nanobot_follower VALUES (%b, %b) ON CONFLICT DO NOTHING RETURNING 1",
-                row.digest,
-                self._desk.owner,
-            )
+            self._listener.attend()
+            if attempt is not None:
+                timeout_ms = round(self._lease_timeout_s * 1000)
+                values = (row.digest, row.lock, self._desk.owner, attempt, timeout_ms)
+                await self._in_thread(self._query, FOLLOW, *values, abandon=True)
+                self._desk.announced(row.digest)
             yield bell
         finally:
-            if self._desk.stop_following(row.digest, bell) and not self._closed:
-                with trio.move_on_after(_LEAVE_TIMEOUT_S, shield=True):
-                    await self._in_thread(
-                        self._one,
-                        "DELETE FROM nanobot_follower WHERE digest = %b AND owner = %b RETURNING 1",
-                        row.digest,
-                        self._desk.owner,
-                        abandon=True,
-                    )
+            self._desk.stop_following(row.digest, bell)
 
     # --- the parts
 
@@ -407,10 +395,10 @@ class PostgresStore:
         unless_at: Position | None,
         addition: Addition | None,
     ) -> Leased:
-        self._begin_to_beat()
         bell = self._desk.wait(row.digest, key)
         asking = False
         try:
+            self._listener.attend()
             while True:
                 self._refuse_if_closed()
                 attempt = _Attempt(self, row, key, waiter)
@@ -463,11 +451,6 @@ class PostgresStore:
             return answer
 
         return self._run(work)
-
-    def _begin_to_beat(self) -> None:
-        self._listener.start()
-        if not self._desk.busy:
-            self._listener.nudge()
 
     def _append(self, held: Held, addition: Addition, release: bool) -> Position:
         """In a thread of its own. Exactly once: what is sent again says so, and where the session stood before."""

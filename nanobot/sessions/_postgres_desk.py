@@ -68,7 +68,7 @@ class Desk:
     Attributes:
       owner: The number that stands for this process in the database.
       tenancies: Whose turn it is here, at each session: who is first in this process's queue goes on to the database.
-      attempts: Numbers the requests for leases.
+      attempts: Numbers the requests for leases, and for being told.
     """
 
     def __init__(self) -> None:
@@ -79,12 +79,13 @@ class Desk:
         self._held: dict[int, Held] = {}
         self._waiting: dict[bytes, tuple[str, Bell]] = {}
         self._followers: dict[bytes, set[Bell]] = {}
+        self._announced: set[bytes] = set()
         self._cancelers: list[Callable[[str], object]] = []
 
     @property
     def busy(self) -> bool:
         """Whether the database has to know that this process lives."""
-        return bool(self._held or self._waiting or self._followers)
+        return bool(self._held or self._waiting or self._followers or self._announced)
 
     # --- leases
 
@@ -136,26 +137,37 @@ class Desk:
         with self._lock:
             return list(self._waiting)
 
-    def follow(self, digest: bytes) -> Bell:
-        """Have somebody told when the session is written."""
+    def follow(self, digest: bytes) -> tuple[Bell, int | None]:
+        """Have somebody told when the session is written.
+
+        Returns the bell, and the number under which the database is to be asked to tell this process of the session; None if it
+        does so already.
+        """
         bell = Bell()
         with self._lock:
             self._followers.setdefault(digest, set()).add(bell)
-        return bell
+            return bell, None if digest in self._announced else next(self.attempts)
 
-    def stop_following(self, digest: bytes, bell: Bell) -> bool:
-        """The reverse of `follow`; returns whether nobody follows the session any more."""
+    def announced(self, digest: bytes) -> None:
+        """Note that the database tells this process of a session. Only while who asked for it still follows."""
+        with self._lock:
+            self._announced.add(digest)
+
+    def stop_following(self, digest: bytes, bell: Bell) -> None:
+        """The reverse of `follow`. Of the session is told until the next beat: who reads on follows again at once."""
         with self._lock:
             bells = self._followers.get(digest, set())
             bells.discard(bell)
             if not bells:
                 self._followers.pop(digest, None)
-            return not bells
 
-    def followed(self) -> list[bytes]:
-        """The sessions that are followed."""
+    def followed(self) -> tuple[list[bytes], int]:
+        """The sessions that are followed, and the number of this moment: of others, for which it was asked earlier, the
+        database may forget to tell.
+        """
         with self._lock:
-            return list(self._followers)
+            self._announced &= self._followers.keys()
+            return list(self._followers), next(self.attempts)
 
     # --- being told
 

@@ -18,7 +18,7 @@ from ._postgres_connections import ANSWER_TIMEOUT_S, Connection, Connections, co
 from ._postgres_desk import Desk, Held
 from ._postgres_rows import KeyRow
 
-__all__ = ["LEASE_TIMEOUT_S", "Listener"]
+__all__ = ["FOLLOW", "LEASE_TIMEOUT_S", "Listener"]
 
 LEASE_TIMEOUT_S: Final = 15.0
 """How long nothing may be heard of a process before it loses its leases: five beats. It covers a machine that swaps, a server
@@ -29,6 +29,13 @@ _HELLO_TIMEOUT_S: Final = 2.0
 
 _FIRST_PAUSE_S: Final = 0.05
 _LAST_PAUSE_S: Final = 1.0
+
+_BEAT: Final = (
+    "SELECT o_kind, o_digest FROM nanobot_beat(%b, %b::bigint * interval '1 ms', %b::bigint[], %b::bytea[], %b::bytea[], "
+    "%b::bigint)"
+)
+FOLLOW: Final = "SELECT nanobot_follow(%b, %b, %b, %b::bigint, %b::bigint * interval '1 ms')::text"
+"""Has the database tell of a session: its digest, its lock; the owner, a number of the desk's, the timeout in ms."""
 
 _log = logging.getLogger("nanobot.sessions")
 
@@ -63,6 +70,7 @@ class Listener:
         self._left: list[KeyRow] = []
         self._wake_out, self._wake_in = -1, -1
         self._next_beat = 0.0
+        self._asleep = False
         self._deaf = False
         self._heard = False
         self._hello_by = 0.0
@@ -82,10 +90,11 @@ class Listener:
                 contextvars.Context().run(thread.start)
                 self._thread = thread
 
-    def nudge(self) -> None:
-        """Begin to beat: there will be something in the database that expires."""
-        self._next_beat = time.monotonic() + self._beat_s  # it does not expire so soon
-        self._wake()
+    def attend(self) -> None:
+        """See that it beats: the desk has become busy, so there will be something in the database that expires."""
+        self.start()
+        if self._asleep:
+            self._wake()
 
     def give_back(self, held: Held) -> None:
         """Give a lease back soon, together with others; whoever waits for it is told."""
@@ -158,10 +167,14 @@ class Listener:
             selector.register(self._wake_out, selectors.EVENT_READ)
             while not self._stopping:
                 self._do_chores(connection)
+                self._asleep = True  # before it looks whether there is anything: see `attend`
                 if self._desk.busy:
+                    self._asleep = False
                     selector.select(max(0.0, self._next_beat - time.monotonic()))
                 else:
                     selector.select()
+                    self._asleep = False
+                    self._next_beat = time.monotonic() + self._beat_s  # nothing new expires so soon
                 self._drain()
                 connection.pgconn.consume_input()
                 while notification := connection.pgconn.notifies():
@@ -198,17 +211,19 @@ class Listener:
 
     def _beat(self, connection: Connection) -> None:
         self._next_beat = time.monotonic() + self._beat_s
+        owner, timeout_ms = self._desk.owner, round(self.timeout_s * 1000)
         tokens = self._desk.tokens()
+        waiting = self._desk.waiting()
+        followed, attempt = self._desk.followed()
         told = self._execute(
-            connection,
-            "SELECT o_kind, o_digest FROM nanobot_beat(%b, %b::bigint * interval '1 ms', %b::bigint[], %b::bytea[])",
-            self._desk.owner,
-            round(self.timeout_s * 1000),
-            tokens,
-            self._desk.waiting(),
+            connection, _BEAT, owner, timeout_ms, tokens, waiting, followed, attempt
         )
         for kind, digest in told:
-            self._take(kind, digest)
+            if kind == "u":
+                lock = KeyRow.of_digest(digest).lock
+                attempt = next(self._desk.attempts)
+                self._execute(connection, FOLLOW, digest, lock, owner, attempt, timeout_ms)
+            self._take("m" if kind == "u" else kind, digest)
         if self._deaf:
             self._desk.ring_all()
         elif not self._heard and time.monotonic() > self._hello_by:

@@ -25,7 +25,8 @@ _MIGRATION_LOCK: Final = 0x6E616E6F626F74
 # lease: `attempt` is the last request of its owner that was granted, or that wrote slips alone: one that arrives late, or a
 #   second time, does nothing.
 # slip: what a turn leaves beside its session for whoever goes on with it.
-# waiter: in order of arrival. follower: who is told when a session is written.
+# waiter: in order of arrival.
+# follower: who is told when a session is written; `attempt` is the last request of its owner that asked for it.
 #
 # In PL/pgSQL even where it is a line: it keeps its plans, functions in SQL are planned at each call (PostgreSQL 15 and before).
 # Each function first takes the session's lock (an advisory one, of the transaction), so that what it looks at next is what the
@@ -78,7 +79,12 @@ CREATE TABLE nanobot_waiter (
     UNIQUE (digest, owner)
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000);
 CREATE INDEX nanobot_waiter_by_owner ON nanobot_waiter (owner);
-CREATE TABLE nanobot_follower (digest bytea NOT NULL, owner bigint NOT NULL, PRIMARY KEY (digest, owner));
+CREATE TABLE nanobot_follower (
+    digest bytea NOT NULL,
+    owner bigint NOT NULL,
+    attempt bigint NOT NULL,
+    PRIMARY KEY (digest, owner)
+);
 
 CREATE FUNCTION nanobot_lock(p_lock bigint) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
@@ -208,6 +214,18 @@ BEGIN
     o_summary := s.summary;
     SELECT coalesce(array_agg(m.body ORDER BY m.number), '{}') INTO o_bodies FROM nanobot_message m
     WHERE m.session = s.id AND m.number > greatest(0, s.sequence - p_last, s.through - p_covered);
+END $$;
+
+-- Has a process told when a session is written. What is read afterwards has all writes that looked for followers before: with
+-- the session's lock, these are done. Without it, one that had looked and was not yet done would be neither read nor told.
+CREATE FUNCTION nanobot_follow(p_digest bytea, p_lock bigint, p_owner bigint, p_attempt bigint, p_timeout interval)
+RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM set_config('synchronous_commit', 'off', true);
+    PERFORM nanobot_lock(p_lock);
+    PERFORM nanobot_introduce(p_owner, p_timeout);
+    INSERT INTO nanobot_follower VALUES (p_digest, p_owner, p_attempt)
+    ON CONFLICT (digest, owner) DO UPDATE SET attempt = greatest(nanobot_follower.attempt, excluded.attempt);
 END $$;
 
 CREATE FUNCTION nanobot_tell_followers(p_digest bytea) RETURNS void LANGUAGE plpgsql AS $$
@@ -510,10 +528,13 @@ BEGIN
 END $$;
 
 -- Says that a process lives, buries those that have expired, and returns what it should hear of (kind and digest).
--- `p_tokens` are the leases that it has, `p_waiting` the sessions it waits for: what else the tables have of it was lost on
--- the way, unless it is as young as an answer may be late.
-CREATE FUNCTION nanobot_beat(p_owner bigint, p_timeout interval, p_tokens bigint[], p_waiting bytea[])
-RETURNS TABLE (o_kind text, o_digest bytea) LANGUAGE plpgsql AS $$
+-- `p_tokens` are the leases that it has, `p_waiting` the sessions it waits for, `p_followed` those it followed at the time of
+-- `p_attempt`. What else the tables have of it was lost on the way, unless it is younger: a lease may be as young as an answer
+-- may be late. What they do not have was lost when others took it for dead: it asks again for what it hears is (f)ree, and for
+-- being told of what it is said to follow (u)nseen.
+CREATE FUNCTION nanobot_beat(
+    p_owner bigint, p_timeout interval, p_tokens bigint[], p_waiting bytea[], p_followed bytea[], p_attempt bigint
+) RETURNS TABLE (o_kind text, o_digest bytea) LANGUAGE plpgsql AS $$
 DECLARE
     dead bigint;
     freed bytea;
@@ -532,11 +553,16 @@ BEGIN
         PERFORM nanobot_pass_on(freed);
     END LOOP;
     DELETE FROM nanobot_waiter WHERE owner = p_owner AND digest <> ALL (p_waiting);
+    DELETE FROM nanobot_follower WHERE owner = p_owner AND digest <> ALL (p_followed) AND attempt < p_attempt;
     RETURN QUERY
         SELECT 'f', w.digest FROM nanobot_waiter w LEFT JOIN nanobot_lease l ON l.digest = w.digest
         WHERE w.owner = p_owner AND (l.owner IS NULL OR NOT nanobot_lives(l.owner))
         UNION ALL SELECT 'c', digest FROM nanobot_lease WHERE owner = p_owner AND cancelled
-        UNION ALL SELECT 'c', digest FROM nanobot_waiter WHERE owner = p_owner AND cancelled;
+        UNION ALL SELECT 'c', digest FROM nanobot_waiter WHERE owner = p_owner AND cancelled
+        UNION ALL SELECT 'f', waited FROM unnest(p_waiting) waited
+            WHERE NOT EXISTS (SELECT 1 FROM nanobot_waiter w WHERE w.owner = p_owner AND w.digest = waited)
+        UNION ALL SELECT 'u', followed FROM unnest(p_followed) followed
+            WHERE NOT EXISTS (SELECT 1 FROM nanobot_follower f WHERE f.owner = p_owner AND f.digest = followed);
 END $$;
 
 -- Asks whoever has a session, or waits for it, to stop; returns how many processes were asked.

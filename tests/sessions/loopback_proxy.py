@@ -19,6 +19,7 @@ class _Pair:
     client: socket.socket
     server: socket.socket
     asking: bool = False  # the last bytes came from the client
+    held: bytes = b""  # for the client
     sockets: tuple[socket.socket, ...] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -31,6 +32,7 @@ class LoopbackProxy:
     Attributes:
       port: Where to connect to.
       mode: "pass" carries everything. "silent" carries nothing and closes nothing, as a network does that swallows packets.
+        "late" keeps what the server says until `deliver`.
       round_trips: How often a client spoke after the server had, since the count was last set to 0.
     """
 
@@ -38,13 +40,26 @@ class LoopbackProxy:
         self._target = (host, port)
         self._listening = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listening.getsockname()[1]
-        self.mode: Literal["pass", "silent"] = "pass"
+        self.mode: Literal["pass", "silent", "late"] = "pass"
         self.round_trips = 0
         self._lock = threading.Lock()
         self._pairs: set[_Pair] = set()
         self._stopping = False
         self._threads = [threading.Thread(target=self._accept, daemon=True)]
         self._threads[0].start()
+
+    def holds(self, part: bytes) -> bool:
+        """Whether the server has said this since the mode was "late"."""
+        with self._lock:
+            return any(part in pair.held for pair in self._pairs)
+
+    def deliver(self) -> None:
+        """Hand over what was kept, each client's in one piece, and pass everything from now on."""
+        with self._lock:
+            for pair in self._pairs:
+                pair.client.sendall(pair.held)
+                pair.held = b""
+            self.mode = "pass"
 
     def cut(self) -> None:
         """Close every connection, in both directions."""
@@ -104,8 +119,8 @@ class LoopbackProxy:
                             return
                         if self.mode == "silent":
                             continue
-                        self._count(pair, asking=source is pair.client)
-                        target.sendall(received)
+                        if not self._is_held(pair, source, received):
+                            target.sendall(received)
             except OSError:
                 pass  # cut
             finally:
@@ -114,11 +129,16 @@ class LoopbackProxy:
                 pair.client.close()
                 pair.server.close()
 
-    def _count(self, pair: _Pair, *, asking: bool) -> None:
+    def _is_held(self, pair: _Pair, source: socket.socket, received: bytes) -> bool:
+        asking = source is pair.client
         with self._lock:
+            if self.mode == "late" and not asking:
+                pair.held += received
+                return True
             if asking and not pair.asking:
                 self.round_trips += 1
             pair.asking = asking
+            return False
 
 
 @contextmanager

@@ -526,22 +526,6 @@ async def test_a_request_for_a_lease_that_comes_late_does_nothing(url: str) -> N
         await store.append(leased.lease, [UserMessage("still mine")])
 
 
-async def test_who_follows_hears_of_what_was_written_while_it_was_cut_off(url: str) -> None:
-    name = secrets.token_hex(8)
-    with open_proxy(f"{url}&application_name={name}") as (proxy, through):
-        async with opened(through) as store, opened(url) as another:
-            async with open_lease(store, "a"):  # the listener begins
-                beaten = f"SELECT count(*) FROM pg_stat_activity WHERE application_name = '{name}' AND query LIKE '%beat%'"
-                await until(url, beaten, 1)
-            async with store.watch("a") as bell:
-                proxy.mode = "silent"
-                async with open_lease(another, "a") as leased:
-                    await another.append(leased.lease, [UserMessage("x")])
-                proxy.mode = "pass"
-                proxy.cut()
-                await bell.wait()
-
-
 async def test_a_slip_whose_answer_is_lost_is_not_put_over_what_somebody_made_of_it(
     url: str,
 ) -> None:
