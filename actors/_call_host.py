@@ -8,7 +8,7 @@ from typing import Any, TypeVar, TypeVarTuple, Unpack
 
 import trio
 
-from ._errors import HomeGone, HostGone
+from ._errors import HomeGone, HostCancelled, HostGone
 from ._home import Home
 from ._host import FunctionCancelled, Host
 from ._host_trio import TrioHost
@@ -34,7 +34,8 @@ async def call_host(
     raised here.
 
     Raises:
-      HostGone: The loop has ended, or cancelled the function on its own account.
+      HostGone: The loop has ended.
+      HostCancelled: Something there cancelled the function, or what it awaited.
     """
     if isinstance(host, TrioHost) and host.local:
         return await function(*args)
@@ -87,7 +88,9 @@ class _HostCall:
         if isinstance(self._error, FunctionCancelled):
             if raise_cancel is not None:
                 raise_cancel()
-            raise HostGone("the caller's loop cancelled its side of the call")
+            raise HostCancelled(
+                "the function, or what it awaited, was cancelled by something in its own event loop"
+            )
 
     def result(self) -> Any:
         """The function's value, or raises what it raised. To be asked for once."""

@@ -6,6 +6,7 @@ ActorsError
 ├── Stopped          the place where the work lived was stopped before the work was done
 ├── HomeGone         the Trio run that an engine lives in has ended (also Stopped)
 ├── HostGone         the caller's event loop has ended, so nothing can be asked of it
+├── HostCancelled    something in the caller's loop cancelled what an engine awaits there
 ├── CallCancelled    the call was cancelled before it had a result
 ├── ReaderStalled    a stream's reader is further behind than the stream may keep
 └── ChildFailed      a supervised child failed more often than its policy allows
@@ -20,6 +21,7 @@ __all__ = [
     "CallCancelled",
     "ChildFailed",
     "HomeGone",
+    "HostCancelled",
     "HostGone",
     "MailboxClosed",
     "MailboxFull",
@@ -62,6 +64,10 @@ class HomeGone(Stopped):
 
 class HostGone(ActorsError):
     """The caller's event loop has ended, so nothing can be asked of it."""
+
+
+class HostCancelled(ActorsError):
+    """Something in the caller's loop cancelled what an engine awaits there, and it was not the engine."""
 
 
 class CallCancelled(ActorsError):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import os
 import random
+import signal
 from collections.abc import Callable, Coroutine, Generator
 from functools import partial, wraps
 from typing import Any
@@ -37,6 +38,11 @@ hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 # by hypothesis for its examples, and below by the seed that pytest-randomly prints.
 hypothesis.register_random(scheduler._r)
 scheduler._ALLOW_DETERMINISTIC_SCHEDULING = True  # type: ignore[misc]  # there is no public switch
+
+# A shell that starts something in the background has it ignore Ctrl-C, and so whatever that starts. Tests start programs that
+# have to end by it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 AsyncTest = Callable[..., Coroutine[Any, Any, None]]
 

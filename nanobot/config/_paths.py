@@ -42,14 +42,19 @@ def workspace_id_file(workspace: Path) -> Path:
     return workspace / ".nanobot" / "workspace-id"
 
 
-def workspace_path(configured: str | Path, env: Mapping[str, str] | None = None) -> Path:
-    """The absolute path of a workspace; a relative one counts from the current folder.
+def workspace_path(
+    configured: str | Path,
+    env: Mapping[str, str] | None = None,
+    *,
+    name: str = "agents.defaults.workspace",
+) -> Path:
+    """The absolute path of a workspace; a relative one counts from the current folder. `name` is what an error calls it.
 
     Raises:
       ConfigError: The text cannot be a path.
     """
     if not str(configured).strip() or "\0" in str(configured):
-        raise ConfigError("agents.defaults.workspace: expected the path of a folder")
+        raise ConfigError(f"{name}: expected the path of a folder")
     return expanded(configured, env)
 
 

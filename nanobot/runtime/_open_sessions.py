@@ -30,6 +30,8 @@ from nanobot.sessions import (
 from nanobot.sessions._rows import json_bytes
 
 from ._history_view import HistoryView, count_shown_ahead
+from ._nesting import refuse_open_around
+from ._run import CURRENT_RUN
 
 __all__ = ["OPEN_TURN", "Ahead", "OpenSession", "OpenSessions", "SessionOutOfReach"]
 
@@ -370,6 +372,9 @@ class _Block:
         ahead, messages = self._ahead, list[Message]()
         if ahead is not None and ahead.position == known and key not in sessions.unsaved:
             messages.append(ahead.message)
+        run = CURRENT_RUN.get()
+        if run is not None and run.outer is not None:
+            await refuse_open_around(run, sessions._store)
         leased = await sessions._store.acquire_lease(
             key, covered=0, unless_at=known, messages=messages
         )
@@ -387,6 +392,8 @@ class _Block:
             # Shielded, and bounded.
             await release_lease(sessions._store, leased.lease)  # noqa: ASYNC102
             raise
+        if run is not None:
+            run.opened = sessions._store
         slip = leased.slips.get(OPEN_TURN)
         self._session = OpenSession(
             sessions._store,
@@ -404,6 +411,9 @@ class _Block:
         session = self._session
         if session is not None:
             self._sessions._views[self._key] = session.view
+            run = CURRENT_RUN.get()
+            if run is not None:
+                run.opened = None
             await session.aclose()  # noqa: ASYNC102 - shielded inside, and bounded
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextvars
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -16,6 +16,8 @@ from ._admission import Place
 from ._run_events import RunEvents
 
 if TYPE_CHECKING:
+    from nanobot.sessions import SessionStore
+
     from ._run_trace import RunTrace
     from ._statistics import TurnCounter
 
@@ -38,11 +40,13 @@ class Run:
       said: What it says, for a turn that it may steer; makes the message, and raises what a turn of its own would.
       counter: What adds it up as a turn when it has settled; None if it is none.
 
-    `parent` is the run in whose code this one was started, if that is still running; it was found through a contextvar, so
-    it follows tasks, threads and hooks. `partial` gives what there is of a result, once the turn has begun. `posted_at` is when
-    it was made, `waiting_since` since when it waits for the lock, and `asked_for_lock_at` when it began to if it had to, all on
-    the monotonic clock. `awaits_place` says whether it waits for one of `maxConcurrentRuns`, `replaced` whether another run
-    took its place, and `host` is the run whose turn it has steered. `trace` tells of it, if anybody is told.
+    `outer` is the run in whose code this one was started, be it another bot's, if that is still going on; it was found
+    through a contextvar, so it follows tasks, threads and hooks. `parent` is the inmost of the runs around it that is this
+    bot's. `opened` is the store that it has its session open in. `partial` gives what there is of a result, once the turn has
+    begun. `posted_at` is when it was made, `waiting_since` since when it waits for the lock, and `asked_for_lock_at` when it
+    began to if it had to, all on the monotonic clock. `awaits_place` says whether it waits for one of `maxConcurrentRuns`,
+    `replaced` whether another run took its place, and `host` is the run whose turn it has steered. `trace` tells of it, if
+    anybody is told.
     """
 
     __slots__ = (
@@ -56,6 +60,8 @@ class Run:
         "hold",
         "host",
         "on_busy",
+        "opened",
+        "outer",
         "parent",
         "partial",
         "place",
@@ -96,7 +102,9 @@ class Run:
         self.replaced = False
         self.host: Run | None = None
         self.events = None if stream is None else RunEvents(stream, self._is_awaited)
-        self.parent: Run | None = CURRENT_RUN.get()
+        self.outer = _going_on(CURRENT_RUN.get())
+        self.parent: Run | None = None
+        self.opened: SessionStore | None = None
         self.children: dict[Run, None] = {}  # insertion-ordered
         self.hold: Hold | None = None
         self.place: Place | None = None
@@ -117,6 +125,14 @@ class Run:
         """Whether it has its result."""
         return self.call.settled
 
+    def enclosing(self) -> Iterator[Run]:
+        """The runs in whose code this one was started, the inmost first, as far as they go on."""
+        outer = self.outer = _going_on(self.outer)  # what has ended is not kept
+        while outer is not None:
+            yield outer
+            outer.outer = _going_on(outer.outer)
+            outer = outer.outer
+
     def _is_awaited(self) -> bool:
         return self.waiters > 0
 
@@ -124,6 +140,12 @@ class Run:
         if self.events is not None:
             self.events.end(self.call.failure)
             self.events = None  # they hold each other
+
+
+def _going_on(run: Run | None) -> Run | None:
+    while run is not None and run.settled:
+        run = run.outer
+    return run
 
 
 CURRENT_RUN: contextvars.ContextVar[Run | None] = contextvars.ContextVar(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Awaitable, Callable, Iterable
@@ -32,6 +33,8 @@ from ._statistics import LiveRun, LockState, LockWaiter, PlaceState, SessionLoad
 from ._steering import Steering
 
 __all__ = ["MAX_QUEUED_RUNS", "Runtime", "closed"]
+
+_log = logging.getLogger("nanobot.runtime")
 
 IDLE_S = 30.0
 """How long a session's actor outlives its last turn. An idle actor costs 4.6 kB; a whole life of one 45 µs."""
@@ -164,7 +167,7 @@ class Runtime:
         if run in places or run not in coming:
             return places.get(run, 0)
         taken = self._head(run.session_key)
-        if run.on_busy == "replace" or run.parent is not None:  # which go before all that wait
+        if run.on_busy == "replace" or run.outer is not None:  # which go before all that wait
             return int(taken is not None)
         return (
             int(taken is not None)
@@ -296,7 +299,10 @@ class Runtime:
             try:
                 with trio.CancelScope(shield=True):
                     await self._on_stop()
-            finally:  # a store or a provider may be a stranger's, and who closes the bot waits for this
+            except Exception:  # a store or a provider may be a stranger's
+                # Before whoever closes the bot goes on, and perhaps ends the program.
+                _log.exception("closing the bot ended with an error")
+            finally:  # for this they wait
                 self.home.forget(self)
                 self.end.settle(None)
 
@@ -333,11 +339,10 @@ class Runtime:
             await self._changed.notified()
 
     def _post(self, run: Run, directory: Directory[str, Run]) -> None:
-        parent = run.parent
-        nested = parent is not None and parent.running and parent in self._live
-        if not nested:
-            run.parent = None  # its outer run has ended, or belongs to another bot
-        elif (refused := refusal(run, self._blockers)) is not None:
+        own = (outer for outer in run.enclosing() if outer.running and outer in self._live)
+        parent = run.parent = next(own, None)
+        nested = parent is not None
+        if run.outer is not None and (refused := refusal(run, self._blockers)) is not None:
             run.call.fail(refused)
             return
         if not nested and (busy := self._no_room(run, directory)) is not None:
@@ -350,7 +355,7 @@ class Runtime:
             self._make_way(run.session_key, mailbox)
         self._live[run] = None
         run.call.on_settled(partial(Runtime._settled, self, run))
-        if parent is not None and parent.hold is not None and nested:
+        if parent is not None and parent.hold is not None:
             parent.children[run] = None
             run.hold = hold = parent.hold.share()
             run.call.on_settled(hold.release)
@@ -389,6 +394,7 @@ class Runtime:
         self._note_crowd()
         if run.parent is not None:
             run.parent.children.pop(run, None)
+            run.parent = None  # a chain of runs, each begun in the one before, would keep all
         mailbox = self._mailbox(run.session_key)
         if mailbox is not None:
             mailbox.withdraw(run)  # if it was cancelled while it waited

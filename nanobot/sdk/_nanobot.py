@@ -185,9 +185,10 @@ class Nanobot:
             telemetry = _telemetry(config)
         if provider is None and selection.kind == "local":
             _require_embedded_model()
-        folder = workspace_path(
-            config.agents.defaults.workspace if workspace is None else os.fspath(workspace), env
-        )
+        if workspace is None:
+            folder = workspace_path(config.agents.defaults.workspace, env)
+        else:
+            folder = workspace_path(os.fspath(workspace), env, name="workspace")
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:

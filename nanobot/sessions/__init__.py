@@ -10,7 +10,15 @@ from ._restored import RestoredSession, checked_key, restored_from_snapshot
 from ._search import SearchHit, SessionSearch
 from ._signals import SessionSignals, SessionWatch, signals_of
 from ._snapshot import SessionInfo, SessionSnapshot, snapshot_of
-from ._store import Durability, SearchableStore, SessionExists, SessionStore, read_soon
+from ._store import (
+    Durability,
+    PlacedStore,
+    SearchableStore,
+    SessionExists,
+    SessionStore,
+    keep_the_same,
+    read_soon,
+)
 from ._transcript import messages_from_transcript
 from ._unsaved import Pending, Unsaved
 
@@ -25,6 +33,7 @@ __all__ = [
     "Migrated",
     "MigrationPhase",
     "Pending",
+    "PlacedStore",
     "Position",
     "RestoredSession",
     "SearchHit",
@@ -44,6 +53,7 @@ __all__ = [
     "checked_key",
     "configured_store",
     "digest_of",
+    "keep_the_same",
     "messages_from_transcript",
     "migrate_sessions",
     "open_lease",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Hashable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any
@@ -18,7 +18,7 @@ from ._record import Compaction, Position, SessionRecord
 from ._search import SearchHit
 from ._signals import SessionWatch, signals_of
 from ._snapshot import SessionInfo
-from ._store import SearchableStore
+from ._store import PlacedStore, SearchableStore
 
 __all__ = ["DeferredStore"]
 
@@ -54,6 +54,12 @@ class DeferredStore:
     def blocks(self) -> bool:
         """See `SessionStore.blocks`. Making the store blocks in any case."""
         return not self._made or self._made[None].blocks
+
+    @property
+    def place(self) -> Hashable:
+        """See `PlacedStore.place`. Of a store that says of no place, itself."""
+        store = self._store()
+        return store.place if isinstance(store, PlacedStore) else id(store)
 
     # --- turns
 

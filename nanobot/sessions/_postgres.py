@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Hashable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from functools import partial
@@ -137,6 +137,11 @@ class PostgresStore:
     def blocks(self) -> bool:
         """See `SessionStore.blocks`."""
         return True
+
+    @property
+    def place(self) -> Hashable:
+        """See `PlacedStore.place`. One server under two names is two places."""
+        return "postgres", self._address.place
 
     # --- turns
 

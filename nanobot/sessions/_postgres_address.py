@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -41,6 +42,7 @@ class Address:
     Attributes:
       parameters: What `psycopg.connect` is given.
       shown: Host, port and database, for people.
+      place: What two addresses of the same tables have in common; who looks at them is no part of it, nor how.
     """
 
     def __init__(self, url: str, *, synchronous: bool = True) -> None:
@@ -72,6 +74,8 @@ class Address:
             self.parameters["options"] = f"{options} -c synchronous_commit=off".strip()
         host = given.get("host") or given.get("hostaddr") or "localhost"
         port = given.get("port") or 5432
+        schema = re.findall(r"search_path\s*=\s*(\S+)", str(given.get("options", "")))
+        self.place = (host, str(port), given.get("dbname") or given.get("user"), tuple(schema))
         self.shown = f"{host}:{port}/{given.get('dbname') or given.get('user') or ''}"
 
     def __repr__(self) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from functools import partial
@@ -172,6 +172,11 @@ class SqliteStore:
     def blocks(self) -> bool:
         """See `SessionStore.blocks`."""
         return True
+
+    @property
+    def place(self) -> Hashable:
+        """See `PlacedStore.place`."""
+        return "sqlite", self._path.resolve()
 
     # --- turns
 

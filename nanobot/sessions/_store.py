@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 import trio
 
@@ -16,7 +16,15 @@ from ._record import Compaction, Position, SessionRecord
 from ._search import SessionSearch
 from ._snapshot import SessionInfo
 
-__all__ = ["Durability", "SearchableStore", "SessionExists", "SessionStore", "read_soon"]
+__all__ = [
+    "Durability",
+    "PlacedStore",
+    "SearchableStore",
+    "SessionExists",
+    "SessionStore",
+    "keep_the_same",
+    "read_soon",
+]
 
 Durability: TypeAlias = Literal["commit", "fast"]
 """What a write that has returned survives: a power cut too, or the death of the process only."""
@@ -214,6 +222,25 @@ class SessionStore(Protocol):
 
 class SearchableStore(SessionStore, SessionSearch, Protocol):
     """A store that can be searched, as those are that nanobot brings along."""
+
+
+@runtime_checkable
+class PlacedStore(Protocol):
+    """What a store offers beside sessions if there may be two of it that keep the same ones."""
+
+    @property
+    def place(self) -> Hashable:
+        """Where the sessions are; the same for two stores that keep the same ones. May block."""
+        ...
+
+
+def keep_the_same(one: SessionStore, other: SessionStore) -> bool:
+    """Whether two stores are known to keep the same sessions. May block."""
+    if one is other:
+        return True
+    return (
+        isinstance(one, PlacedStore) and isinstance(other, PlacedStore) and one.place == other.place
+    )
 
 
 async def read_soon(

@@ -9,7 +9,7 @@ import asyncio
 import contextvars
 import random
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import Any, NoReturn
 
 import pytest
@@ -21,6 +21,7 @@ from actors import (
     CallCancelled,
     Home,
     Host,
+    HostCancelled,
     HostGone,
     Notify,
     SyncHost,
@@ -441,19 +442,29 @@ def test_a_hook_for_a_trio_run_that_is_past_its_last_task_is_refused_and_harms_n
     assert [type(answer) for answer in answers] == [HostGone]
 
 
-def test_a_hook_that_its_own_loop_cancels_is_an_error_not_a_cancellation() -> None:
+async def cancelled_by_itself() -> None:
+    task = asyncio.current_task()
+    assert task is not None
+    task.cancel()
+    await asyncio.sleep(60)
+
+
+async def awaits_something_cancelled() -> None:
+    other = asyncio.ensure_future(asyncio.sleep(60))
+    other.cancel()
+    await other
+
+
+@pytest.mark.parametrize("hook", [cancelled_by_itself, awaits_something_cancelled])
+def test_a_hook_that_its_own_loop_cancels_is_an_error_not_a_cancellation(
+    hook: Callable[[], Coroutine[object, object, None]],
+) -> None:
     async def main() -> None:
         home = current_home()
         host = current_host(home)
 
-        async def hook() -> None:
-            task = asyncio.current_task()
-            assert task is not None
-            task.cancel()
-            await asyncio.sleep(60)
-
         async def body() -> str:
-            with pytest.raises(HostGone, match="cancelled its side"):
+            with pytest.raises(HostCancelled, match="its own event loop"):
                 await call_host(home, host, contextvars.copy_context(), hook)
             return "survived"
 

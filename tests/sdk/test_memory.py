@@ -128,3 +128,9 @@ def test_a_workspace_that_is_a_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "workspace").write_text("x")
     with pytest.raises(ConfigError, match=r"workspace cannot be made: it is there, and no folder"):
         Nanobot.from_config(provider=ScriptedProvider([]), workspace=tmp_path / "workspace")
+
+
+@pytest.mark.parametrize("workspace", ["", " ", "a\0b"])
+def test_an_argument_that_is_no_path_is_called_by_its_name(workspace: str) -> None:
+    with pytest.raises(ConfigError, match=r"^workspace: expected the path of a folder"):
+        Nanobot.from_config(provider=ScriptedProvider([]), workspace=workspace)

@@ -231,3 +231,21 @@ def test_a_bot_that_starts_removes_results_that_were_kept_for_long(host: Host, h
         assert (place / "young").exists()
 
     host.run(story)
+
+
+def test_a_tool_that_awaits_something_cancelled_elsewhere_has_failed(home: Path) -> None:
+    @tool
+    async def lookup() -> str:
+        """Look something up."""
+        shared = asyncio.ensure_future(asyncio.sleep(60))
+        shared.cancel()  # as by whoever else uses it
+        await shared
+        return "never"
+
+    async def story() -> None:
+        async with make(home, ("lookup", {}), tools=[lookup]) as bot:
+            result = await bot.run("Go")
+        assert "HostCancelled: the function, or what it awaited, was cancelled" in result.content
+        assert result.stop_reason == "completed"
+
+    asyncio.run(story())
