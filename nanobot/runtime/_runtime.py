@@ -299,7 +299,7 @@ class Runtime:
             try:
                 with trio.CancelScope(shield=True):
                     await self._on_stop()
-            except Exception:  # a store or a provider may be a stranger's
+            except Exception:  # noqa: BLE001 - a store or a provider may be a stranger's
                 # Before whoever closes the bot goes on, and perhaps ends the program.
                 _log.exception("closing the bot ended with an error")
             finally:  # for this they wait
