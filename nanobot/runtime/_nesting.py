@@ -1,4 +1,4 @@
-"""Runs inside runs: which of them can only deadlock. Pure.
+"""Runs inside runs: which of them can only deadlock.
 
 A run started by a tool, a hook or a subagent of another run is nested in it. It shares its root's hold of the lock, for the
 root may be waiting for it, and it goes ahead of runs that have not started, for they may be waiting for the root. What is

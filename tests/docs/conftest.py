@@ -27,8 +27,14 @@ def answer(request: RecordedRequest) -> Answer | HttpResponse | str:
             return f"Not done: {last['content'].partition('not run: ')[2]}"
         if "paid back" in last["content"]:
             return str(last["content"])
+        if "deposit" in said:
+            return f"The lawyer says: {last['content']}"
         return "There are notes.txt and plan.md."
     question = str(last["content"])
+    if "Ask the lawyer" in question:
+        return Answer(tool_calls=[("ask_lawyer", {"question": "May a deposit be kept?"})])
+    if "May a deposit be kept" in question:
+        return "No, not for longer than 14 days."
     if "Extract" in question:
         return '{"name":"Ada","age":36}'
     if "that you started" in question:

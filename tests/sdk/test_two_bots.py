@@ -165,6 +165,39 @@ def test_who_is_asked_in_turn_by_the_one_it_asked_answers_in_another_session_onl
     host.run(story)
 
 
+@pytest.mark.parametrize("end", ["cancel", "aclose", "wait", "close the bot"])
+def test_who_is_asked_may_end_who_asked_and_cannot_wait_for_it(
+    host: Host, home: Path, end: str
+) -> None:
+    async def story() -> None:
+        @tool
+        async def end_who_asked() -> str:
+            """End the run that this one is asked by, from the bot that it has asked."""
+            match end:
+                case "cancel":
+                    await run.cancel()
+                case "aclose":
+                    await run.aclose()
+                case "wait":
+                    return (await run.wait()).content
+                case _:
+                    await bot.aclose()
+            await host.sleep(60)  # here the end arrives
+            return "not reached"
+
+        async with make(home, calls("end_who_asked"), end_who_asked) as expert:
+            bot = make(home, calls("ask"), asking(lambda: expert, session_key="inner"))
+            async with bot:
+                run = await bot.run_streamed("Go")
+                result = await run.wait()
+        if end == "wait":
+            assert "NestedRunRefused: a run cannot wait for its own result" in result.content
+        else:
+            assert result.stop_reason == "cancelled"
+
+    host.run(story)
+
+
 def test_of_runs_each_begun_in_the_one_before_none_is_kept_that_has_ended(
     host: Host, home: Path
 ) -> None:
