@@ -1,7 +1,7 @@
 """Run benchmarks one after the other, and show what they found as tables.
 
     python benchmarks/_run.py                      # what `make bench` runs: each in its short mode; five minutes
-    python benchmarks/_run.py --full               # what `make bench-full` runs: all loads, and the peers; an hour
+    python benchmarks/_run.py --full               # what `make bench-full` runs: all loads, and the peers; 77 minutes
     python benchmarks/_run.py plain_turn bridge    # only these
 
 With `--full`, each benchmark's lines are written to benchmarks/results/, from which the page on performance and its chart are
