@@ -489,12 +489,13 @@ EXITS: dict[str, str] = {
             loop.run_until_complete(asyncio.gather(*waiting, return_exceptions=True))
             loop.close()
     """,
+    # What a daemon thread prints while the interpreter ends may have the lock of stdout's buffer, at which CPython aborts.
     "a daemon thread whose loop still waits": """
         def wait_for_ever():
             try:
                 asyncio.run(ask(shared_home(), Call(hold), submit))
             except Stopped:
-                print("stopped", flush=True)
+                os.write(1, b"stopped")
 
         threading.Thread(target=wait_for_ever, daemon=True).start()
         entered.wait()
@@ -505,7 +506,7 @@ EXITS: dict[str, str] = {
             try:
                 ask_sync(shared_home(), Call(hold), submit, host=SyncHost())
             except Stopped:
-                print("stopped", flush=True)
+                os.write(1, b"stopped")
 
         threading.Thread(target=wait_for_ever, daemon=True).start()
         entered.wait()
@@ -531,7 +532,7 @@ def test_an_interpreter_that_exits_under_live_calls_lets_their_finally_blocks_ru
     way_out: str,
 ) -> None:
     prelude = """
-        import asyncio, sys, threading, trio
+        import asyncio, os, sys, threading, trio
         from actors import Call, Stopped, SyncHost, ask, ask_sync, current_home, shared_home
 
         entered = threading.Event()

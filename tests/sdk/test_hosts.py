@@ -775,7 +775,9 @@ LIVE = {
             try:
                 bot.run_sync("never")
             except Exception as error:
-                print(type(error).__name__, flush=True)
+                # Printed while the interpreter ends, it might have the lock of stdout's buffer, at which CPython aborts.
+                os.write(1, type(error).__name__.encode())
+        import os
         threading.Thread(target=wait, daemon=True).start()
         import time
         time.sleep(0.5)
