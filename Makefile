@@ -7,7 +7,7 @@
 #   make docs       the documentation, as a site in site/
 #   make bench      the short mode of every benchmark, and a table; five minutes
 #   make bench-peers  installs the runtimes of others, to be measured beside ours; 1.3 GB
-#   make bench-full   every benchmark at all loads, into benchmarks/results/; an hour; then bench-plot
+#   make bench-full   every benchmark at all loads, into benchmarks/results/; 77 minutes; then bench-plot
 #   make bench-plot   docs/performance.md and its chart, from benchmarks/results/
 #   make format     put the code into the shape that `make check` asks for
 #   make clean      remove everything that these made, .venv too

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 
 import pytest
 import trio
@@ -17,8 +16,8 @@ from tests.sessions.postgres_server import new_schema, run_sql, until
 # After psycopg was looked for: without it these tests skip.
 from nanobot.sessions._postgres import PostgresStore  # isort: skip
 from nanobot.sessions._postgres_rows import KeyRow  # isort: skip
-from tests.sessions.postgres_child import LEASE_TIMEOUT_S  # isort: skip
 from tests.sessions.postgres_locks import in_line, locked  # isort: skip
+from tests.sessions.postgres_stores import contents, opened  # isort: skip
 
 
 @pytest.fixture
@@ -27,29 +26,12 @@ def url() -> Iterator[str]:
         yield url
 
 
-@asynccontextmanager
-async def opened(
-    url: str, lease_timeout_s: float = LEASE_TIMEOUT_S
-) -> AsyncIterator[PostgresStore]:
-    store = PostgresStore(url, lease_timeout_s=lease_timeout_s)
-    try:
-        with trio.fail_after(30):  # noqa: ASYNC100 - what it bounds is the block
-            yield store
-    finally:
-        await store.aclose()
-
-
 def beaten(name: str) -> str:
     """The statement that counts the listeners of an application that have said that they live, and wait."""
     return (
         f"SELECT count(*) FROM pg_stat_activity WHERE application_name = '{name}' AND query LIKE '%beat%' "
         "AND state = 'idle'"
     )
-
-
-async def contents(store: PostgresStore, key: str) -> list[object]:
-    record = await trio.to_thread.run_sync(store.read, key)
-    return [] if record is None else [message.content for message in record.messages]
 
 
 async def test_who_begins_to_follow_while_somebody_writes_misses_nothing(url: str) -> None:

@@ -9,8 +9,8 @@ import subprocess
 import sys
 import traceback
 import warnings
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -29,6 +29,7 @@ from nanobot.sessions._postgres import PostgresStore  # isort: skip
 from nanobot.sessions._postgres_rows import KeyRow  # isort: skip
 from tests.sessions import postgres_child  # isort: skip
 from tests.sessions.postgres_locks import in_line, locked  # isort: skip
+from tests.sessions.postgres_stores import contents, opened  # isort: skip
 from tests.sessions.postgres_child import LEASE_TIMEOUT_S  # isort: skip
 
 ROOT = Path(__file__).parents[2]
@@ -67,21 +68,6 @@ def running(*arguments: str) -> Iterator[subprocess.Popen[str]]:
 async def line_of(process: subprocess.Popen[str]) -> str:
     assert process.stdout is not None
     return (await trio.to_thread.run_sync(process.stdout.readline)).strip()
-
-
-@asynccontextmanager
-async def opened(url: str, **options: object) -> AsyncIterator[PostgresStore]:
-    store = PostgresStore(url, **{"lease_timeout_s": LEASE_TIMEOUT_S, **options})  # type: ignore[arg-type]  # by name
-    try:
-        with trio.fail_after(60):  # noqa: ASYNC100 - what it bounds is the block
-            yield store
-    finally:
-        await store.aclose()
-
-
-async def contents(store: PostgresStore, key: str) -> list[object]:
-    record = await trio.to_thread.run_sync(store.read, key)
-    return [] if record is None else [message.content for message in record.messages]
 
 
 # --- what a turn costs
